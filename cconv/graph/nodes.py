@@ -1,0 +1,154 @@
+"""Nodes: the graph as plain values, read off onnx_ir once, for everything that walks it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from cconv.errors import ModelError, UnsupportedOpError, explain
+from cconv.ops.catalogue import find
+from cconv.ops.operator import Call, Operator
+from cconv.ops.tensor import Spec
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node: names of its inputs ('' for an omitted one) and outputs, attributes as Python values."""
+
+    index: int
+    name: str
+    op_type: str
+    domain: str
+    opset: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+    @property
+    def operator(self) -> Operator | None:
+        return find(self.domain, self.op_type)
+
+    def call(self, specs: Mapping[str, Spec], constants: Mapping[str, np.ndarray]) -> Call:
+        """This node at concrete shapes, its shape rule applied.
+
+        Raises:
+            UnsupportedOpError: no such operator here.
+            ShapeError, ModelError: from the operator's rules.
+        """
+        operator = self.operator
+        if operator is None:
+            raise unsupported([self])
+        call = Call(
+            name=self.name,
+            op_type=self.op_type,
+            opset=self.opset,
+            index=self.index,
+            attributes=self.attributes,
+            specs=[specs[name] if name else None for name in self.inputs],
+            constants=[constants.get(name) if name else None for name in self.inputs],
+            output_count=len(self.outputs),
+        )
+        operator.check(call)
+        call.results = operator.shapes(call)
+        return call
+
+
+def nodes_of(model: ir.Model) -> list[Node]:
+    """The main graph's nodes in their order."""
+    return [_node(i, node, model) for i, node in enumerate(model.graph)]
+
+
+def needed_for(nodes: Iterable[Node], outputs: Iterable[str]) -> list[Node]:
+    """The nodes that the given values depend on, in their order."""
+    nodes = list(nodes)
+    wanted = set(outputs)
+    kept = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.outputs):
+            wanted.update(name for name in node.inputs if name)
+            kept.append(node)
+    return kept[::-1]
+
+
+def unsupported(nodes: Iterable[Node]) -> UnsupportedOpError:
+    """One error that names every operator among `nodes` that cconv does not have."""
+    places: dict[str, list[str]] = {}
+    for node in nodes:
+        if node.operator is None:
+            kind = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+            places.setdefault(kind, []).append(node.name)
+    found = "; ".join(
+        f"{kind} at {', '.join(repr(name) for name in names[:3])}"
+        + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        for kind, names in sorted(places.items())
+    )
+    return UnsupportedOpError(
+        explain(
+            "model",
+            "every operator must be one that cconv has",
+            f"{len(places)} that it has not: {found}",
+            "docs/operators.md lists those it has.",
+        )
+    )
+
+
+def calls_of(
+    nodes: Iterable[Node], inputs: Mapping[str, Spec], constants: Mapping[str, np.ndarray]
+) -> Iterator[tuple[Node, Call, list[np.ndarray] | None]]:
+    """Each node with its call at the shapes that follow from the inputs'.
+
+    The third item is the outputs' values where they follow from constants alone (shape arithmetic); then
+    there is nothing left to compute.
+
+    Raises:
+        UnsupportedOpError: one error that names all operators cconv does not have.
+        ModelError: a value is used before it is defined.
+    """
+    nodes = list(nodes)
+    if any(node.operator is None for node in nodes):
+        raise unsupported(nodes)
+    specs = dict(inputs)
+    known = dict(constants)
+    specs.update((name, Spec(value.shape, value.dtype)) for name, value in constants.items())
+    for node in nodes:
+        for name in node.inputs:
+            if name and name not in specs:
+                raise ModelError(
+                    explain(f"node '{node.name}'", "its inputs are defined before it", f"no value {name!r}")
+                )
+        call = node.call(specs, known)
+        specs.update(zip(node.outputs, call.results))
+        operator = node.operator
+        assert operator is not None
+        folded = operator.fold(call) if all(value is not None for value in call.constants) else None
+        if folded is not None:
+            known.update(zip(node.outputs, folded))
+        yield node, call, folded
+
+
+def _node(index: int, node: ir.Node, model: ir.Model) -> Node:
+    domain = "" if node.domain in ("", "ai.onnx") else node.domain
+    opset = node.version or model.graph.opset_imports.get(node.domain) or model.graph.opset_imports.get("")
+    return Node(
+        index=index,
+        name=node.name or f"{node.op_type}_{index}",
+        op_type=node.op_type,
+        domain=domain,
+        opset=opset or 1,
+        inputs=tuple((value.name or "") if value is not None else "" for value in node.inputs),
+        outputs=tuple(value.name or "" for value in node.outputs),
+        attributes={name: _plain(attr) for name, attr in node.attributes.items()},
+    )
+
+
+def _plain(attr: ir.Attr) -> Any:
+    """An attribute's value as int, float, str, list of them, or ndarray."""
+    if attr.type == ir.AttributeType.TENSOR:
+        return attr.as_tensor().numpy()
+    if attr.type in (ir.AttributeType.INTS, ir.AttributeType.FLOATS, ir.AttributeType.STRINGS):
+        return list(attr.value)
+    return attr.value

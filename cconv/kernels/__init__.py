@@ -1,0 +1,81 @@
+"""Kernels: arithmetic on pointers. Knows no graph, no ONNX, and no Python object inside a loop.
+
+    cpu.py          which build suits this processor
+    simd.h tile.h   vector type and register tile, for the ISA they are compiled for
+    threads         parallel_for: chunks by shape, the only user of OpenMP
+    memory          Region: the only allocator
+    step            Step (bind, run) and Program (an array of steps, run without the GIL)
+    conv_* gemm pool norm elementwise reduce copy softmax loss update
+                    the steps, each loop body once, compiled once per build
+
+Every kernel module exists once per build: `avx512`, `avx2`, `generic` in float32, and `float64`. This file is
+the only place that picks one. `CCONV_ISA` overrides the choice; a build this processor cannot run is refused
+rather than left to die of an illegal instruction.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from types import ModuleType
+
+import numpy as np
+
+from cconv.kernels.cpu import NEEDS, best_build, features
+
+
+class Build:
+    """The kernel modules of one build; `build.pool` imports `cconv.kernels.<name>.pool` on first use."""
+
+    def __init__(self, name: str, dtype: type[np.floating]) -> None:
+        self.name = name
+        self.dtype = np.dtype(dtype)
+
+    def __getattr__(self, module: str) -> ModuleType:
+        if module.startswith("_"):
+            raise AttributeError(module)
+        found = importlib.import_module(f"cconv.kernels.{self.name}.{module}")
+        setattr(self, module, found)
+        return found
+
+    def __repr__(self) -> str:
+        return f"Build({self.name!r})"
+
+
+def builds() -> tuple[str, ...]:
+    """Names of the float32 builds that are installed and that this processor can run, widest first."""
+    have = features()
+    return tuple(
+        name
+        for name, needs in NEEDS.items()
+        if needs <= have and importlib.util.find_spec(f"cconv.kernels.{name}")
+    )
+
+
+def _choose() -> str:
+    present = builds()
+    if not present:
+        raise ImportError("cconv: no compiled kernels found; build them with `pip install .`")
+    wish = os.environ.get("CCONV_ISA")
+    if not wish:
+        return best_build(present)
+    if wish not in present:
+        raise ImportError(f"CCONV_ISA: {wish!r} is not one of the builds that run here: {', '.join(present)}")
+    return wish
+
+
+FLOAT32 = Build(_choose(), np.float32)
+FLOAT64 = Build("float64", np.float64)
+
+
+def build_for(dtype: np.dtype | type) -> Build:
+    """The build that computes in `dtype` (float32 or float64).
+
+    Raises:
+        TypeError: another dtype.
+    """
+    for build in (FLOAT32, FLOAT64):
+        if np.dtype(dtype) == build.dtype:
+            return build
+    raise TypeError(f"kernels compute in float32 or float64, not in {np.dtype(dtype)}")

@@ -1,0 +1,77 @@
+/* simd.h: the vector type that all kernels are written in, as wide as the build it is compiled for.
+ *
+ *   real      float; double in the float64 build (-DCCONV_FLOAT64), which serves gradient checks
+ *   vf        a GCC/Clang vector of VL reals; + - * / and comparisons are lane by lane, and a product
+ *             followed by a sum contracts to one FMA where the ISA has it (-ffp-contract=fast)
+ *
+ * Loads and stores may be unaligned. A broadcast is written x - (vf){}: with + GCC must keep the sign of
+ * zero and emits an add per element.
+ */
+#ifndef CCONV_SIMD_H
+#define CCONV_SIMD_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef CCONV_FLOAT64
+typedef double real;
+typedef int64_t lane;
+#else
+typedef float real;
+typedef int32_t lane;
+#endif
+
+/* Register tile of the micro-kernel (tile.h): rows x vectors accumulators, two vectors of B, one broadcast. */
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#define TILE_ROWS 14 /* 28 of 32 registers */
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32
+#define TILE_ROWS 6 /* 12 of 16 */
+#elif defined(__aarch64__)
+#define VECTOR_BYTES 16
+#define TILE_ROWS 14 /* 28 of 32 */
+#else
+#define VECTOR_BYTES 16
+#define TILE_ROWS 6 /* 12 of 16 */
+#endif
+#define TILE_VECTORS 2
+#define VL ((int)(VECTOR_BYTES / sizeof(real)))
+#define TILE_COLS (TILE_VECTORS * VL)
+#define CACHE_LINE_REALS ((int)(64 / sizeof(real)))
+
+typedef real vf __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+typedef lane vi __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vf vload(const real *p) { return *(const vf *)p; }
+INLINE void vstore(real *p, vf v) { *(vf *)p = v; }
+INLINE vf vset(real x) { return x - (vf){0}; }
+INLINE vf vzero(void) { return (vf){0}; }
+
+/* The first n lanes (0 <= n <= VL); the rest read as zero and are not touched in memory. */
+INLINE vf vload_n(const real *p, ptrdiff_t n)
+{
+    vf v = {0};
+    memcpy(&v, p, n * sizeof(real));
+    return v;
+}
+INLINE void vstore_n(real *p, vf v, ptrdiff_t n) { memcpy(p, &v, n * sizeof(real)); }
+
+/* mask ? a : b, lane by lane; a mask is what a vector comparison yields. GCC 12 has no ?: on vectors in C. */
+INLINE vf vselect(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
+INLINE vf vmax(vf a, vf b) { return vselect(a > b, a, b); }
+INLINE vf vmin(vf a, vf b) { return vselect(a < b, a, b); }
+INLINE real vsum(vf v)
+{
+    real s = 0;
+    for (int i = 0; i < VL; i++) s += v[i]; /* fixed order: part of the promise of equal bits */
+    return s;
+}
+
+#define UNROLL _Pragma("GCC unroll 32")
+
+#endif

@@ -1,0 +1,20 @@
+# What kernels may use of simd.h. Cython is told `float`; in the float64 build C takes `real` as double.
+# Write constants as <real>0.5: a bare 0.5 is a double and would widen the whole expression.
+
+cdef extern from "simd.h" nogil:
+    ctypedef float real
+    ctypedef float vf
+    ctypedef int vi
+    const int VL                 # lanes of a vector
+    const int TILE_ROWS          # rows of the micro-kernel's register tile
+    const int TILE_COLS          # its columns: output channels in a packed block
+    const int CACHE_LINE_REALS
+    vf vload(const real* p)
+    void vstore(real* p, vf v)
+    vf vset(real x)
+    vf vzero()
+    vf vload_n(const real* p, Py_ssize_t n)
+    void vstore_n(real* p, vf v, Py_ssize_t n)
+    vf vmax(vf a, vf b)
+    vf vmin(vf a, vf b)
+    real vsum(vf v)

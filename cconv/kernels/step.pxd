@@ -1,0 +1,19 @@
+cdef enum:
+    MAX_OPERANDS = 10
+
+cdef enum Status:
+    OK = 0
+    NOT_FINITE = 1       # a loss that is NaN or infinite
+    OUT_OF_RANGE = 2     # a class index that names no class
+
+cdef class Step:
+    cdef char* operand[MAX_OPERANDS]   # addresses, in the order the class's docstring gives
+    cdef char* scratch                 # `threads` pieces of scratch_bytes each
+    cdef readonly Py_ssize_t scratch_bytes
+    cdef readonly int operands         # how many of them the step uses
+    cdef int threads
+    cdef int run(self) noexcept nogil
+    # Run self.chunk(phase, i, thread) for i in 0..chunks-1, in any order, on any thread; returns when all ran.
+    cdef void parallel(self, int phase, Py_ssize_t chunks) noexcept nogil
+    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil
+    cdef char* scratch_of(self, int thread) noexcept nogil

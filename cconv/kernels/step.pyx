@@ -1,0 +1,123 @@
+"""Step, one piece of arithmetic with its memory bound, and Program, the array of steps that a plan runs.
+
+A step lives in two phases. Constructed with its geometry, it checks it and tells how much scratch a thread
+needs; that is while a plan is being laid out and nothing has an address yet. `bind` then hands it addresses.
+After that `run` touches no Python object: no checks, no allocation, no exceptions, only a status.
+
+A step with loops to share out calls self.parallel(phase, chunks) in `run` and does the work of one chunk in
+`chunk`. A subclass writes each loop once; how it is cut depends on its geometry, never on the threads.
+"""
+
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport free, malloc
+
+from cconv.kernels.threads cimport parallel_for
+
+cdef extern from "<time.h>" nogil:
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    const int CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec* now)
+
+
+cdef struct Phase:
+    void* step
+    int phase
+
+
+cdef void run_chunk(void* context, Py_ssize_t i, int thread) noexcept nogil:
+    cdef Phase* phase = <Phase*>context
+    (<Step>phase.step).chunk(phase.phase, i, thread)
+
+
+cdef class Step:
+    """Base of all steps. A subclass sets `operands` and `scratch_bytes` in its constructor."""
+
+    cdef int run(self) noexcept nogil:
+        return OK
+
+    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
+        pass
+
+    cdef void parallel(self, int phase, Py_ssize_t chunks) noexcept nogil:
+        cdef Phase context
+        context.step = <void*>self
+        context.phase = phase
+        parallel_for(run_chunk, &context, chunks, self.threads)
+
+    cdef char* scratch_of(self, int thread) noexcept nogil:
+        return self.scratch + thread * self.scratch_bytes
+
+    def bind(self, addresses, size_t scratch, int threads):
+        """Give the step its operands' addresses (0 for an absent one), its scratch and its threads.
+
+        Raises:
+            ValueError: not as many addresses as the step has operands.
+        """
+        if len(addresses) != self.operands:
+            raise ValueError(f"{type(self).__name__} takes {self.operands} operands, got {len(addresses)}")
+        for i, address in enumerate(addresses):
+            self.operand[i] = <char*><uintptr_t>address
+        self.scratch = <char*><uintptr_t>scratch
+        self.threads = threads
+
+
+cdef class Program:
+    """Bound steps in the order they run; the whole of it runs without the GIL.
+
+    Raises:
+        TypeError: something in `steps` is no Step.
+    """
+
+    cdef readonly tuple steps
+    cdef void** items   # borrowed from `steps`
+
+    def __cinit__(self, steps):
+        self.steps = tuple(steps)
+        self.items = <void**>malloc(max(1, len(self.steps)) * sizeof(void*))
+        if self.items == NULL:
+            raise MemoryError
+        for i, step in enumerate(self.steps):
+            if not isinstance(step, Step):
+                raise TypeError(f"step {i} is a {type(step).__name__}, not a Step")
+            self.items[i] = <void*>step
+
+    def __dealloc__(self):
+        free(self.items)
+
+    def __len__(self):
+        return len(self.steps)
+
+    def run(self, Py_ssize_t begin=0, Py_ssize_t end=-1):
+        """Run steps begin..end-1 (default: all). Returns (steps run, status); a status other than 0 stopped it."""
+        cdef Py_ssize_t i
+        cdef int status = OK
+        if end < 0:
+            end = len(self.steps)
+        if not 0 <= begin <= end <= len(self.steps):
+            raise IndexError(f"steps {begin}..{end} of {len(self.steps)}")
+        with nogil:
+            i = begin
+            while i < end:
+                status = (<Step>self.items[i]).run()
+                if status != OK:
+                    break
+                i += 1
+        return i, status
+
+    def profile(self, int repeats=1):
+        """Seconds that each step took, the least of `repeats` whole runs, as a list beside `steps`."""
+        cdef timespec t0, t1
+        cdef Py_ssize_t i, n = len(self.steps)
+        cdef double seconds
+        best = [float("inf")] * n
+        for _ in range(repeats):
+            for i in range(n):
+                with nogil:
+                    clock_gettime(CLOCK_MONOTONIC, &t0)
+                    (<Step>self.items[i]).run()
+                    clock_gettime(CLOCK_MONOTONIC, &t1)
+                seconds = <double>(t1.tv_sec - t0.tv_sec) + 1e-9 * <double>(t1.tv_nsec - t0.tv_nsec)
+                best[i] = min(best[i], seconds)
+        return best

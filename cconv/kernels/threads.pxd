@@ -1,0 +1,4 @@
+# body(context, chunk, thread): the work of one chunk. `thread` < the number of threads, and picks the scratch.
+ctypedef void (*chunk_body)(void* context, Py_ssize_t chunk, int thread) noexcept nogil
+
+cdef void parallel_for(chunk_body body, void* context, Py_ssize_t chunks, int threads) noexcept nogil

@@ -1,0 +1,19 @@
+"""The catalogue of operators: one line per file."""
+
+from __future__ import annotations
+
+from cconv.ops import activation
+from cconv.ops.operator import Operator
+
+MODULES = (
+    activation,
+)
+
+CATALOGUE: dict[tuple[str, str], Operator] = {
+    ("", operator.type): operator for module in MODULES for operator in module.OPERATORS
+}
+
+
+def find(domain: str, op_type: str) -> Operator | None:
+    """The operator of that ONNX domain ("" is ai.onnx) and type, if cconv has it."""
+    return CATALOGUE.get((domain, op_type))

@@ -1,0 +1,230 @@
+"""Operator: all that cconv knows of one ONNX operator, in one object; and what it talks to.
+
+    Call       one node of a graph at concrete shapes: attributes, constants, operands
+    Lowering   the plan under construction: gives tensors, takes steps
+    Operator   shape rule, forward as steps, gradient as steps
+
+Adding an operator: a file here that defines OPERATORS, its line in catalogue.py, a file of cases in
+tests/cases, and a kernel only where a new loop is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from cconv.errors import CconvError, ModelError, ShapeError, UnsupportedOpError, explain
+from cconv.kernels import Build
+from cconv.ops.tensor import Layout, Spec, Tensor
+
+
+@dataclass
+class Call:
+    """One node at concrete shapes.
+
+    Attributes:
+        name: the node's name, or its operator and position where it has none.
+        op_type: ONNX operator.
+        opset: version of the operator's domain that the model imports.
+        index: position in the graph; keys random numbers.
+        attributes: the node's attributes as Python values (int, float, str, lists of them, ndarray).
+        specs: shape and dtype of each input; None for an omitted one.
+        constants: value of each input that is known before the model runs (an initializer that is not
+            trained, folded arithmetic); else None.
+        output_count: outputs that the node names.
+        results: shapes and dtypes of the outputs, from the operator's shape rule.
+        inputs, outputs: their tensors, once the node is lowered.
+        wants: for each input, whether its gradient is needed. Known before `forward` is called.
+        saved: what `forward` leaves for `gradient`.
+    """
+
+    name: str
+    op_type: str
+    opset: int
+    index: int = 0
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    specs: list[Spec | None] = field(default_factory=list)
+    constants: list[np.ndarray | None] = field(default_factory=list)
+    output_count: int = 1
+    results: list[Spec] = field(default_factory=list)
+    inputs: list[Tensor | None] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+    wants: list[bool] = field(default_factory=list)
+    saved: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        return f"node '{self.name}' ({self.op_type})"
+
+    def error(self, kind: type[CconvError], rule: str, found: str, fix: str = "") -> CconvError:
+        """An error that names this node."""
+        return kind(explain(self.place, rule, found, fix))
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        return self.attributes.get(name, default)
+
+    def has(self, i: int) -> bool:
+        """Whether input i is there."""
+        return i < len(self.specs) and self.specs[i] is not None
+
+    def spec(self, i: int) -> Spec:
+        """Input i's shape and dtype.
+
+        Raises:
+            ModelError: the input is required and absent.
+        """
+        spec = self.specs[i] if i < len(self.specs) else None
+        if spec is None:
+            raise self.error(ModelError, f"input {i} is required", "no such input")
+        return spec
+
+    def constant(self, i: int, what: str) -> np.ndarray:
+        """Input i's value, for inputs that shape the plan (axes, pads, sizes).
+
+        Raises:
+            UnsupportedOpError: the value is computed by the model while it runs.
+        """
+        value = self.constants[i] if i < len(self.constants) else None
+        if value is None:
+            raise self.error(
+                UnsupportedOpError,
+                f"input {i} ({what}) must be known before the model runs",
+                "a value computed at run time",
+                "Store it as an initializer.",
+            )
+        return value
+
+    def input(self, i: int) -> Tensor:
+        """Input i's tensor (lowering only; the input must be there)."""
+        tensor = self.inputs[i]
+        assert tensor is not None, f"{self.place}: input {i} is absent"
+        return tensor
+
+    def wanted(self, i: int) -> bool:
+        return i < len(self.wants) and self.wants[i]
+
+
+class Lowering(Protocol):
+    """The plan under construction, as an operator sees it."""
+
+    kernels: Build
+    dtype: np.dtype
+    training: bool
+    """Whether nodes behave as in training: batch statistics, dropout."""
+    control: Tensor
+    """The record of scalars that change between runs (step, seed, learning rate); see kernels/control."""
+
+    def tensor(
+        self, shape: Sequence[int], layout: Layout = Layout.ROW_MAJOR, dtype: Any = None, name: str = ""
+    ) -> Tensor:
+        """A new tensor in the arena, contents undefined; dtype defaults to the plan's."""
+        ...
+
+    def emit(
+        self,
+        step: Any,
+        reads: Sequence[Tensor | None] = (),
+        writes: Sequence[Tensor | None] = (),
+        updates: Sequence[Tensor | None] = (),
+        inplace: bool = False,
+    ) -> None:
+        """Append a step. Its operands are reads, then updates (read and written), then writes.
+
+        inplace: writes[0] may take the memory of reads[0] if nothing needs that any more.
+        """
+        ...
+
+    def derive(self, step: Any, reads: Sequence[Tensor | None], writes: Sequence[Tensor | None]) -> None:
+        """Append a step that depends on weights alone; run once where the weights do not change."""
+        ...
+
+    def as_layout(self, tensor: Tensor, layout: Layout) -> Tensor:
+        """`tensor` in the given layout, converted by a step where it must be."""
+        ...
+
+    def add(self, a: Tensor, b: Tensor) -> Tensor:
+        """a + b of equal shapes, as a new tensor."""
+        ...
+
+    def after_update(
+        self, step: Any, reads: Sequence[Tensor | None] = (), updates: Sequence[Tensor | None] = ()
+    ) -> None:
+        """Append a step that changes weights outside of the optimizer (running statistics). It runs only
+        once the loss is known to be finite, and only in steps that update."""
+        ...
+
+    def batchnorm_mode(self, name: str) -> str:
+        """"batch", "frozen" or "statistics" for the node of this name."""
+        ...
+
+
+class Operator:
+    """Base of all operators; subclasses override what applies.
+
+    Attributes:
+        type: ONNX's name.
+        since: oldest opset whose semantics are implemented.
+        inputs: (least, most) number of inputs.
+        differentiable: indices of the inputs that have a gradient; None: all floating-point ones.
+    """
+
+    type: str
+    since: int = 7
+    inputs: tuple[int, int] = (1, 1)
+    differentiable: ClassVar[tuple[int, ...] | None] = None
+
+    def shapes(self, call: Call) -> list[Spec]:
+        """Shapes and dtypes of all outputs the node can have. The only shape rule; raises ShapeError."""
+        raise NotImplementedError(self.type)
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        """Emit the steps that compute the outputs; returns their tensors."""
+        raise NotImplementedError(self.type)
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        """Emit the steps that compute the inputs' gradients out of the outputs' (None: no gradient came).
+
+        At least one of `grads` is there. Returns one per input, None where call.wants says no.
+        """
+        raise NotImplementedError(self.type)
+
+    def fold(self, call: Call) -> list[np.ndarray] | None:
+        """The outputs' values where all inputs are constants (shape arithmetic); None: not folded."""
+        return None
+
+    # Checks that many shape rules share.
+
+    def check(self, call: Call) -> None:
+        """Number of inputs and opset, before the shape rule is asked."""
+        least, most = self.inputs
+        if not least <= len(call.specs) <= most:
+            wants = str(least) if least == most else f"{least} to {most}"
+            raise call.error(ModelError, f"takes {wants} inputs", str(len(call.specs)))
+        if call.opset < self.since:
+            raise call.error(
+                UnsupportedOpError,
+                f"is implemented from opset {self.since} on",
+                f"opset {call.opset}",
+                "Convert the model with onnx.version_converter.",
+            )
+
+    def require_rank(self, call: Call, i: int, least: int, most: int, axes: str) -> Spec:
+        """Input i, whose rank must lie in least..most; `axes` names them for the message."""
+        spec = call.spec(i)
+        if not least <= len(spec.shape) <= most:
+            raise call.error(ShapeError, f"input {i} has axes {axes}", f"shape {spec.shape}")
+        return spec
+
+
+def normalize_axis(call: Call, axis: int, rank: int, extra: int = 0) -> int:
+    """`axis` counted from the front, negative ones from the end, within -rank..rank-1+extra.
+
+    Raises:
+        ShapeError: outside of that range.
+    """
+    if not -rank <= axis < rank + extra:
+        raise call.error(ShapeError, f"axis lies in {-rank}..{rank - 1 + extra}", f"axis {axis}")
+    return axis % rank if axis < 0 else axis

@@ -1,0 +1,260 @@
+"""Builder: collects tensors and steps while a graph is lowered, then gives them memory.
+
+It is the `Lowering` that operators, losses and optimizers talk to. Steps come in the order in which they
+will run; a buffer is alive from the first step that writes it to the last that reads it, so what the backward
+pass needs of the forward pass is kept, and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cconv.kernels import build_for
+from cconv.kernels.control import CONTROL
+from cconv.kernels.memory import Region, zeros
+from cconv.kernels.step import Program
+from cconv.ops.tensor import Buffer, Layout, Tensor
+from cconv.plan.arena import Lifetime, place
+
+Operands = Sequence[Tensor | None]
+
+
+@dataclass
+class Emission:
+    """A step with its operands, before they have addresses."""
+
+    step: Any
+    reads: tuple[Tensor | None, ...]
+    updates: tuple[Tensor | None, ...]
+    writes: tuple[Tensor | None, ...]
+    label: str
+    inplace: bool = False
+
+    @property
+    def operands(self) -> tuple[Tensor | None, ...]:
+        return self.reads + self.updates + self.writes
+
+
+@dataclass
+class Memory:
+    """What `Builder.finish` laid out.
+
+    Attributes:
+        program: the bound steps, phase after phase.
+        marks: index of the first step of each phase that was opened with `mark`.
+        labels: for each step, the node (or other place) it came from.
+        arena_bytes, scratch_bytes: memory taken; scratch is for all threads together.
+        view: array on a tensor's memory, in the order in which it lies there.
+    """
+
+    program: Program
+    marks: dict[str, int]
+    labels: list[str]
+    arena_bytes: int
+    scratch_bytes: int
+    view: Callable[[Tensor], np.ndarray]
+    held: tuple[Any, ...]
+    """Owners of all memory that the steps point to."""
+
+
+@dataclass
+class Builder:
+    """A plan under construction. See `cconv.ops.operator.Lowering` for the methods operators use.
+
+    Args:
+        dtype: float32 or float64, what all floating-point tensors are computed in.
+        training: whether nodes behave as in training.
+        batchnorm: mode of the BatchNormalization node of a given name.
+        is_trained: whether the values of a weight's buffer change between runs.
+    """
+
+    dtype: np.dtype
+    training: bool = False
+    batchnorm: Callable[[str], str] = lambda name: "frozen"
+    is_trained: Callable[[Buffer], bool] = lambda buffer: False
+    label: str = ""
+    emissions: list[Emission] = field(default_factory=list)
+    prologue: list[Emission] = field(default_factory=list)
+    late: list[Emission] = field(default_factory=list)
+    pinned: list[Tensor] = field(default_factory=list)
+    marks: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.dtype = np.dtype(self.dtype)
+        self.kernels = build_for(self.dtype)
+        self.control = self.external(zeros((1,), CONTROL), "control")
+        # (source, its copy in the other layout) by the source's identity; holding the source keeps that unique.
+        self._converted: dict[int, tuple[Tensor, Tensor]] = {}
+
+    # Tensors.
+
+    def tensor(
+        self, shape: Sequence[int], layout: Layout = Layout.ROW_MAJOR, dtype: Any = None, name: str = ""
+    ) -> Tensor:
+        dtype = np.dtype(self.dtype if dtype is None else dtype)
+        shape = tuple(int(n) for n in shape)
+        layout = layout if len(shape) >= 3 else Layout.ROW_MAJOR
+        return Tensor(Buffer(math.prod(shape) * dtype.itemsize, name or self.label), shape, dtype, layout)
+
+    def external(self, array: np.ndarray, name: str) -> Tensor:
+        """A row-major tensor on an array that lives outside the arena."""
+        if not array.flags.c_contiguous:
+            raise AssertionError(f"{name}: not contiguous")
+        return Tensor(Buffer(array.nbytes, name, array), array.shape, array.dtype)
+
+    def as_layout(self, tensor: Tensor, layout: Layout) -> Tensor:
+        if tensor.layout is layout or len(tensor.shape) < 3:
+            return tensor
+        free = tensor.with_layout(layout)
+        if free is not None:
+            return free
+        if id(tensor) not in self._converted:
+            result = self.tensor(tensor.shape, layout, tensor.dtype, tensor.buffer.name)
+            step = self.kernels.copy.Copy(
+                tensor.shape, tensor.strides, result.strides, itemsize=tensor.dtype.itemsize
+            )
+            self.emit(step, reads=[tensor], writes=[result])
+            self._converted[id(tensor)] = (tensor, result)
+        return self._converted[id(tensor)][1]
+
+    def add(self, a: Tensor, b: Tensor) -> Tensor:
+        b = self.as_layout(b, a.layout)
+        result = self.tensor(a.shape, a.layout)
+        self.emit(self.kernels.elementwise.Binary("add", a.size), reads=[a, b], writes=[result], inplace=True)
+        return result
+
+    # Steps.
+
+    def mark(self, phase: str) -> None:
+        """The next step is the first of `phase`."""
+        self.marks[phase] = len(self.emissions)
+
+    def emit(
+        self,
+        step: Any,
+        reads: Operands = (),
+        writes: Operands = (),
+        updates: Operands = (),
+        inplace: bool = False,
+    ) -> None:
+        self.emissions.append(
+            Emission(step, tuple(reads), tuple(updates), tuple(writes), self.label, inplace)
+        )
+
+    def derive(self, step: Any, reads: Operands, writes: Operands) -> None:
+        if any(tensor is not None and self.is_trained(tensor.buffer) for tensor in reads):
+            self.emit(step, reads, writes)
+        else:
+            self.prologue.append(Emission(step, tuple(reads), (), tuple(writes), self.label))
+            self.pinned += [tensor for tensor in writes if tensor is not None]
+
+    def after_update(self, step: Any, reads: Operands = (), updates: Operands = ()) -> None:
+        self.late.append(Emission(step, tuple(reads), tuple(updates), (), self.label))
+
+    def pin(self, tensor: Tensor) -> None:
+        """Keep the tensor's memory its own from the first step to the last."""
+        self.pinned.append(tensor)
+
+    # Memory.
+
+    def finish(self, threads: int) -> Memory:
+        """Lay out the arena, bind every step. Running the program is all that is left."""
+        emissions = self.prologue + self.emissions + self.late
+        offset = len(self.prologue)
+        marks = {"body": offset, **{phase: offset + i for phase, i in self.marks.items()}}
+        marks["late"] = offset + len(self.emissions)
+
+        owner = _merge_inplace(emissions, {id(tensor.buffer) for tensor in self.pinned})
+        lifetimes: dict[int, Lifetime] = {}
+        for i, emission in enumerate(emissions):
+            for tensor in emission.operands:
+                if tensor is None or tensor.buffer.array is not None:
+                    continue
+                root = owner(tensor.buffer)
+                life = lifetimes.setdefault(id(root), Lifetime(root.nbytes, i, i))
+                life.nbytes = max(life.nbytes, tensor.buffer.nbytes)
+                life.last = i
+        for tensor in self.pinned:
+            if tensor.buffer.array is None:
+                root = owner(tensor.buffer)
+                lifetimes[id(root)] = Lifetime(root.nbytes, 0, len(emissions))
+
+        offsets, arena_bytes = place(list(lifetimes.values()))
+        offset_of = dict(zip(lifetimes, offsets))
+        arena = Region(arena_bytes)
+        per_thread = max((emission.step.scratch_bytes for emission in emissions), default=0)
+        scratch = Region(per_thread * threads)
+
+        def address(tensor: Tensor | None) -> int:
+            if tensor is None:
+                return 0
+            if tensor.buffer.array is not None:
+                return tensor.buffer.array.ctypes.data
+            return arena.address + offset_of[id(owner(tensor.buffer))]
+
+        for emission in emissions:
+            emission.step.bind([address(t) for t in emission.operands], scratch.address, threads)
+
+        def view(tensor: Tensor) -> np.ndarray:
+            if tensor.buffer.array is not None:
+                return tensor.buffer.array
+            begin = offset_of[id(owner(tensor.buffer))]
+            flat = np.asarray(arena)[begin : begin + tensor.nbytes].view(tensor.dtype)
+            return flat.reshape(tensor.memory_shape)
+
+        return Memory(
+            program=Program([emission.step for emission in emissions]),
+            marks=marks,
+            labels=[emission.label for emission in emissions],
+            arena_bytes=arena_bytes,
+            scratch_bytes=scratch.nbytes,
+            view=view,
+            held=(arena, scratch, *(t.buffer.array for e in emissions for t in e.operands if t is not None)),
+        )
+
+
+def _merge_inplace(emissions: list[Emission], pinned: set[int]) -> Callable[[Buffer], Buffer]:
+    """Let each `inplace` step write over what it reads where nothing needs that afterwards.
+
+    Returns the function that gives the buffer whose memory a buffer uses.
+    """
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for i, emission in enumerate(emissions):
+        for tensor in emission.operands:
+            if tensor is not None:
+                first.setdefault(id(tensor.buffer), i)
+                last[id(tensor.buffer)] = i
+    merged: dict[int, Buffer] = {}
+
+    def owner(buffer: Buffer) -> Buffer:
+        while id(buffer) in merged:
+            buffer = merged[id(buffer)]
+        return buffer
+
+    for i, emission in enumerate(emissions):
+        if not emission.inplace or emission.reads[0] is None or emission.writes[0] is None:
+            continue
+        source, target = emission.reads[0].buffer, emission.writes[0].buffer
+        root = owner(source)
+        others = [t.buffer for t in emission.operands if t is not None and t is not emission.reads[0]]
+        if (
+            source.array is None
+            and target.array is None
+            and id(root) not in pinned
+            and id(source) not in pinned
+            and id(target) not in pinned
+            and last[id(source)] == i
+            and last[id(root)] == i
+            and first[id(target)] == i
+            and source.nbytes == target.nbytes
+            and all(owner(other) is not root for other in others if other is not target)
+        ):
+            merged[id(target)] = root
+            last[id(root)] = max(last[id(root)], last[id(target)])
+    return owner

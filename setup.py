@@ -1,0 +1,161 @@
+"""Compile the kernels: every `.pyx` under cconv/kernels once per build of the table below.
+
+A kernel source `cconv/kernels/pool.pyx` becomes `cconv.kernels.avx512.pool`, `cconv.kernels.avx2.pool`,
+`cconv.kernels.generic.pool` and `cconv.kernels.float64.pool`: the same text, another vector width or another
+`real` (see simd.h). The modules in SHARED hold no arithmetic and are compiled once. At run time
+`cconv/kernels/__init__.py` asks the processor and imports one of them.
+
+Environment:
+    CCONV_BUILD_ISAS   comma-separated subset of the table, or `native`: only what this machine would pick,
+                       and float64. Default: all that the target's compiler can make.
+    CCONV_DEBUG=1      bounds checks, no optimisation, debug symbols, undefined-behaviour sanitizer.
+    CCONV_OPENMP=0     build without OpenMP (one thread; the results are the same bits).
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent
+KERNELS = Path("cconv/kernels")
+SHARED = ("memory", "step", "threads")
+
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+DEBUG = os.environ.get("CCONV_DEBUG") == "1"
+
+# build: flags. Each build is compiled from the same sources; simd.h reads the vector width off the flags.
+BUILDS: dict[str, list[str]] = {"generic": [], "float64": ["-DCCONV_FLOAT64"]}
+if X86:
+    BUILDS["avx2"] = ["-mavx2", "-mfma"]
+    BUILDS["avx512"] = [
+        "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mprefer-vector-width=512",
+    ]  # fmt: skip
+
+# gnu11 and not c11, which would switch FMA contraction off. No -ffast-math: NaN and signed zero keep their
+# meaning; errno and floating-point traps do not, which lets the compiler vectorise comparisons.
+FLAGS = ["-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wno-unused-function"]
+FLAGS += ["-O1", "-g", "-fsanitize=undefined"] if DEBUG else ["-O3", "-g0"]
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "cdivision": True,
+    "binding": False,
+    "embedsignature": True,
+    "freethreading_compatible": False,
+}
+
+
+def native_build() -> str:
+    """The build that this machine would pick, by the same test as at run time."""
+    sys.path.insert(0, str(ROOT / KERNELS))
+    import cpu
+
+    return cpu.best_build(tuple(BUILDS))
+
+
+def selected_builds() -> list[str]:
+    wish = os.environ.get("CCONV_BUILD_ISAS", "")
+    if not wish:
+        return list(BUILDS)
+    names = {native_build() if name == "native" else name for name in wish.split(",")} | {"float64"}
+    if unknown := names - set(BUILDS):
+        raise SystemExit(f"CCONV_BUILD_ISAS: unknown {sorted(unknown)}; this machine can build {list(BUILDS)}")
+    return [name for name in BUILDS if name in names]
+
+
+def openmp_flags() -> tuple[list[str], list[str]]:
+    """(compile, link) flags that give OpenMP here, found by compiling; empty when none does."""
+    if os.environ.get("CCONV_OPENMP") == "0":
+        return [], []
+    candidates = [(["-fopenmp"], ["-fopenmp"])]
+    if sys.platform == "darwin":
+        prefix = os.environ.get("LIBOMP_PREFIX", "/opt/homebrew/opt/libomp")
+        candidates = [
+            (["-Xpreprocessor", "-fopenmp", f"-I{prefix}/include"], [f"-L{prefix}/lib", "-lomp"])
+        ]
+    compiler = os.environ.get("CC", "cc").split()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "probe.c")
+        source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
+        for compile_flags, link_flags in candidates:
+            command = [*compiler, *compile_flags, str(source), *link_flags, "-o", str(Path(folder, "probe"))]
+            try:
+                if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+                    return compile_flags, link_flags
+            except OSError:
+                break
+    print("cconv: no OpenMP found; building for one thread", file=sys.stderr)
+    return [], []
+
+
+def extension(name: str, source: Path, flags: list[str], link: list[str]) -> Extension:
+    return Extension(
+        name,
+        sources=[str(source)],
+        include_dirs=[str(KERNELS)],
+        depends=[str(header) for header in sorted(KERNELS.glob("*.h"))],
+        extra_compile_args=FLAGS + flags,
+        extra_link_args=link + (["-fsanitize=undefined"] if DEBUG else []),
+    )
+
+
+def extensions() -> list[Extension]:
+    omp_compile, omp_link = openmp_flags()
+    # A folder of generated C per build, so that one build's C never stands in for another's.
+    jobs = [
+        (
+            "shared",
+            [
+                extension(
+                    f"cconv.kernels.{name}",
+                    KERNELS / f"{name}.pyx",
+                    omp_compile if name == "threads" else [],
+                    omp_link if name == "threads" else [],
+                )
+                for name in SHARED
+            ],
+        )
+    ]
+    sources = [path for path in sorted(KERNELS.glob("*.pyx")) if path.stem not in SHARED]
+    for build in selected_builds():
+        jobs.append(
+            (build, [extension(f"cconv.kernels.{build}.{p.stem}", p, BUILDS[build], []) for p in sources])
+        )
+    result = []
+    for folder, modules in jobs:
+        result += cythonize(
+            modules,
+            build_dir=f"build/cython/{folder}",
+            compiler_directives=DIRECTIVES,
+            include_path=["."],
+            quiet=True,
+        )
+    return result
+
+
+class ParallelBuild(build_ext):
+    """build_ext that compiles on all processors."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+    def copy_extensions_to_source(self) -> None:
+        for build in BUILDS:  # build_ext --inplace does not make these folders
+            if any(f".{build}." in module.name for module in self.extensions):
+                Path(KERNELS, build).mkdir(exist_ok=True)
+        super().copy_extensions_to_source()
+
+
+building = {"build", "build_ext", "bdist_wheel", "install", "develop", "editable_wheel"} & set(sys.argv)
+setup(ext_modules=extensions() if building else [], cmdclass={"build_ext": ParallelBuild})
