@@ -43,10 +43,10 @@ if X86:
 FLAGS = ["-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wno-unused-function"]
 FLAGS += ["-O1", "-g", "-fsanitize=undefined"] if DEBUG else ["-O3", "-g0"]
 
+# Kernels index pointers, which no directive touches; lists in the constructors keep Python's negative indices.
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": DEBUG,
-    "wraparound": False,
     "initializedcheck": DEBUG,
     "cdivision": True,
     "binding": False,
@@ -98,48 +98,34 @@ def openmp_flags() -> tuple[list[str], list[str]]:
     return [], []
 
 
-def extension(name: str, source: Path, flags: list[str], link: list[str]) -> Extension:
-    return Extension(
-        name,
-        sources=[str(source)],
-        include_dirs=[str(KERNELS)],
-        depends=[str(header) for header in sorted(KERNELS.glob("*.h"))],
-        extra_compile_args=FLAGS + flags,
-        extra_link_args=link + (["-fsanitize=undefined"] if DEBUG else []),
+def translate(folder: str, modules: dict[str, Path], flags: list[str], link: list[str]) -> list[Extension]:
+    """Extensions for {module name: source}, their generated C in a folder of its own."""
+    extensions = cythonize(
+        [Extension(name, sources=[str(source)]) for name, source in modules.items()],
+        build_dir=f"build/cython/{folder}",
+        compiler_directives=DIRECTIVES,
+        include_path=["."],
+        quiet=True,
     )
+    # Set only now: cythonize keeps flags by source file and would hand one build's to the next.
+    for module in extensions:
+        module.include_dirs = [str(KERNELS)]
+        module.depends = module.depends + [str(header) for header in sorted(KERNELS.glob("*.h"))]
+        module.extra_compile_args = FLAGS + flags
+        module.extra_link_args = link + (["-fsanitize=undefined"] if DEBUG else [])
+    return extensions
 
 
 def extensions() -> list[Extension]:
-    omp_compile, omp_link = openmp_flags()
-    # A folder of generated C per build, so that one build's C never stands in for another's.
-    jobs = [
-        (
-            "shared",
-            [
-                extension(
-                    f"cconv.kernels.{name}",
-                    KERNELS / f"{name}.pyx",
-                    omp_compile if name == "threads" else [],
-                    omp_link if name == "threads" else [],
-                )
-                for name in SHARED
-            ],
-        )
-    ]
     sources = [path for path in sorted(KERNELS.glob("*.pyx")) if path.stem not in SHARED]
-    for build in selected_builds():
-        jobs.append(
-            (build, [extension(f"cconv.kernels.{build}.{p.stem}", p, BUILDS[build], []) for p in sources])
-        )
+    compile_openmp, link_openmp = openmp_flags()
     result = []
-    for folder, modules in jobs:
-        result += cythonize(
-            modules,
-            build_dir=f"build/cython/{folder}",
-            compiler_directives=DIRECTIVES,
-            include_path=["."],
-            quiet=True,
-        )
+    for name in SHARED:
+        openmp = (compile_openmp, link_openmp) if name == "threads" else ([], [])
+        result += translate("shared", {f"cconv.kernels.{name}": KERNELS / f"{name}.pyx"}, *openmp)
+    for build in selected_builds():
+        modules = {f"cconv.kernels.{build}.{path.stem}": path for path in sources}
+        result += translate(build, modules, BUILDS[build], [])
     return result
 
 

@@ -1,0 +1,9 @@
+"""All cases, one module per file of cconv/ops."""
+
+from ops_cases import activation
+
+MODULES = (
+    activation,
+)
+
+CASES = [case for module in MODULES for case in module.CASES]

@@ -1,0 +1,95 @@
+"""Every operator of the catalogue, on every case: forward, gradient, equal bits."""
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from harness import directional_error, forward, model_of, node_model, projection_plan
+from ops_cases import CASES
+
+from cconv.ops.catalogue import CATALOGUE
+
+IDS = [case.id for case in CASES]
+
+
+def test_every_operator_has_a_case():
+    assert {operator for _, operator in CATALOGUE} == {case.op_type for case in CASES}
+
+
+def test_cases_are_distinct():
+    assert len(set(IDS)) == len(IDS)
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_forward_equals_onnxruntime(case):
+    proto = node_model(case)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    feeds = {
+        f"x{i}": value
+        for i, value in enumerate(case.arrays())
+        if value is not None and i not in case.constant_inputs
+    }
+    expected = session.run(None, feeds)
+    found = list(forward(model_of(proto), feeds).values())
+    assert len(found) == len(expected) == case.outputs
+    for ours, theirs in zip(found, expected):
+        assert ours.shape == theirs.shape
+        assert ours.dtype == theirs.dtype
+        if np.issubdtype(theirs.dtype, np.floating):
+            scale = np.max(np.abs(theirs), initial=1e-30)
+            assert np.max(np.abs(ours - theirs), initial=0) <= case.tolerance * scale
+        else:
+            assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_equal_bits_at_any_number_of_threads(case):
+    proto = node_model(case)
+    feeds = {
+        f"x{i}": value
+        for i, value in enumerate(case.arrays())
+        if value is not None and i not in case.constant_inputs
+    }
+    one = forward(model_of(proto), feeds, threads=1)
+    for threads in (2, 3):
+        for name, value in forward(model_of(proto), feeds, threads=threads).items():
+            assert np.array_equal(value, one[name], equal_nan=True)
+
+
+def differentiable(case) -> list[str]:
+    operator = CATALOGUE[case.domain, case.op_type]
+    wanted = []
+    for i, value in enumerate(case.arrays()):
+        if value is None or not np.issubdtype(value.dtype, np.floating) or i in case.constant_inputs:
+            continue
+        if case.gradient is not None and i not in case.gradient:
+            continue
+        if operator.differentiable is None or i in operator.differentiable:
+            wanted.append(f"x{i}")
+    return wanted
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if differentiable(c)], ids=lambda case: case.id)
+def test_gradient_equals_directional_difference(case):
+    """float64, one random direction per input; the difference quotient itself is good to about 1e-8."""
+    plan, weights = projection_plan(model_of(node_model(case, dynamic=False)), differentiable(case))
+    errors = directional_error(plan, weights, np.random.default_rng(1))
+    assert set(errors) == set(differentiable(case))
+    assert max(errors.values()) < 1e-6, errors
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if differentiable(c)], ids=lambda case: case.id)
+def test_gradient_bits_at_any_number_of_threads(case):
+    results = []
+    for threads in (1, 2, 3):
+        plan, _ = projection_plan(
+            model_of(node_model(case, dynamic=False)), differentiable(case), np.float32, threads
+        )
+        ((_, target),) = plan.targets.items()
+        target[...] = np.random.default_rng(2).standard_normal(target.shape)
+        assert plan.run(until="update") == ("", 0)
+        results.append({name: value.copy() for name, value in plan.gradients.items()})
+    for other in results[1:]:
+        for name, value in results[0].items():
+            assert np.array_equal(value, other[name], equal_nan=True)
