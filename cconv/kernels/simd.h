@@ -55,17 +55,11 @@ INLINE void vstore(real *p, vf v) { *(vf *)p = v; }
 INLINE vf vset(real x) { return x - (vf){0}; }
 INLINE vf vzero(void) { return (vf){0}; }
 
-/* The first n lanes (0 <= n <= VL); the rest read as zero and are not touched in memory. Masked instructions where
- * the ISA has them: a memcpy of variable length is a call, which costs more than the rest of a short loop. */
+/* The first n lanes (0 <= n <= VL); the rest read as zero and are not touched in memory. Masked where the ISA can:
+ * a memcpy of variable length is a call, which costs more than the rest of a short loop. */
 #if defined(__AVX512F__) && !defined(CCONV_FLOAT64)
-INLINE vf vload_n(const real *p, ptrdiff_t n)
-{
-    return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
-}
-INLINE void vstore_n(real *p, vf v, ptrdiff_t n)
-{
-    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
-}
+INLINE vf vload_n(const real *p, ptrdiff_t n) { return (vf)_mm512_maskz_loadu_ps((1u << n) - 1, p); }
+INLINE void vstore_n(real *p, vf v, ptrdiff_t n) { _mm512_mask_storeu_ps(p, (1u << n) - 1, (__m512)v); }
 #elif defined(__AVX__) && !defined(CCONV_FLOAT64)
 INLINE __m256i first_lanes(ptrdiff_t n)
 {
