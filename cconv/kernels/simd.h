@@ -53,6 +53,11 @@ INLINE vf vset(real x) { return x - (vf){0}; }
 INLINE vf vzero(void) { return (vf){0}; }
 
 /* The first n lanes (0 <= n <= VL); the rest read as zero and are not touched in memory. */
+#if defined(__AVX512F__) && !defined(CCONV_FLOAT64)
+#include <immintrin.h>
+INLINE vf vload_n(const real *p, ptrdiff_t n) { return (vf)_mm512_maskz_loadu_ps((1u << n) - 1, p); }
+INLINE void vstore_n(real *p, vf v, ptrdiff_t n) { _mm512_mask_storeu_ps(p, (1u << n) - 1, (__m512)v); }
+#else
 INLINE vf vload_n(const real *p, ptrdiff_t n)
 {
     vf v = {0};
@@ -60,6 +65,7 @@ INLINE vf vload_n(const real *p, ptrdiff_t n)
     return v;
 }
 INLINE void vstore_n(real *p, vf v, ptrdiff_t n) { memcpy(p, &v, n * sizeof(real)); }
+#endif
 
 /* mask ? a : b, lane by lane; a mask is what a vector comparison yields. GCC 12 has no ?: on vectors in C. */
 INLINE vf vselect(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
