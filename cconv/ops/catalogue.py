@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from cconv.ops import activation, conv
+from cconv.ops import (
+    activation,
+    arithmetic,
+    conv,
+    matmul,
+)
 from cconv.ops.operator import Operator
 
-MODULES = (
-    activation,
-    conv,
-)
+MODULES = (activation, arithmetic, conv, matmul)
 
 CATALOGUE: dict[tuple[str, str], Operator] = {
     ("", operator.type): operator for module in MODULES for operator in module.OPERATORS
