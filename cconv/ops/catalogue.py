@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from cconv.ops import activation
+from cconv.ops import activation, batchnorm, pool
 from cconv.ops.operator import Operator
 
 MODULES = (
     activation,
+    batchnorm,
+    pool,
 )
 
 CATALOGUE: dict[tuple[str, str], Operator] = {
