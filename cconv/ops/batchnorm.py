@@ -15,8 +15,9 @@ node: a network exported for inference is trained on.
 
 The running variance follows ONNX: it averages the *population* variance, sum((x - mean)^2) / n, which is also
 what the batch is normalised with. PyTorch averages the sample variance, / (n - 1), instead; the two differ by
-a factor n / (n - 1), nothing at the usual n of a convolutional network. Losses in training do not depend on
-it. ONNX is what the model is written in, and onnxruntime computes the same outputs for a node in training mode.
+a factor n / (n - 1), next to nothing for a convolutional network, whose n counts pixels too. Training losses
+do not depend on it. ONNX is the language the model is written in, and onnxruntime does the same for a node in
+training mode.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Pooling: the largest or the mean value under each window, channel by channel.
 
-All of it works channels-last. What the gradient of a maximum needs is where it was, not the input: the forward
-step of a training plan stores each window's winner, and the input's memory is free afterwards.
+All of it works channels-last. What the gradient of a maximum needs is where it was, not the input: the
+forward step of a training plan stores each window's winner, and the input's memory is free afterwards.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LARGEST_IMAGE = 2**31 - 1  # a winner is a 32-bit number
 
 
 class WindowPool(Operator):
-    """Base of pooling under a sliding window. ONNX opsets 7 to 22; attributes that came later are read at any."""
+    """Base of pooling under a sliding window. Attributes that came after opset 7 are read at any opset."""
 
     def shapes(self, call: Call) -> list[Spec]:
         spec = self.require_rank(call, 0, 3, 5, AXES)
@@ -41,9 +41,9 @@ class WindowPool(Operator):
     def geometry(self, call: Call) -> tuple[Any, ...]:
         """What the steps of kernels/pool.pyx take: images, channels, spatial sizes, windows, the window."""
         images, channels, *sizes = call.spec(0).shape
-        window = self.window(call)
+        w = self.window(call)
         windows = call.results[0].shape[2:]
-        return images, channels, sizes, windows, window.kernel, window.stride, window.dilation, window.pads_begin
+        return images, channels, sizes, windows, w.kernel, w.stride, w.dilation, w.pads_begin
 
 
 class MaxPool(WindowPool):
