@@ -5,12 +5,14 @@ from __future__ import annotations
 from cconv.ops import (
     activation,
     arithmetic,
+    batchnorm,
     conv,
     matmul,
+    pool,
 )
 from cconv.ops.operator import Operator
 
-MODULES = (activation, arithmetic, conv, matmul)
+MODULES = (activation, arithmetic, batchnorm, conv, matmul, pool)
 
 CATALOGUE: dict[tuple[str, str], Operator] = {
     ("", operator.type): operator for module in MODULES for operator in module.OPERATORS

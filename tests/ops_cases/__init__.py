@@ -2,10 +2,12 @@
 
 from ops_cases import (
     activation,
+    batchnorm,
     conv,
     matmul,
+    pool,
 )
 
-MODULES = (activation, conv, matmul)
+MODULES = (activation, batchnorm, conv, matmul, pool)
 
 CASES = [case for module in MODULES for case in module.CASES]
