@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from cconv.ops import activation, conv
+from cconv.ops import activation, arithmetic, concat, conv, shape
 from cconv.ops.operator import Operator
 
 MODULES = (
     activation,
+    arithmetic,
+    concat,
     conv,
+    shape,
 )
 
 CATALOGUE: dict[tuple[str, str], Operator] = {

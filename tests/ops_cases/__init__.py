@@ -1,10 +1,13 @@
 """All cases, one module per file of cconv/ops."""
 
-from ops_cases import activation, conv
+from ops_cases import activation, arithmetic, concat, conv, shape
 
 MODULES = (
     activation,
+    arithmetic,
+    concat,
     conv,
+    shape,
 )
 
 CASES = [case for module in MODULES for case in module.CASES]
