@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cconv.ops import activation, arithmetic, concat, conv, shape
+from cconv.ops import activation, arithmetic, concat, conv, shape, softmax
 from cconv.ops.operator import Operator
 
 MODULES = (
@@ -11,6 +11,7 @@ MODULES = (
     concat,
     conv,
     shape,
+    softmax,
 )
 
 CATALOGUE: dict[tuple[str, str], Operator] = {

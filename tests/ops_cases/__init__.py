@@ -1,6 +1,6 @@
 """All cases, one module per file of cconv/ops."""
 
-from ops_cases import activation, arithmetic, concat, conv, shape
+from ops_cases import activation, arithmetic, concat, conv, shape, softmax
 
 MODULES = (
     activation,
@@ -8,6 +8,7 @@ MODULES = (
     concat,
     conv,
     shape,
+    softmax,
 )
 
 CASES = [case for module in MODULES for case in module.CASES]

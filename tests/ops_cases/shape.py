@@ -27,7 +27,7 @@ CASES = [
     ]
 ]
 CASES += [
-    Case("Reshape", [shape, ints(*wish)], attributes, constant_inputs=(1,), opset=opset, note="to-" + str(wish))
+    Case("Reshape", [shape, ints(*wish)], attributes, constant_inputs=(1,), opset=opset, note=f"to-{wish}")
     for shape, wish, attributes, opset in [
         ((6,), (2, 3), {}, 7),
         ((2, 3, 4), (0, -1), {}, 7),
@@ -47,7 +47,12 @@ CASES += [
 ]
 CASES += [
     Case("Squeeze", [shape, *axes], constant_inputs=(1,), note=str(axes))
-    for shape, axes in [((1, 3, 1), ()), ((1, 3, 1, 2), (ints(0, -2),)), ((2, 5, 1, 1), (ints(2, 3),)), ((1,), ())]
+    for shape, axes in [
+        ((1, 3, 1), ()),
+        ((1, 3, 1, 2), (ints(0, -2),)),
+        ((2, 5, 1, 1), (ints(2, 3),)),
+        ((1,), ()),
+    ]
 ]
 CASES += [
     Case("Unsqueeze", [shape], {"axes": axes}, opset=opset)
@@ -78,7 +83,7 @@ CASES += [
 # Whatever is only moved has any dtype.
 CASES += [
     Case(kind, [value, *more], attributes, constant_inputs=(1,), note=f"{value.dtype}")
-    for value in (BYTES, LONGS, BYTES.astype(np.int32), BYTES.astype(np.float64) / 7)
+    for value in (BYTES, LONGS, BYTES.astype(np.int32))
     for kind, more, attributes in [
         ("Flatten", (), {}),
         ("Reshape", (ints(4, 6),), {}),
@@ -86,7 +91,6 @@ CASES += [
         ("Identity", (), {}),
         ("Transpose", (), {"perm": [1, 0, 2]}),
     ]
-    if value.dtype != np.float64
 ]
 CASES += [Case("Transpose", [FLAGS], note="bool"), Case("Squeeze", [FLAGS[None]], opset=11, note="bool")]
 
