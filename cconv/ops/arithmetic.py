@@ -17,7 +17,8 @@ import numpy as np
 from cconv.errors import DTypeError, ShapeError, UnsupportedOpError, ValueRangeError
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.reduce import sum_to
-from cconv.ops.tensor import Layout, Spec, Tensor
+from cconv.ops.shape import is_shape_arithmetic
+from cconv.ops.tensor import Spec, Tensor
 
 
 class Arithmetic(Operator):
@@ -81,13 +82,12 @@ class Arithmetic(Operator):
         return result
 
     def fold(self, call: Call) -> list[np.ndarray] | None:
+        if not is_shape_arithmetic(call):
+            return None
         a, b = (call.constant(i, "an operand") for i in (0, 1))
         if self.kind != "div":
             op = {"add": np.add, "sub": np.subtract, "mul": np.multiply}[self.kind]
             return [np.asarray(op(a, b), dtype=call.results[0].dtype)]
-        if np.issubdtype(a.dtype, np.floating):
-            with np.errstate(divide="ignore", invalid="ignore"):
-                return [np.asarray(a / b, dtype=call.results[0].dtype)]
         if not np.all(b):
             raise call.error(ValueRangeError, "integers are divided by numbers other than 0", "a divisor of 0")
         quotient = np.floor_divide(a, b)  # ONNX rounds to zero
@@ -96,15 +96,15 @@ class Arithmetic(Operator):
 
 
 def arithmetic(lower: Lowering, kind: str, x: Tensor, y: Tensor) -> Tensor:
-    """x op y with broadcasting, in the layout of the operand that has the result's shape."""
+    """x op y with broadcasting, in the layout of an operand of the result's shape or rank."""
     shape = np.broadcast_shapes(x.shape, y.shape)
     if x.shape == y.shape:
         z = lower.tensor(shape, x.layout)
         step = lower.kernels.elementwise.Binary(kind, z.size)
         lower.emit(step, reads=[x, lower.as_layout(y, x.layout)], writes=[z], inplace=True)
         return z
-    layouts = [t.layout for t in (x, y) if t.shape == shape]
-    z = lower.tensor(shape, layouts[0] if layouts else Layout.ROW_MAJOR)
+    alike = [t for t in (x, y) if t.shape == shape] or [t for t in (x, y) if len(t.shape) == len(shape)]
+    z = lower.tensor(shape, alike[0].layout)
     operands = [lower.as_layout(t, z.layout) if len(t.shape) == len(shape) else t for t in (x, y)]
     strides = [_strides(operand, z) for operand in operands]
     step = lower.kernels.broadcast.Broadcast(kind, z.memory_shape, *strides)

@@ -6,13 +6,16 @@ from cconv.ops import (
     activation,
     arithmetic,
     batchnorm,
+    concat,
     conv,
     matmul,
     pool,
+    shape,
+    softmax,
 )
 from cconv.ops.operator import Operator
 
-MODULES = (activation, arithmetic, batchnorm, conv, matmul, pool)
+MODULES = (activation, arithmetic, batchnorm, concat, conv, matmul, pool, shape, softmax)
 
 CATALOGUE: dict[tuple[str, str], Operator] = {
     ("", operator.type): operator for module in MODULES for operator in module.OPERATORS

@@ -2,12 +2,16 @@
 
 from ops_cases import (
     activation,
+    arithmetic,
     batchnorm,
+    concat,
     conv,
     matmul,
     pool,
+    shape,
+    softmax,
 )
 
-MODULES = (activation, batchnorm, conv, matmul, pool)
+MODULES = (activation, arithmetic, batchnorm, concat, conv, matmul, pool, shape, softmax)
 
 CASES = [case for module in MODULES for case in module.CASES]
