@@ -16,9 +16,10 @@ PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "safetensors")
 
 def versions() -> dict[str, str]:
     """What `show_versions` prints, by name. No package is imported for it."""
+    others = [name for name in builds() if name != FLOAT32.name]
     found = {
         "cconv": __version__,
-        "build": f"{FLOAT32.name} (this processor also runs {', '.join(_others()) or 'no other that is here'})",
+        "build": f"{FLOAT32.name} (here as well: {', '.join(others) or 'none'})",
         "OpenMP": "yes" if has_openmp() else "no: one thread",
         "threads": f"{get_num_threads()} of {available_processors()} processors",
         "processor": _processor(),
@@ -39,10 +40,6 @@ def show_versions() -> None:
     width = max(len(name) for name in found)
     for name, value in found.items():
         print(f"{name.ljust(width)}  {value}")
-
-
-def _others() -> list[str]:
-    return [name for name in builds() if name != FLOAT32.name]
 
 
 def _processor() -> str:
