@@ -14,6 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 #ifdef CCONV_FLOAT64
 typedef double real;
@@ -52,7 +55,20 @@ INLINE void vstore(real *p, vf v) { *(vf *)p = v; }
 INLINE vf vset(real x) { return x - (vf){0}; }
 INLINE vf vzero(void) { return (vf){0}; }
 
-/* The first n lanes (0 <= n <= VL); the rest read as zero and are not touched in memory. */
+/* The first n lanes (0 <= n <= VL); the rest read as zero and are not touched in memory. Masked where the ISA can:
+ * a memcpy of variable length is a call, which costs more than the rest of a short loop. */
+#if defined(__AVX512F__) && !defined(CCONV_FLOAT64)
+INLINE vf vload_n(const real *p, ptrdiff_t n) { return (vf)_mm512_maskz_loadu_ps((1u << n) - 1, p); }
+INLINE void vstore_n(real *p, vf v, ptrdiff_t n) { _mm512_mask_storeu_ps(p, (1u << n) - 1, (__m512)v); }
+#elif defined(__AVX__) && !defined(CCONV_FLOAT64)
+INLINE __m256i first_lanes(ptrdiff_t n)
+{
+    const vi index = {0, 1, 2, 3, 4, 5, 6, 7};
+    return (__m256i)(vi)(index < (lane)n);
+}
+INLINE vf vload_n(const real *p, ptrdiff_t n) { return (vf)_mm256_maskload_ps(p, first_lanes(n)); }
+INLINE void vstore_n(real *p, vf v, ptrdiff_t n) { _mm256_maskstore_ps(p, first_lanes(n), (__m256)v); }
+#else
 INLINE vf vload_n(const real *p, ptrdiff_t n)
 {
     vf v = {0};
@@ -60,6 +76,7 @@ INLINE vf vload_n(const real *p, ptrdiff_t n)
     return v;
 }
 INLINE void vstore_n(real *p, vf v, ptrdiff_t n) { memcpy(p, &v, n * sizeof(real)); }
+#endif
 
 /* mask ? a : b, lane by lane; a mask is what a vector comparison yields. GCC 12 has no ?: on vectors in C. */
 INLINE vf vselect(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from cconv.ops import activation
+from cconv.ops import activation, conv
 from cconv.ops.operator import Operator
 
 MODULES = (
     activation,
+    conv,
 )
 
 CATALOGUE: dict[tuple[str, str], Operator] = {

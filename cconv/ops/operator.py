@@ -199,6 +199,10 @@ class Operator:
         """The outputs' values where all inputs are constants (shape arithmetic); None: not folded."""
         return None
 
+    def flops(self, call: Call) -> int:
+        """Floating-point operations of the forward pass, a multiply-add as two; 0 where too few to count."""
+        return 0
+
     # Checks that many shape rules share.
 
     def check(self, call: Call) -> None:

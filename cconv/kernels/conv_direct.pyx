@@ -1,0 +1,427 @@
+"""Direct convolution: forward and input gradient.
+
+Both are a gather (geometry.py): every output pixel is a sum over taps of an input pixel's channels times a
+matrix [channels x outputs]. The walk, from the outside in:
+
+    job      a block of output pixels, some blocks of output channels; jobs run in parallel, any job on any
+             thread, since each output is summed in one job in a fixed order
+    channels blocks of input channels, so that a block's weights stay in L2; its strip is copied to the thread's
+             buffer with the zero border (strip.pxd), unless all pixels are one long row already
+    outputs  blocks of TILE_COLS output channels
+    tiles    up to TILE_ROWS pixels of a row, or two short rows, times TILE_COLS outputs in registers, summed
+             over all taps and the block's channels (tile.h)
+
+The input gradient of a strided convolution is several gathers, one per residue of the position (Part below).
+
+Weights are packed beforehand (Pack), in the order in which the tiles read them:
+    [part][group][output block][channel block][tap][channel][column of the block]
+"""
+
+import numpy as np
+
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport calloc, free
+
+from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real
+from cconv.kernels.step cimport OK, Step
+from cconv.kernels.strip cimport Strip, load_strip
+from cconv.kernels.tile cimport (
+    TILE_ADD, TILE_BIAS, TILE_STORE, block_vectors, tile_across, tile_fn, tile_job,
+)
+
+from cconv.kernels.geometry import forward_part, input_gradient_parts, is_pointwise
+
+# Output pixels of a job: enough to use each packed block of weights, from L2, some 30 times.
+JOB_PIXELS = 448
+# Input channels of a block: with 3x3 taps and 32 columns 147 KB of weights, half of a small L2.
+BLOCK_CHANNELS, BLOCK_CHANNELS_ONE_TAP = 128, 512
+# Jobs that a convolution is cut into at the least, if its output channels allow.
+LEAST_JOBS = 16
+# Pixels of this many channels are copied to a strip even where they could be read in place: their distance, a
+# multiple of 4 KiB, puts all pixels of a tile into the same cache sets (312 -> 403 GFLOP/s at 1024).
+CONFLICTING_CHANNELS = 1024
+
+
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+
+cdef struct Part:
+    Strip strip
+    const Py_ssize_t* offset       # of each segment in the strip, bytes
+    Py_ssize_t segments
+    Py_ssize_t taps
+    Py_ssize_t weights             # where the part's packed weights begin
+    Py_ssize_t images, rows, columns                     # of a job
+    Py_ssize_t jobs_n, jobs_d, jobs_h, jobs_w, jobs_k    # jobs along each axis
+    Py_ssize_t jobs
+
+
+def role_parts(geometry, str role):
+    """The gathers of "forward" or "input_gradient"."""
+    return [forward_part(geometry)] if role == "forward" else input_gradient_parts(geometry)
+
+
+def widths(Py_ssize_t outputs):
+    """Columns of all packed blocks of `outputs` outputs together, with the last one's padding."""
+    full, rest = divmod(outputs, TILE_COLS)
+    return full * TILE_COLS + (block_vectors(rest) * VL if rest else 0)
+
+
+def channel_block(Py_ssize_t channels, Py_ssize_t taps):
+    """Input channels that one pass over a job sums: all, or equal blocks."""
+    most = BLOCK_CHANNELS_ONE_TAP if taps == 1 else BLOCK_CHANNELS
+    if channels <= most * 3 // 2:
+        return max(1, channels)
+    blocks = ceil_div(channels, most)
+    return ceil_div(channels, (blocks * 16)) * 16
+
+
+def packed_size(geometry, str role):
+    """Elements of the packed weights."""
+    inner, outer = channels_of(geometry, role)
+    taps = sum(tap_count(part) for part in role_parts(geometry, role))
+    return geometry.groups * inner * taps * widths(outer)
+
+
+def channels_of(geometry, str role):
+    """Channels of a group that are (summed over, produced)."""
+    c, k = geometry.channels // geometry.groups, geometry.outputs // geometry.groups
+    return (c, k) if role == "forward" else (k, c)
+
+
+def tap_count(part):
+    return len(part[0].offsets) * len(part[1].offsets) * len(part[2].offsets)
+
+
+cdef class Gather(Step):
+    """A direct convolution pass.
+
+    Args:
+        geometry: ConvGeometry.
+        role: "forward" (x to y) or "input_gradient" (dy to dx).
+        bias: whether a bias is added to each output channel.
+
+    Operands: source (N, spatial, channels) channels-last, packed weights, bias or none, target, channels-last.
+    """
+
+    cdef Part* parts
+    cdef Py_ssize_t part_count
+    cdef Py_ssize_t batch, groups, inner, outer       # channels of a group: summed over, produced
+    cdef Py_ssize_t source_channels, target_channels
+    cdef Py_ssize_t block, blocks                     # input channels of a block; how many blocks
+    cdef Py_ssize_t columns, column_blocks            # packed columns of a group; blocks of TILE_COLS
+    cdef Py_ssize_t target[3]
+    cdef bint biased
+    cdef bint in_place                                # pixels are read where they are, no strip
+    cdef bint merged                                  # a kernel row's taps and channels are one run
+    cdef list keep
+
+    def __cinit__(self, geometry, str role="forward", bint bias=False):
+        parts = role_parts(geometry, role)
+        parts = [part for part in parts if all(walk.output > 0 for walk in part)] if geometry.batch else []
+        self.part_count = len(parts)
+        self.parts = <Part*>calloc(max(1, len(parts)), sizeof(Part))
+        if self.parts == NULL:
+            raise MemoryError
+        self.keep = []
+
+    def __dealloc__(self):
+        free(self.parts)
+
+    def __init__(self, geometry, str role="forward", bint bias=False):
+        self.operands = 4
+        self.biased = bias
+        self.groups = geometry.groups
+        self.inner, self.outer = channels_of(geometry, role)
+        self.source_channels = self.inner * self.groups
+        self.target_channels = self.outer * self.groups
+        self.batch = geometry.batch
+        self.columns = widths(self.outer)
+        self.column_blocks = (self.outer + TILE_COLS - 1) // TILE_COLS
+        most_taps = geometry.taps
+        self.block = channel_block(self.inner, most_taps)
+        self.blocks = ceil_div(self.inner, self.block) if self.inner else 1
+        for axis, size in enumerate(geometry.output if role == "forward" else geometry.input):
+            self.target[axis] = size
+
+        parts = role_parts(geometry, role)
+        # Where the weights of each part begin; empty parts have theirs too.
+        weights, starts = 0, []
+        for part in parts:
+            starts.append(weights)
+            weights += self.groups * self.inner * tap_count(part) * self.columns
+        live = [(part, start) for part, start in zip(parts, starts) if all(walk.output > 0 for walk in part)]
+        if not self.batch:
+            live = []
+
+        pointwise = len(parts) == 1 and is_pointwise(parts[0])
+        self.in_place = pointwise and self.source_channels < CONFLICTING_CHANNELS
+        self.merged = (
+            not pointwise and self.inner <= 8 and self.groups == 1
+            and all(part[2].offsets == tuple(range(len(part[2].offsets))) for part, _ in live)
+        )
+        strip_bytes = 0
+        for i, (part, start) in enumerate(live):
+            strip_bytes = max(strip_bytes, self.lay_out(&self.parts[i], part, start, pointwise))
+        self.scratch_bytes = 0 if self.in_place else (strip_bytes + 63) // 64 * 64
+
+    cdef Py_ssize_t lay_out(self, Part* p, part, Py_ssize_t weights, bint pointwise) except -1:
+        """Fill in one part; returns the bytes of its strip."""
+        cdef Strip* s = &p.strip
+        sizes = [walk.output for walk in part]
+        inputs = [walk.input for walk in part]
+        if pointwise:  # one long row of all pixels
+            pixels = self.batch * sizes[0] * sizes[1] * sizes[2]
+            sizes = inputs = [1, 1, pixels]
+            self.batch = 1
+            self.target[0], self.target[1], self.target[2] = 1, 1, pixels
+        for a, walk in enumerate(part):
+            one = len(walk.offsets) == 1
+            s.axis[a].input = inputs[a]
+            s.axis[a].output = sizes[a]
+            s.axis[a].step = walk.step
+            s.axis[a].pad = walk.pad
+            s.axis[a].load_step = walk.step if one else 1
+            s.axis[a].strip_step = 1 if one else walk.step
+            s.axis[a].span = walk.span
+            s.axis[a].out_step = walk.out_step
+            s.axis[a].out_start = walk.out_start
+        p.weights = weights
+        p.taps = tap_count(part)
+
+        # A job: whole rows where they are short, several images where those are small.
+        p.columns = min(sizes[2], JOB_PIXELS // TILE_ROWS * TILE_ROWS)
+        p.rows = max(1, min(sizes[1], JOB_PIXELS // p.columns))
+        whole = p.columns == sizes[2] and p.rows == sizes[1] and sizes[0] == 1
+        p.images = max(1, min(self.batch, JOB_PIXELS // (p.rows * p.columns))) if whole else 1
+        p.jobs_n = ceil_div(self.batch, p.images)
+        p.jobs_d = sizes[0]
+        p.jobs_h = ceil_div(sizes[1], p.rows)
+        p.jobs_w = ceil_div(sizes[2], p.columns)
+        jobs = p.jobs_n * p.jobs_d * p.jobs_h * p.jobs_w * self.groups
+        p.jobs_k = max(1, min(self.column_blocks, ceil_div(LEAST_JOBS, jobs)))
+        p.jobs = jobs * p.jobs_k
+
+        s.plane_count = len(part[0].offsets)
+        s.rows = (p.rows - 1) * s.axis[1].strip_step + s.axis[1].span
+        s.columns = (p.columns - 1) * s.axis[2].strip_step + s.axis[2].span
+        s.input_stride = self.source_channels
+        if self.in_place:
+            s.pixel_stride = self.source_channels
+        elif self.merged:
+            s.pixel_stride = self.inner
+        else:
+            s.pixel_stride = self.block + CACHE_LINE_REALS
+        s.planes = self.longs(part[0].offsets)
+        taps_w = part[2].offsets[:1] if self.merged else part[2].offsets
+        offsets = [
+            ((plane * s.rows + h) * s.columns + w) * s.pixel_stride * sizeof(real)
+            for plane in range(s.plane_count)
+            for h in (part[1].offsets if s.axis[1].load_step == 1 else [0])
+            for w in (taps_w if s.axis[2].load_step == 1 else [0])
+        ]
+        if p.taps == 0:
+            offsets = []
+        p.segments = len(offsets)
+        p.offset = self.longs(offsets)
+        # + one vector: a tile may broadcast no further than its pixels, but copies go by whole vectors
+        return (p.images * s.plane_count * s.rows * s.columns * s.pixel_stride + VL) * <Py_ssize_t>sizeof(real)
+
+    cdef const Py_ssize_t* longs(self, values) except NULL:
+        """A C array that lives as long as this step."""
+        array = np.array(tuple(values) or (0,), dtype=np.intp)
+        self.keep.append(array)
+        return <const Py_ssize_t*><uintptr_t>array.ctypes.data
+
+    cdef int run(self) noexcept nogil:
+        cdef Py_ssize_t i, jobs = 0
+        for i in range(self.part_count):
+            jobs += self.parts[i].jobs
+        self.parallel(0, jobs)
+        return OK
+
+    # Parallel axis: blocks of output pixels x groups x shares of the output channels. Neighbouring jobs read
+    # the same weights, which stay in the shared cache.
+    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
+        cdef Part* p = self.parts
+        cdef Py_ssize_t k, w, h, d, n, g, b
+        cdef Py_ssize_t images, rows, columns, channels
+        cdef real* buffer = <real*>self.scratch_of(thread)
+        cdef const real* source
+        while i >= p.jobs:
+            i -= p.jobs
+            p += 1
+        k = i % p.jobs_k
+        i //= p.jobs_k
+        w = i % p.jobs_w
+        i //= p.jobs_w
+        h = i % p.jobs_h
+        i //= p.jobs_h
+        d = i % p.jobs_d
+        i //= p.jobs_d
+        n = i % p.jobs_n
+        g = i // p.jobs_n
+        images = min(p.images, self.batch - n * p.images)
+        rows = min(p.rows, p.strip.axis[1].output - h * p.rows)
+        columns = min(p.columns, p.strip.axis[2].output - w * p.columns)
+        for b in range(self.blocks):
+            channels = min(self.block, self.inner - b * self.block)
+            if self.in_place:
+                source = <real*>self.operand[0] + w * p.columns * self.source_channels + (
+                    g * self.inner + b * self.block)
+            else:
+                source = buffer
+                load_strip(&p.strip, <real*>self.operand[0], buffer, n * p.images, images, d, h * p.rows, rows,
+                           w * p.columns, columns, g * self.inner + b * self.block, channels)
+            self.multiply(p, source, g, b, channels, k, n * p.images, images, d, h * p.rows, rows,
+                          w * p.columns, columns)
+
+    cdef void multiply(
+        self, Part* p, const real* source, Py_ssize_t g, Py_ssize_t b, Py_ssize_t channels, Py_ssize_t k,
+        Py_ssize_t image, Py_ssize_t images, Py_ssize_t depth, Py_ssize_t row, Py_ssize_t rows,
+        Py_ssize_t column, Py_ssize_t columns
+    ) noexcept nogil:
+        """One block of input channels times the job's share k of the output channels."""
+        cdef Strip* s = &p.strip
+        cdef Py_ssize_t first = self.column_blocks * k // p.jobs_k
+        cdef Py_ssize_t last = self.column_blocks * (k + 1) // p.jobs_k
+        cdef Py_ssize_t nb, r, n, y, t, tiles, begin, end, half
+        cdef Py_ssize_t strip_row = s.axis[1].strip_step * s.columns * s.pixel_stride
+        cdef Py_ssize_t strip_image = s.plane_count * s.rows * s.columns * s.pixel_stride
+        cdef Py_ssize_t pixel = s.axis[2].strip_step * s.pixel_stride
+        cdef Py_ssize_t target_z = depth * s.axis[0].out_step + s.axis[0].out_start
+        cdef Py_ssize_t target_y, target_x = column * s.axis[2].out_step + s.axis[2].out_start
+        cdef int vectors
+        cdef const char* a
+        cdef const char* other_a = NULL
+        cdef real* c
+        cdef real* other_c = NULL
+        cdef const real* packed
+        cdef tile_job job
+        job.offset = p.offset
+        job.segments = p.segments
+        job.depth = channels * s.axis[2].span if self.merged else channels
+        job.row = pixel * sizeof(real)
+        job.step = sizeof(real)
+        job.ldc = self.target_channels * s.axis[2].out_step
+        job.mode = TILE_ADD if b > 0 else (TILE_BIAS if self.biased else TILE_STORE)
+        packed = <real*>self.operand[1] + p.weights + g * self.inner * p.taps * self.columns
+        for nb in range(first, last):
+            job.columns = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)
+            vectors = block_vectors(job.columns)
+            job.b = packed + (nb * TILE_COLS * self.inner + b * self.block * vectors * VL) * p.taps
+            job.bias = <real*>self.operand[2] + g * self.outer + nb * TILE_COLS
+            other_a = NULL
+            for r in range(images * rows):
+                n = r // rows
+                y = r - n * rows
+                a = <const char*>(source + n * strip_image + y * strip_row)
+                target_y = (row + y) * s.axis[1].out_step + s.axis[1].out_start
+                c = <real*>self.operand[3] + g * self.outer + nb * TILE_COLS + self.target_channels * (
+                    (((image + n) * self.target[0] + target_z) * self.target[1] + target_y) * self.target[2]
+                    + target_x)
+                if 2 * columns <= TILE_ROWS:
+                    # Two rows of an image, or of two images, fill the tile together.
+                    if other_a == NULL:
+                        other_a = a
+                        other_c = c
+                    else:
+                        tile_across[2 * columns][vectors - 1](&job, other_a, a, other_c, c)
+                        other_a = NULL
+                    continue
+                tiles = (columns + TILE_ROWS - 1) // TILE_ROWS
+                for t in range(tiles):
+                    begin = columns * t // tiles
+                    end = columns * (t + 1) // tiles
+                    half = (end - begin + 1) // 2
+                    tile_across[end - begin][vectors - 1](
+                        &job, a + begin * job.row, a + (begin + half) * job.row,
+                        c + begin * job.ldc, c + (begin + half) * job.ldc)
+            if other_a != NULL:
+                half = (columns + 1) // 2
+                tile_across[columns][vectors - 1](
+                    &job, other_a, other_a + half * job.row, other_c, other_c + half * job.ldc)
+
+
+cdef class Pack(Step):
+    """Weights (K, C/groups, taps) in ONNX's order to the order in which Gather reads them.
+
+    Args:
+        geometry, role: as the Gather's.
+
+    Operands: weights, packed (packed_size elements).
+    """
+
+    cdef Py_ssize_t part_count, groups, inner, outer, taps, block, blocks, columns, column_blocks
+    cdef Py_ssize_t group_stride, inner_stride, outer_stride
+    cdef const Py_ssize_t* part_taps      # taps of each part
+    cdef const Py_ssize_t* part_start     # first of them in `tap`
+    cdef const Py_ssize_t* tap            # kernel index of each tap, all parts
+    cdef list keep
+
+    def __init__(self, geometry, str role="forward"):
+        self.operands = 2
+        self.groups = geometry.groups
+        self.inner, self.outer = channels_of(geometry, role)
+        taps = geometry.taps
+        self.taps = taps
+        c = geometry.channels // geometry.groups
+        self.group_stride = self.inner * self.outer * taps
+        if role == "forward":
+            self.outer_stride, self.inner_stride = c * taps, taps
+        else:
+            self.outer_stride, self.inner_stride = taps, c * taps
+        self.block = channel_block(self.inner, taps)
+        self.blocks = ceil_div(self.inner, self.block) if self.inner else 0
+        self.columns = widths(self.outer)
+        self.column_blocks = ceil_div(self.outer, TILE_COLS)
+        parts = role_parts(geometry, role)
+        self.part_count = len(parts)
+        order, counts, starts = [], [], []
+        for d, h, w in parts:
+            starts.append(len(order))
+            order += [
+                (i * geometry.kernel[1] + j) * geometry.kernel[2] + k
+                for i in d.kernel for j in h.kernel for k in w.kernel
+            ]
+            counts.append(len(order) - starts[-1])
+        arrays = [np.array(values or [0], dtype=np.intp) for values in (counts, starts, order)]
+        self.keep = arrays
+        self.part_taps = <const Py_ssize_t*><uintptr_t>arrays[0].ctypes.data
+        self.part_start = <const Py_ssize_t*><uintptr_t>arrays[1].ctypes.data
+        self.tap = <const Py_ssize_t*><uintptr_t>arrays[2].ctypes.data
+
+    cdef int run(self) noexcept nogil:
+        self.parallel(0, self.part_count * self.groups * self.column_blocks)
+        return OK
+
+    # Parallel axis: blocks of output columns, each written by one chunk.
+    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
+        cdef Py_ssize_t nb = i % self.column_blocks
+        cdef Py_ssize_t g = i // self.column_blocks % self.groups
+        cdef Py_ssize_t part = i // (self.column_blocks * self.groups)
+        cdef Py_ssize_t taps = self.part_taps[part]
+        cdef Py_ssize_t live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)
+        cdef Py_ssize_t width = block_vectors(live) * VL
+        cdef Py_ssize_t b, t, c, j, channels
+        cdef const real* source = <real*>self.operand[0] + (
+            g * self.group_stride + nb * TILE_COLS * self.outer_stride)
+        cdef const real* row
+        cdef real* target = <real*>self.operand[1] + (
+            self.part_start[part] * self.groups * self.inner * self.columns
+            + (g * self.columns + nb * TILE_COLS) * self.inner * taps)
+        cdef real* out
+        for b in range(self.blocks):
+            channels = min(self.block, self.inner - b * self.block)
+            for j in range(width):
+                if j >= live:
+                    for t in range(taps * channels):
+                        target[t * width + j] = 0
+                    continue
+                for c in range(channels):
+                    row = source + j * self.outer_stride + (b * self.block + c) * self.inner_stride
+                    out = target + c * width + j
+                    for t in range(taps):
+                        out[t * channels * width] = row[self.tap[self.part_start[part] + t]]
+            target += taps * channels * width

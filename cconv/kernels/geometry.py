@@ -1,0 +1,161 @@
+"""ConvGeometry: the sizes of one convolution, computed once and handed to every kernel.
+
+Feature maps have three spatial axes, depth, height, width; 1-D and 2-D ones have leading axes of size 1. With
+x (N, C, D, H, W), weights (K, C/groups, kD, kH, kW) and y (N, K, oD, oH, oW), along each axis
+
+    y[o] = sum over taps t of  x[o * stride + t * dilation - pad] * w[t]        (x is 0 outside)
+
+Both gradients are convolutions again:
+
+    dx[i] = sum over taps t, and o with o * stride + t * dilation - pad = i, of  dy[o] * w[t]
+    dw[t] = sum over o of  x[o * stride + t * dilation - pad] * dy[o]
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+Axes = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """Sizes of y = conv(x, w).
+
+    Attributes:
+        batch: N.
+        channels, outputs: C and K, over all groups.
+        groups: divides both.
+        input, output, kernel: sizes along depth, height, width.
+        stride, dilation: at least 1.
+        pad: zeros before the first element of each axis; those after the last follow from `output`.
+    """
+
+    batch: int
+    channels: int
+    outputs: int
+    groups: int
+    input: Axes
+    output: Axes
+    kernel: Axes
+    stride: Axes
+    dilation: Axes
+    pad: Axes
+
+    def __post_init__(self) -> None:
+        if self.groups < 1 or self.channels % self.groups or self.outputs % self.groups:
+            raise ValueError(f"groups {self.groups} must divide {self.channels} and {self.outputs} channels")
+        if min(self.kernel + self.stride + self.dilation) < 1 or min(self.input + self.output + self.pad) < 0:
+            raise ValueError(f"sizes out of range: {self}")
+
+    @property
+    def taps(self) -> int:
+        return math.prod(self.kernel)
+
+    @property
+    def depthwise(self) -> bool:
+        """Each channel is convolved with one kernel of its own."""
+        return self.groups == self.channels == self.outputs > 1
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of one pass, two per multiply-add, borders counted as if inside."""
+        pixels = self.batch * math.prod(self.output)
+        return 2 * pixels * self.outputs * (self.channels // self.groups) * self.taps
+
+
+def three_axes(sizes: tuple[int, ...], fill: int) -> Axes:
+    """1 to 3 spatial sizes as (depth, height, width), missing ones filled in front."""
+    padded = (fill,) * (3 - len(sizes)) + tuple(int(n) for n in sizes)
+    return (padded[0], padded[1], padded[2])
+
+
+@dataclass(frozen=True)
+class AxisWalk:
+    """One axis of a gather: out[o * out_step + out_start] = sum over taps of in[o * step - pad + offset].
+
+    Attributes:
+        input: size of the axis that is read; what lies outside counts as zero.
+        output: how many o there are.
+        offsets: of the taps, ascending from 0.
+        kernel: for each offset, the kernel's index it belongs to.
+    """
+
+    input: int
+    output: int
+    step: int
+    pad: int
+    offsets: tuple[int, ...]
+    kernel: tuple[int, ...]
+    out_step: int = 1
+    out_start: int = 0
+
+    @property
+    def span(self) -> int:
+        """Elements from the first tap to the last."""
+        return self.offsets[-1] + 1 if self.offsets else 0
+
+
+Part = tuple[AxisWalk, AxisWalk, AxisWalk]
+
+
+def forward_part(g: ConvGeometry) -> Part:
+    """The forward pass as one gather from x to y."""
+    d, h, w = (
+        AxisWalk(
+            input=g.input[a],
+            output=g.output[a],
+            step=g.stride[a],
+            pad=g.pad[a],
+            offsets=tuple(t * g.dilation[a] for t in range(g.kernel[a])),
+            kernel=tuple(range(g.kernel[a])),
+        )
+        for a in range(3)
+    )
+    return d, h, w
+
+
+def input_gradient_parts(g: ConvGeometry) -> list[Part]:
+    """The input gradient as gathers from dy to dx, one per residue of the input's position modulo the stride.
+
+    dx[i] takes dy[o] * w[t] where o * stride = i + pad - t * dilation. For i = stride * j + r this has a
+    solution for the taps with (r + pad - t * dilation) divisible by the stride, and then
+    o = j + (r + pad - t * dilation) / stride: a convolution of stride 1 that multiplies no zeros.
+    """
+    return [
+        (d, h, w) for d in _residues(g, 0) for h in _residues(g, 1) for w in _residues(g, 2)
+    ]  # fmt: skip
+
+
+def _residues(g: ConvGeometry, a: int) -> list[AxisWalk]:
+    walks = []
+    for r in range(min(g.stride[a], g.input[a])):
+        taps = sorted(
+            ((r + g.pad[a] - t * g.dilation[a]) // g.stride[a], t)
+            for t in range(g.kernel[a])
+            if (r + g.pad[a] - t * g.dilation[a]) % g.stride[a] == 0
+        )
+        first = taps[0][0] if taps else 0
+        walks.append(
+            AxisWalk(
+                input=g.output[a],
+                output=-(-(g.input[a] - r) // g.stride[a]),
+                step=1,
+                pad=-first,
+                offsets=tuple(o - first for o, _ in taps),
+                kernel=tuple(t for _, t in taps),
+                out_step=g.stride[a],
+                out_start=r,
+            )
+        )
+    return walks
+
+
+def is_pointwise(part: Part) -> bool:
+    """Whether every output pixel reads just its own input pixel, so that all pixels are one long row."""
+    return all(
+        walk.offsets == (0,) and walk.step == 1 and walk.pad == 0 and walk.input == walk.output
+        and walk.out_step == 1
+        for walk in part
+    )  # fmt: skip

@@ -1,0 +1,422 @@
+"""Batch normalisation over channels-last rows: x (rows, channels), rows being batch and spatial axes together.
+
+Statistics. Each chunk (a block of rows, a block of channels, small enough to stay in L2) first finds its mean,
+then sums deviations from that mean and their squares. The first sum may be rough, since the second corrects
+it; the sum of squares of deviations has no large mean in it to cancel. Chunks are combined pairwise in double,
+in the order of the rows (Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing
+sample variances", 1979). So x is read from memory once, and a mean of 1e4 standard deviations costs no digits
+beyond those that float32 has lost in x itself.
+
+Sums run over PART rows in `real` and from there on in double. Parallel over chunks; what a chunk finds goes to
+a place of its own in `partials` and is combined in the order of the row blocks, so the bits do not depend on
+the number of threads.
+"""
+
+from libc.math cimport sqrt
+from libc.string cimport memset
+
+from cconv.kernels.simd cimport VL, real, vf, vload, vload_n, vset, vstore, vstore_n, vzero
+from cconv.kernels.step cimport OK, Step
+
+cdef enum:
+    PART = 32       # rows summed in `real` before the sum goes to a double
+    FEW = 8         # rows that share one load of the channels' factors
+    LEAST_ROWS = 128
+    MOST_LANES = 16
+
+# Elements of a chunk.
+CHUNK = 32768
+
+
+cdef inline vf load(const real* p, Py_ssize_t n) noexcept nogil:
+    return vload(p) if n == VL else vload_n(p, n)
+
+
+cdef inline void store(real* p, vf v, Py_ssize_t n) noexcept nogil:
+    if n == VL:
+        vstore(p, v)
+    else:
+        vstore_n(p, v, n)
+
+
+cdef inline void add_to(double* total, vf v, Py_ssize_t n) noexcept nogil:
+    """total[0..n-1] += v's first n lanes."""
+    cdef real lanes[MOST_LANES]
+    cdef Py_ssize_t i
+    vstore(lanes, v)
+    for i in range(n):
+        total[i] += lanes[i]
+
+
+def row_blocks_of(Py_ssize_t rows, Py_ssize_t channels):
+    """Blocks of rows that steps over (rows, channels) cut; `partials` has 2 * channels doubles for each."""
+    block = Rows(rows, channels).row_block
+    return (rows + block - 1) // block
+
+
+cdef class Rows(Step):
+    """Base of steps over (rows, channels), cut into blocks of rows times blocks of channels.
+
+    Args:
+        rows, channels: sizes of the axes.
+
+    Raises:
+        ValueError: no rows or no channels.
+    """
+
+    cdef readonly Py_ssize_t rows, channels, row_block, channel_block
+    cdef Py_ssize_t row_blocks, channel_blocks
+
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels):
+        if rows < 1 or channels < 1:
+            raise ValueError(f"normalisation: at least one row and one channel; found ({rows}, {channels})")
+        self.rows, self.channels = rows, channels
+        self.row_block = max(LEAST_ROWS, CHUNK // channels // PART * PART)
+        self.channel_block = CHUNK // LEAST_ROWS
+        self.row_blocks = (rows + self.row_block - 1) // self.row_block
+        self.channel_blocks = (channels + self.channel_block - 1) // self.channel_block
+
+    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
+        cdef Py_ssize_t block = i // self.channel_blocks
+        cdef Py_ssize_t c = i % self.channel_blocks * self.channel_block
+        self.block(phase, block, self.length(block), c, min(self.channel_block, self.channels - c), thread)
+
+    cdef Py_ssize_t length(self, Py_ssize_t block) noexcept nogil:
+        """Rows of a block of rows."""
+        return min(self.row_block, self.rows - block * self.row_block)
+
+    cdef void block(self, int phase, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
+                    int thread) noexcept nogil:
+        """Work on rows block * row_block .. + rows - 1, channels c .. c + channels - 1."""
+
+
+cdef class Statistics(Rows):
+    """mean, variance = those of each channel (population variance); inverse = 1 / sqrt(variance + epsilon).
+
+    Operands: x (rows, channels), partials (row_blocks_of(rows, channels), 2, channels) double,
+    mean, variance, inverse (channels,).
+    """
+
+    cdef double epsilon
+
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, double epsilon):
+        Rows.__init__(self, rows, channels)
+        self.operands = 5
+        self.epsilon = epsilon
+        self.scratch_bytes = (self.channel_block * sizeof(real) + 63) // 64 * 64
+
+    cdef int run(self) noexcept nogil:
+        self.parallel(0, self.row_blocks * self.channel_blocks)
+        self.parallel(1, self.channel_blocks)
+        return OK
+
+    cdef void block(self, int phase, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
+                    int thread) noexcept nogil:
+        if phase == 0:
+            self.measure(block, rows, c, channels, <real*>self.scratch_of(thread))
+        else:
+            self.combine(c, channels)
+
+    cdef void measure(self, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
+                      real* rough) noexcept nogil:
+        """Mean and sum of squared deviations of one block, into its place in `partials`."""
+        cdef const real* x = <const real*>self.operand[0] + block * self.row_block * self.channels + c
+        cdef double* mean = <double*>self.operand[1] + 2 * block * self.channels + c
+        cdef double* squares = mean + self.channels
+        cdef Py_ssize_t group, r, part, v, n, i
+        cdef const real* p
+        cdef vf s, q, m, d
+        memset(mean, 0, channels * sizeof(double))
+        memset(squares, 0, channels * sizeof(double))
+        for group in range((rows + PART - 1) // PART):
+            part = min(<Py_ssize_t>PART, rows - group * PART)
+            for v in range((channels + VL - 1) // VL):
+                n = min(<Py_ssize_t>VL, channels - v * VL)
+                p = x + group * PART * self.channels + v * VL
+                s = vzero()
+                for r in range(part):
+                    s = s + load(p, n)
+                    p += self.channels
+                add_to(mean + v * VL, s, n)
+        for i in range(channels):
+            rough[i] = <real>(mean[i] / rows)
+            mean[i] = 0
+        # From here on mean and squares are sums of x - rough and of its square.
+        for group in range((rows + PART - 1) // PART):
+            part = min(<Py_ssize_t>PART, rows - group * PART)
+            for v in range((channels + VL - 1) // VL):
+                n = min(<Py_ssize_t>VL, channels - v * VL)
+                p = x + group * PART * self.channels + v * VL
+                m = load(rough + v * VL, n)
+                s = vzero()
+                q = vzero()
+                for r in range(part):
+                    d = load(p, n) - m
+                    s = s + d
+                    q = q + d * d
+                    p += self.channels
+                add_to(mean + v * VL, s, n)
+                add_to(squares + v * VL, q, n)
+        for i in range(channels):
+            squares[i] -= mean[i] * mean[i] / rows
+            mean[i] = rough[i] + mean[i] / rows
+
+    cdef void combine(self, Py_ssize_t c, Py_ssize_t channels) noexcept nogil:
+        """All blocks' partials into the first one's place, and the statistics out of that."""
+        cdef double* mean = <double*>self.operand[1] + c
+        cdef double* squares = mean + self.channels
+        cdef double* other = mean
+        cdef Py_ssize_t block, i, done = self.length(0), rows
+        cdef double share, weight, delta, variance
+        for block in range(1, self.row_blocks):
+            other += 2 * self.channels
+            rows = self.length(block)
+            share = <double>rows / <double>(done + rows)
+            weight = share * <double>done
+            for i in range(channels):
+                delta = other[i] - mean[i]
+                mean[i] += delta * share
+                squares[i] += other[self.channels + i] + delta * delta * weight
+            done += rows
+        for i in range(channels):
+            variance = squares[i] / self.rows
+            variance = 0 if variance < 0 else variance
+            (<real*>self.operand[2])[c + i] = <real>mean[i]
+            (<real*>self.operand[3])[c + i] = <real>variance
+            (<real*>self.operand[4])[c + i] = <real>(1 / sqrt(variance + self.epsilon))
+
+
+cdef class Normalize(Rows):
+    """y = (x - mean) * (inverse * scale) + bias.
+
+    The mean is subtracted before the product: with a large mean, folding it into the bias would cancel.
+
+    Operands: x (rows, channels), mean, inverse, scale, bias (channels,), y (rows, channels); y may be x.
+    """
+
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels):
+        Rows.__init__(self, rows, channels)
+        self.operands = 6
+
+    cdef int run(self) noexcept nogil:
+        self.parallel(0, self.row_blocks * self.channel_blocks)
+        return OK
+
+    cdef void block(self, int phase, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
+                    int thread) noexcept nogil:
+        cdef Py_ssize_t start = block * self.row_block * self.channels + c
+        cdef Py_ssize_t group, r, v, n, at, k
+        cdef const real* x = <const real*>self.operand[0]
+        cdef real* y = <real*>self.operand[5]
+        cdef vf mean, factor, bias
+        for group in range((rows + FEW - 1) // FEW):
+            for v in range((channels + VL - 1) // VL):
+                n = min(<Py_ssize_t>VL, channels - v * VL)
+                k = c + v * VL
+                mean = load(<const real*>self.operand[1] + k, n)
+                factor = load(<const real*>self.operand[2] + k, n) * load(<const real*>self.operand[3] + k, n)
+                bias = load(<const real*>self.operand[4] + k, n)
+                at = start + group * FEW * self.channels + v * VL
+                for r in range(min(<Py_ssize_t>FEW, rows - group * FEW)):
+                    store(y + at, (load(x + at, n) - mean) * factor + bias, n)
+                    at += self.channels
+
+
+cdef class Fold(Step):
+    """factor = scale * inverse, shift = bias - mean * factor, inverse = 1 / sqrt(variance + epsilon).
+
+    Computed in double and rounded once; not parallel, there is one value per channel.
+
+    Operands: scale, bias, mean, variance, factor, shift, inverse, all (channels,); inverse may be absent.
+    """
+
+    cdef Py_ssize_t channels
+    cdef double epsilon
+
+    def __init__(self, Py_ssize_t channels, double epsilon):
+        self.operands = 7
+        self.channels = channels
+        self.epsilon = epsilon
+
+    cdef int run(self) noexcept nogil:
+        cdef real** v = <real**>self.operand
+        cdef Py_ssize_t c
+        cdef double inverse, factor
+        for c in range(self.channels):
+            inverse = 1 / sqrt(<double>v[3][c] + self.epsilon)
+            factor = v[0][c] * inverse
+            v[4][c] = <real>factor
+            v[5][c] = <real>(v[1][c] - v[2][c] * factor)
+            if v[6] != NULL:
+                v[6][c] = <real>inverse
+        return OK
+
+
+cdef class Affine(Rows):
+    """y = x * factor + shift.
+
+    Operands: x (rows, channels), factor, shift (channels,), y (rows, channels); shift may be absent (zero), y
+    may be x.
+    """
+
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels):
+        Rows.__init__(self, rows, channels)
+        self.operands = 4
+
+    cdef int run(self) noexcept nogil:
+        self.parallel(0, self.row_blocks * self.channel_blocks)
+        return OK
+
+    cdef void block(self, int phase, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
+                    int thread) noexcept nogil:
+        cdef Py_ssize_t start = block * self.row_block * self.channels + c
+        cdef Py_ssize_t group, r, v, n, at, k
+        cdef const real* x = <const real*>self.operand[0]
+        cdef const real* shifts = <const real*>self.operand[2]
+        cdef real* y = <real*>self.operand[3]
+        cdef vf factor, shift
+        for group in range((rows + FEW - 1) // FEW):
+            for v in range((channels + VL - 1) // VL):
+                n = min(<Py_ssize_t>VL, channels - v * VL)
+                k = c + v * VL
+                factor = load(<const real*>self.operand[1] + k, n)
+                shift = vzero() if shifts == NULL else load(shifts + k, n)
+                at = start + group * FEW * self.channels + v * VL
+                for r in range(min(<Py_ssize_t>FEW, rows - group * FEW)):
+                    store(y + at, load(x + at, n) * factor + shift, n)
+                    at += self.channels
+
+
+cdef class ParameterGradient(Rows):
+    """dbias = sum of dy, dscale = sum of dy * (x - mean) * inverse, over the rows.
+
+    Operands: dy, x (rows, channels), mean, inverse (channels,),
+    partials (row_blocks_of(rows, channels), 2, channels) double, dscale, dbias (channels,).
+    """
+
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels):
+        Rows.__init__(self, rows, channels)
+        self.operands = 7
+
+    cdef int run(self) noexcept nogil:
+        self.parallel(0, self.row_blocks * self.channel_blocks)
+        self.parallel(1, self.channel_blocks)
+        return OK
+
+    cdef void block(self, int phase, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
+                    int thread) noexcept nogil:
+        if phase == 0:
+            self.measure(block, rows, c, channels)
+        else:
+            self.combine(c, channels)
+
+    cdef void measure(self, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels) noexcept nogil:
+        cdef Py_ssize_t start = block * self.row_block * self.channels + c
+        cdef const real* dy = <const real*>self.operand[0]
+        cdef const real* x = <const real*>self.operand[1]
+        cdef double* scale = <double*>self.operand[4] + 2 * block * self.channels + c
+        cdef double* bias = scale + self.channels
+        cdef Py_ssize_t group, r, v, n, at
+        cdef vf s, b, mean, g
+        memset(scale, 0, channels * sizeof(double))
+        memset(bias, 0, channels * sizeof(double))
+        for group in range((rows + PART - 1) // PART):
+            for v in range((channels + VL - 1) // VL):
+                n = min(<Py_ssize_t>VL, channels - v * VL)
+                mean = load(<const real*>self.operand[2] + c + v * VL, n)
+                at = start + group * PART * self.channels + v * VL
+                s = vzero()
+                b = vzero()
+                for r in range(min(<Py_ssize_t>PART, rows - group * PART)):
+                    g = load(dy + at, n)
+                    s = s + g * (load(x + at, n) - mean)
+                    b = b + g
+                    at += self.channels
+                add_to(scale + v * VL, s, n)
+                add_to(bias + v * VL, b, n)
+
+    cdef void combine(self, Py_ssize_t c, Py_ssize_t channels) noexcept nogil:
+        """Add all blocks' partials to the first one's."""
+        cdef const real* inverse = <const real*>self.operand[3] + c
+        cdef double* scale = <double*>self.operand[4] + c
+        cdef double* bias = scale + self.channels
+        cdef double* other = scale
+        cdef Py_ssize_t block, i
+        for block in range(1, self.row_blocks):
+            other += 2 * self.channels
+            for i in range(channels):
+                scale[i] += other[i]
+                bias[i] += other[self.channels + i]
+        for i in range(channels):
+            (<real*>self.operand[5])[c + i] = <real>(scale[i] * inverse[i])
+            (<real*>self.operand[6])[c + i] = <real>bias[i]
+
+
+cdef class InputGradient(Rows):
+    """The gradient through batch statistics. With u = (x - mean) * inverse and y = u * scale + bias,
+
+        dx = scale * inverse * (dy - dbias / rows - u * dscale / rows)
+
+    since mean(dy) = dbias / rows and mean(dy * u) = dscale / rows are what the mean and the variance hand back.
+
+    Operands: dy, x (rows, channels), mean, inverse, scale, dscale, dbias (channels,), dx (rows, channels);
+    dx may be dy or x.
+    """
+
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels):
+        Rows.__init__(self, rows, channels)
+        self.operands = 8
+
+    cdef int run(self) noexcept nogil:
+        self.parallel(0, self.row_blocks * self.channel_blocks)
+        return OK
+
+    cdef void block(self, int phase, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
+                    int thread) noexcept nogil:
+        cdef Py_ssize_t start = block * self.row_block * self.channels + c
+        cdef Py_ssize_t group, r, v, n, at, k
+        cdef const real* dy = <const real*>self.operand[0]
+        cdef const real* x = <const real*>self.operand[1]
+        cdef real* dx = <real*>self.operand[7]
+        cdef vf mean, inverse, factor, dy_mean, slope, share = vset(<real>(1.0 / <double>self.rows))
+        for group in range((rows + FEW - 1) // FEW):
+            for v in range((channels + VL - 1) // VL):
+                n = min(<Py_ssize_t>VL, channels - v * VL)
+                k = c + v * VL
+                mean = load(<const real*>self.operand[2] + k, n)
+                inverse = load(<const real*>self.operand[3] + k, n)
+                factor = inverse * load(<const real*>self.operand[4] + k, n)
+                slope = inverse * load(<const real*>self.operand[5] + k, n) * share
+                dy_mean = load(<const real*>self.operand[6] + k, n) * share
+                at = start + group * FEW * self.channels + v * VL
+                for r in range(min(<Py_ssize_t>FEW, rows - group * FEW)):
+                    store(dx + at,
+                          (load(dy + at, n) - dy_mean - (load(x + at, n) - mean) * slope) * factor, n)
+                    at += self.channels
+
+
+cdef class RunningAverage(Step):
+    """new = old * momentum + batch * (1 - momentum), for mean and variance.
+
+    Not parallel, there is one value per channel.
+
+    Operands: batch_mean, batch_variance, old_mean, old_variance, new_mean, new_variance, all (channels,); the
+    new ones may be the old ones.
+    """
+
+    cdef Py_ssize_t channels
+    cdef double momentum
+
+    def __init__(self, Py_ssize_t channels, double momentum):
+        self.operands = 6
+        self.channels = channels
+        self.momentum = momentum
+
+    cdef int run(self) noexcept nogil:
+        cdef real** v = <real**>self.operand
+        cdef double keep = self.momentum, take = 1 - self.momentum
+        cdef Py_ssize_t c
+        for c in range(self.channels):
+            v[4][c] = <real>(v[2][c] * keep + v[0][c] * take)
+            v[5][c] = <real>(v[3][c] * keep + v[1][c] * take)
+        return OK

@@ -1,0 +1,164 @@
+/* tile.h: the micro-kernel: one register tile of a product of matrices. Everything that multiplies uses it.
+ *
+ *     C[i][j]  (=, +=)  sum over segments s, steps k of  A(s, i, k) * B[s][k][j]  (+ bias[j])
+ *
+ * C has up to TILE_ROWS rows and `vectors` vectors of columns, which stay in registers throughout; per step k
+ * two vectors of B are loaded and each row's A is broadcast from memory, so 14 x 2 FMAs take 16 loads. Summing
+ * from zero and adding to C at the end, instead of starting from C, costs nothing and halves rounding error.
+ *
+ * Rows come in two halves with a base address each: rows 0..ceil(n/2)-1 at a0, a0 + row, ..., the others at a1.
+ * A run of n neighbouring pixels has a1 = a0 + ceil(n/2) * row; two short rows of an image have any two. Seven
+ * rows are what x86 can address from one base without spilling: multiples 1, 2, 4 of row, of 3 row and 5 row.
+ *
+ * `row`, `step` and `offset` are in bytes, since the compiler then needs no shifts in the loop. Two families:
+ *     across   step is one element: a row is a pixel, steps are its channels (forward, input gradient)
+ *     along    row is one element: a row is a channel, steps are pixels (weight gradient, transposed A)
+ */
+#ifndef CCONV_TILE_H
+#define CCONV_TILE_H
+
+#include "simd.h"
+
+enum tile_mode { TILE_STORE, TILE_ADD, TILE_BIAS };
+
+typedef struct {
+    const ptrdiff_t *offset; /* of each segment, bytes from a0 and a1 */
+    ptrdiff_t segments;
+    ptrdiff_t depth;         /* steps of a segment */
+    ptrdiff_t row, step;     /* bytes between rows, between steps */
+    const real *b;           /* [segments][depth][vectors * VL] */
+    const real *bias;        /* [columns], for TILE_BIAS */
+    ptrdiff_t columns;       /* of C that exist, <= vectors * VL */
+    ptrdiff_t ldc;           /* elements between rows of C */
+    int mode;
+} tile_job;
+
+typedef void (*tile_fn)(const tile_job *job, const char *a0, const char *a1, real *c0, real *c1);
+
+/* Row i of a half: one, three and five times the stride are in registers. */
+INLINE const char *row_at(const char *p, int i, ptrdiff_t r1, ptrdiff_t r3, ptrdiff_t r5)
+{
+    switch (i) {
+    case 0: return p;
+    case 1: return p + r1;
+    case 2: return p + 2 * r1;
+    case 3: return p + r3;
+    case 4: return p + 4 * r1;
+    case 5: return p + r5;
+    default: return p + 2 * r3;
+    }
+}
+
+INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const ptrdiff_t step,
+                      const tile_job *job, const char *a0, const char *a1, real *c0, real *c1)
+{
+    const int n0 = (n + 1) / 2;
+    const ptrdiff_t r1 = row, r3 = 3 * row, r5 = 5 * row;
+    const real *b = job->b;
+    vf acc[TILE_ROWS][TILE_VECTORS];
+    UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++) acc[i][v] = vzero();
+
+    for (ptrdiff_t s = 0; s < job->segments; s++) {
+        const char *p0 = a0 + job->offset[s], *p1 = a1 + job->offset[s];
+        for (ptrdiff_t k = 0; k < job->depth; k++) {
+            vf b0 = vload(b), b1 = vectors > 1 ? vload(b + VL) : vzero();
+            UNROLL for (int i = 0; i < n; i++) {
+                const char *p = i < n0 ? row_at(p0, i, r1, r3, r5) : row_at(p1, i - n0, r1, r3, r5);
+                vf a = vset(*(const real *)p);
+                acc[i][0] += a * b0;
+                if (vectors > 1) acc[i][1] += a * b1;
+            }
+            p0 += step;
+            p1 += step;
+            b += vectors * VL;
+        }
+    }
+
+    const ptrdiff_t ldc = job->ldc, tail = job->columns - (vectors - 1) * VL; /* columns of the last vector */
+    if (tail == VL) {
+        UNROLL for (int i = 0; i < n; i++) {
+            real *c = i < n0 ? c0 + i * ldc : c1 + (i - n0) * ldc;
+            UNROLL for (int v = 0; v < vectors; v++) {
+                vf sum = acc[i][v];
+                if (job->mode == TILE_ADD) sum += vload(c + v * VL);
+                if (job->mode == TILE_BIAS) sum += vload(job->bias + v * VL);
+                vstore(c + v * VL, sum);
+            }
+        }
+        return;
+    }
+    UNROLL for (int i = 0; i < n; i++) {
+        real *c = i < n0 ? c0 + i * ldc : c1 + (i - n0) * ldc;
+        UNROLL for (int v = 0; v < vectors; v++) {
+            const ptrdiff_t lanes = v + 1 < vectors ? VL : tail;
+            vf sum = acc[i][v];
+            if (job->mode == TILE_ADD) sum += vload_n(c + v * VL, lanes);
+            if (job->mode == TILE_BIAS) sum += vload_n(job->bias + v * VL, lanes);
+            vstore_n(c + v * VL, sum, lanes);
+        }
+    }
+}
+
+/* One function per number of rows and vectors, so that every bound is a constant: tile_across_14_2, ... */
+#define TILE_FUNCTION(family, n, vectors, row, step)                                                         \
+    __attribute__((noinline, unused)) static void tile_##family##_##n##_##vectors(                           \
+        const tile_job *job, const char *a0, const char *a1, real *c0, real *c1)                              \
+    {                                                                                                         \
+        tile_body(n, vectors, row, step, job, a0, a1, c0, c1);                                                \
+    }
+#define TILE_PAIR(family, n, row, step) TILE_FUNCTION(family, n, 1, row, step) TILE_FUNCTION(family, n, 2, row, step)
+#define TILE_LOW(family, row, step)                                                                           \
+    TILE_PAIR(family, 1, row, step) TILE_PAIR(family, 2, row, step) TILE_PAIR(family, 3, row, step)           \
+    TILE_PAIR(family, 4, row, step) TILE_PAIR(family, 5, row, step) TILE_PAIR(family, 6, row, step)
+#define TILE_HIGH(family, row, step)                                                                          \
+    TILE_PAIR(family, 7, row, step) TILE_PAIR(family, 8, row, step) TILE_PAIR(family, 9, row, step)           \
+    TILE_PAIR(family, 10, row, step) TILE_PAIR(family, 11, row, step) TILE_PAIR(family, 12, row, step)        \
+    TILE_PAIR(family, 13, row, step) TILE_PAIR(family, 14, row, step)
+#define TILE_ENTRY(family, n) {tile_##family##_##n##_1, tile_##family##_##n##_2}
+#define TILE_TABLE_LOW(family)                                                                                \
+    {0, 0}, TILE_ENTRY(family, 1), TILE_ENTRY(family, 2), TILE_ENTRY(family, 3), TILE_ENTRY(family, 4),       \
+        TILE_ENTRY(family, 5), TILE_ENTRY(family, 6)
+#define TILE_TABLE_HIGH(family)                                                                               \
+    TILE_ENTRY(family, 7), TILE_ENTRY(family, 8), TILE_ENTRY(family, 9), TILE_ENTRY(family, 10),              \
+        TILE_ENTRY(family, 11), TILE_ENTRY(family, 12), TILE_ENTRY(family, 13), TILE_ENTRY(family, 14)
+
+#define ELEMENT ((ptrdiff_t)sizeof(real))
+TILE_LOW(across, job->row, ELEMENT)
+TILE_LOW(along, ELEMENT, job->step)
+#if TILE_ROWS == 14
+TILE_HIGH(across, job->row, ELEMENT)
+TILE_HIGH(along, ELEMENT, job->step)
+__attribute__((unused)) static const tile_fn tile_across[][2] = {TILE_TABLE_LOW(across), TILE_TABLE_HIGH(across)};
+__attribute__((unused)) static const tile_fn tile_along[][2] = {TILE_TABLE_LOW(along), TILE_TABLE_HIGH(along)};
+#elif TILE_ROWS == 6
+__attribute__((unused)) static const tile_fn tile_across[][2] = {TILE_TABLE_LOW(across)};
+__attribute__((unused)) static const tile_fn tile_along[][2] = {TILE_TABLE_LOW(along)};
+#else
+#error "tile.h: no table for this TILE_ROWS"
+#endif
+
+/* Vectors of a block of `columns` columns: what its packed rows are wide. */
+INLINE int block_vectors(ptrdiff_t columns) { return columns > VL ? 2 : 1; }
+
+/* Copy `count` pixels of `channels` each; strides in elements. */
+INLINE void copy_pixels(const real *source, ptrdiff_t source_stride, real *target, ptrdiff_t target_stride,
+                        ptrdiff_t count, ptrdiff_t channels)
+{
+    if (source_stride == channels && target_stride == channels) {
+        memcpy(target, source, count * channels * sizeof(real));
+        return;
+    }
+    for (ptrdiff_t p = 0; p < count; p++) {
+        ptrdiff_t c = 0;
+        for (; c + VL <= channels; c += VL) vstore(target + c, vload(source + c));
+        if (c < channels) vstore_n(target + c, vload_n(source + c, channels - c), channels - c);
+        source += source_stride;
+        target += target_stride;
+    }
+}
+INLINE void zero_pixels(real *target, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t channels)
+{
+    for (ptrdiff_t p = 0; p < count; p++) memset(target + p * stride, 0, channels * sizeof(real));
+}
+
+#endif

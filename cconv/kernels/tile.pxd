@@ -1,0 +1,23 @@
+from cconv.kernels.simd cimport real, vf
+
+cdef extern from "tile.h" nogil:
+    const int TILE_STORE, TILE_ADD, TILE_BIAS
+    ctypedef struct tile_job:
+        const Py_ssize_t* offset
+        Py_ssize_t segments
+        Py_ssize_t depth
+        Py_ssize_t row
+        Py_ssize_t step
+        const real* b
+        const real* bias
+        Py_ssize_t columns
+        Py_ssize_t ldc
+        int mode
+    ctypedef void (*tile_fn)(const tile_job* job, const char* a0, const char* a1, real* c0, real* c1) noexcept nogil
+    # [rows][vectors - 1]
+    const tile_fn tile_across[15][2]
+    const tile_fn tile_along[15][2]
+    int block_vectors(Py_ssize_t columns)
+    void copy_pixels(const real* source, Py_ssize_t source_stride, real* target, Py_ssize_t target_stride,
+                     Py_ssize_t count, Py_ssize_t channels)
+    void zero_pixels(real* target, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t channels)

@@ -1,0 +1,41 @@
+"""Make cconv/data/digits.npz out of scikit-learn's copy of UCI's optical digits.
+
+    python tools/make_digits.py
+
+Needs scikit-learn. The same bytes come out each time: members are stored uncompressed (then the result does
+not depend on the version of zlib) and carry the ZIP format's zero date.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+TARGET = Path(__file__).parent.parent / "cconv/data/digits.npz"
+
+
+def arrays() -> dict[str, np.ndarray]:
+    """images (1797, 8, 8) uint8, 0..16 inked pixels of a 4x4 cell; labels (1797,) uint8."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return {"images": bunch.images.astype(np.uint8), "labels": bunch.target.astype(np.uint8)}
+
+
+def npz(members: dict[str, np.ndarray]) -> bytes:
+    """The arrays as an .npz file."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in members.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    TARGET.write_bytes(npz(arrays()))
+    print(f"{TARGET}: {TARGET.stat().st_size} bytes")
