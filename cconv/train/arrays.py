@@ -8,45 +8,13 @@ numbers by themselves.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cconv.errors import DTypeError, ModelError, ShapeError, ValueRangeError, explain
-from cconv.graph.model import Model
-from cconv.train.options import closest
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """An input as the model declares it: an axis is a number, a symbol's name, or None (any size).
-
-    `shape` is None where the model does not even fix the rank.
-    """
-
-    shape: tuple[int | str | None, ...] | None
-    dtype: np.dtype
-
-
-def declared_inputs(model: Model) -> dict[str, Declaration]:
-    """The inputs that the caller gives, in order.
-
-    Raises:
-        ModelError: an input without a dtype.
-    """
-    result = {}
-    names = set(model.input_names)
-    for value in model.ir.graph.inputs:
-        if value.name not in names or value.name is None:
-            continue
-        if value.dtype is None:
-            raise ModelError(explain(f"input {value.name!r}", "has a dtype", "none"))
-        shape = None
-        if value.shape is not None:
-            shape = tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
-        result[value.name] = Declaration(shape, np.dtype(value.dtype.numpy()))
-    return result
+from cconv.errors import DTypeError, ShapeError, ValueRangeError, explain
+from cconv.graph.model import InputSpec
+from cconv.train.options import closest, whole
 
 
 def named(values: Any, names: Sequence[str], side: str) -> dict[str, np.ndarray]:
@@ -108,7 +76,7 @@ def as_dtype(array: np.ndarray, dtype: np.dtype, place: str) -> np.ndarray:
     return result
 
 
-def check_input(name: str, array: np.ndarray, declared: Declaration, sizes: dict[str, int]) -> np.ndarray:
+def check_input(name: str, array: np.ndarray, declared: InputSpec, sizes: dict[str, int]) -> np.ndarray:
     """`array` fit for the input `name`.
 
     Args:
@@ -123,13 +91,13 @@ def check_input(name: str, array: np.ndarray, declared: Declaration, sizes: dict
         raise DTypeError(explain(place, f"holds {declared.dtype}", f"dtype {array.dtype}"))
     if 0 in array.shape:
         raise ShapeError(explain(place, "holds at least one example", f"shape {array.shape}"))
-    if declared.shape is not None:
-        text = "(" + ", ".join("any" if dim is None else str(dim) for dim in declared.shape) + ")"
+    if declared.dims is not None:
+        text = "(" + ", ".join("any" if dim is None else str(dim) for dim in declared.dims) + ")"
         rule = f"the model declares shape {text}"
-        if len(declared.shape) != array.ndim:
-            fix = "Add the batch axis: x[None]." if len(declared.shape) == array.ndim + 1 else ""
+        if len(declared.dims) != array.ndim:
+            fix = "Add the batch axis: x[None]." if len(declared.dims) == array.ndim + 1 else ""
             raise ShapeError(explain(place, rule, f"{array.ndim} axes, shape {array.shape}", fix))
-        for axis, (dim, size) in enumerate(zip(declared.shape, array.shape)):
+        for axis, (dim, size) in enumerate(zip(declared.dims, array.shape)):
             if isinstance(dim, int) and dim != size:
                 fix = "The batch size is fixed in this model; use batches of that size." if axis == 0 else ""
                 raise ShapeError(explain(place, rule, f"{size} on axis {axis}, shape {array.shape}", fix))
@@ -179,3 +147,38 @@ def check_lengths(x: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray]) -> i
     if count == 0:
         raise ShapeError(explain("batch", "holds at least one example", "none"))
     return count
+
+
+def batch_shapes(
+    batch: int | Mapping[str, Sequence[int]], specs: Mapping[str, InputSpec]
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of all inputs for a number of examples; or the given ones, checked.
+
+    Raises:
+        ShapeError: a number is not enough to know all shapes, or a shape is not what the model declares.
+    """
+    if isinstance(batch, Mapping):
+        # Arrays without memory of their own, for the checks that arrays get.
+        blank = np.zeros((), np.bool_)
+        blanks = {name: np.broadcast_to(blank, tuple(shape)) for name, shape in batch.items()}
+        sizes: dict[str, int] = {}
+        for name, array in named(blanks, list(specs), "shapes").items():
+            check_input(name, array, specs[name]._replace(dtype=array.dtype), sizes)
+        return {name: blanks[name].shape for name in specs}
+    whole("batch", "the number of examples", batch, least=1)
+    result = {}
+    for name, spec in specs.items():
+        dims = spec.dims
+        if dims is None or not all(isinstance(n, int) for n in dims[1:]):
+            raise ShapeError(
+                explain(
+                    f"input {name!r}",
+                    "a number of examples tells the shape where the model fixes all other axes",
+                    f"{dims}",
+                    f"Give shapes: {{{name!r}: (N, ...)}}.",
+                )
+            )
+        shape = tuple(int(n) for n in (batch, *dims[1:])) if dims else ()  # type: ignore[arg-type]
+        check_input(name, np.broadcast_to(np.zeros((), spec.dtype), shape), spec, {})
+        result[name] = shape
+    return result

@@ -1,4 +1,4 @@
-"""What `fit` and `evaluate` go through: anything with a length and batches; a tuple (x, y) becomes one.
+"""Batches, and what `fit` and `evaluate` take them from: a dataset, or a pair (x, y) made into one.
 
 The order of a shuffled epoch is a function of (seed, epoch), so a resumed run sees the batches it would have
 seen. It is made from the raw numbers of a counter-based generator, a stream that NumPy promises to keep.
@@ -6,13 +6,48 @@ seen. It is made from the raw numbers of a counter-based generator, a stream tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from cconv.errors import ShapeError, TrainingError, explain
-from cconv.train.arrays import check_lengths
+from cconv.graph.model import InputSpec
+from cconv.train.arrays import check_finite, check_input, check_lengths, named
+
+
+@dataclass
+class Batch:
+    """Inputs checked and converted; targets as they came, for a loss to check against an output."""
+
+    inputs: dict[str, np.ndarray]
+    targets: dict[str, np.ndarray]
+    examples: int
+
+
+def batch_of(
+    x: Any, y: Any, specs: Mapping[str, InputSpec], outputs: Sequence[str], finite: bool = False
+) -> Batch:
+    """x and y by name, against what the model declares of its inputs.
+
+    Raises:
+        ShapeError, DTypeError, ValueRangeError: x unlike that, or not as many examples in y.
+    """
+    inputs, targets = named(x, list(specs), "x"), named(y, outputs, "y")
+    free = {name: a for name, a in inputs.items() if not _fixed(specs[name])}
+    examples = check_lengths(free, targets)
+    sizes: dict[str, int] = {}
+    for name, array in inputs.items():
+        inputs[name] = check_input(name, array, specs[name], sizes)
+        if finite:
+            check_finite(name, inputs[name])
+    return Batch(inputs, targets, examples)
+
+
+def _fixed(spec: InputSpec) -> bool:
+    """Whether axis 0 of an input is a number, which check_input compares."""
+    return spec.dims is not None and (not spec.dims or isinstance(spec.dims[0], int))
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cconv.errors import TrainingError, ValueRangeError, explain
 from cconv.graph.nodes import Node
 from cconv.ops.tensor import Spec
 from cconv.plan.lowering import Builder, Memory
@@ -20,6 +21,38 @@ class Evaluation(NamedTuple):
 
     loss: float
     accuracy: float | None
+
+
+class Mean:
+    """Loss and accuracy over batches, weighted by examples."""
+
+    def __init__(self) -> None:
+        self.examples, self.total, self.right, self.counted = 0, 0.0, 0, 0
+
+    def add(self, examples: int, loss: float, hits: tuple[int, int] | None) -> None:
+        self.examples += examples
+        self.total += examples * loss
+        right, counted = hits or (0, 0)
+        self.right += right
+        self.counted += counted
+
+    def value(self) -> Evaluation:
+        """Raises TrainingError if there was no batch."""
+        if not self.examples:
+            raise TrainingError(explain("data", "gives at least one batch", "none"))
+        accuracy = self.right / self.counted if self.counted else None
+        return Evaluation(self.total / self.examples, accuracy)
+
+
+def hits_of(
+    losses: Mapping[str, Loss], outputs: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]
+) -> tuple[int, int] | None:
+    """How many predictions are right, of how many, for the first output whose loss knows; else None."""
+    for name, loss in losses.items():
+        hits = loss.hits(outputs[name], targets[name])
+        if hits is not None:
+            return hits
+    return None
 
 
 @dataclass
@@ -42,9 +75,17 @@ class EvaluationPlan:
         return self.plan.nbytes + self.losses.arena_bytes + self.losses.scratch_bytes
 
     def run(self) -> float:
-        """The loss; NaN if it is that."""
-        self.plan.invalidate()
-        self.plan.run()
+        """The loss; NaN if it is that.
+
+        Raises:
+            ValueRangeError: the model takes an index that its axis does not have.
+        """
+        self.plan.invalidate()  # weights have changed since
+        label, status = self.plan.run()
+        if status:
+            raise ValueRangeError(
+                explain(f"node '{label}'", "indices lie within their axis", "one that does not")
+            )
         self.control["loss"] = 0
         _, status = self.losses.program.run()
         assert status == 0, "targets are checked before they are copied here"

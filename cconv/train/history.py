@@ -63,4 +63,5 @@ def _cell(name: str, value: float | None) -> str:
         return str(value)
     if name.endswith("accuracy"):
         return f"{100 * value:.2f} %"
-    return f"{value:.2f}" if name == "seconds" else f"{value:.3g}" if name == "learning_rate" else f"{value:.4f}"
+    form = {"seconds": ".2f", "learning_rate": ".3g"}.get(name, ".4f")
+    return f"{value:{form}}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from cconv.errors import DTypeError, ShapeError, ValueRangeError, explain
+from cconv.errors import DTypeError, ShapeError, TrainingError, ValueRangeError, explain
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Spec, Tensor
 from cconv.plan.plan import Loss as LoweredLoss
@@ -194,3 +194,34 @@ def loss_of(wish: str | Loss) -> Loss:
             explain("loss", "is a name or an object like CrossEntropy()", f"{wish!r} without {missing[0]}")
         )
     return wish
+
+
+def losses_by_output(
+    outputs: Sequence[str], loss: str | Loss | Mapping[str, str | Loss]
+) -> dict[str, Loss]:
+    """The loss of each output that has one, in the outputs' order.
+
+    Raises:
+        TrainingError: one loss for several outputs, or a loss for what is no output.
+        ValueRangeError: no such loss.
+    """
+    if not isinstance(loss, Mapping):
+        if len(outputs) != 1:
+            names = ", ".join(repr(name) for name in outputs)
+            raise TrainingError(
+                explain(
+                    "loss",
+                    "a model of several outputs takes a dict of losses by output name",
+                    repr(loss),
+                    f"Its outputs: {names}.",
+                )
+            )
+        return {outputs[0]: loss_of(loss)}
+    for name in loss:
+        if name not in outputs:
+            raise TrainingError(
+                explain("loss", "is given by the name of an output", repr(name), closest(str(name), outputs))
+            )
+    if not loss:
+        raise TrainingError(explain("loss", "names at least one output", "an empty dict"))
+    return {name: loss_of(loss[name]) for name in outputs if name in loss}

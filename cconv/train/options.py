@@ -10,17 +10,24 @@ from collections.abc import Iterable
 from cconv.errors import ValueRangeError, explain
 
 
-def number(place: str, name: str, value: object, least: float = -math.inf, below: float = math.inf) -> None:
-    """`value` is a finite number, least <= value < below.
+def number(
+    place: str,
+    name: str,
+    value: object,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> None:
+    """`value` is a finite number, value >= least, above < value < below.
 
     Raises:
         ValueRangeError: it is not.
     """
     good = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or not least <= value < below:  # type: ignore[operator]
-        upper = f" and < {below:g}" if math.isfinite(below) else ""
-        lower = f" >= {least:g}" if math.isfinite(least) else ""
-        raise ValueRangeError(explain(place, f"{name} is a finite number{lower}{upper}", repr(value)))
+    if not good or not (least <= value and above < value < below):  # type: ignore[operator]
+        limits = ((">=", least), (">", above), ("<", below))
+        bounds = " and ".join(f"{sign} {limit:g}" for sign, limit in limits if math.isfinite(limit))
+        raise ValueRangeError(explain(place, f"{name} is a finite number {bounds}".rstrip(), repr(value)))
 
 
 def whole(place: str, name: str, value: object, least: int = 0, below: int | None = None) -> None:
