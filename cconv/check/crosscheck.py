@@ -14,7 +14,7 @@ from cconv.check.report import Report
 from cconv.errors import ModelError, ValueRangeError, explain
 from cconv.graph.load import load
 from cconv.graph.model import Model
-from cconv.versions import version
+from cconv.versions import versions
 
 TOLERANCE = 1e-4
 """Default of `tolerance`. Two correct float32 implementations of a network of fifty to a hundred layers add
@@ -72,13 +72,14 @@ def check(
             refused[name] = str(error)
         else:
             comparisons += [compare(name, key, ours[key], value, tolerance) for key, value in theirs.items()]
+    found = versions()
     return Report(
         comparisons=comparisons,
         not_available=not_available,
         refused=refused,
         tolerance=tolerance,
         samples=max((len(value) for value in feeds.values() if value.ndim), default=1),
-        versions={name: version(name) for name in ("cconv", "onnxruntime", "onnx")},
+        versions={name: found[name] for name in ("cconv", "onnxruntime", "onnx")},
     )
 
 

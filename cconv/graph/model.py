@@ -149,7 +149,7 @@ class Model:
         Not among them are running statistics, and numbers that set an operator's behaviour (the bounds of a
         Clip, the rate of a Dropout).
         """
-        found = set()
+        found: set[str] = set()
         for node in self.nodes:
             allowed = node.operator.differentiable if node.operator else None
             found.update(name for i, name in enumerate(node.inputs) if allowed is None or i in allowed)
