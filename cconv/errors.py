@@ -28,12 +28,12 @@ class UnsupportedOpError(CconvError, NotImplementedError):
     """A model that needs an operator, or a variant of one, that cconv does not have."""
 
 
-class UnsafeModelError(CconvError, ValueError):
-    """A model file that cconv refuses to vouch for."""
-
-
 class ModelError(CconvError, ValueError):
     """A model that is not valid ONNX, or a graph that cannot be edited as asked."""
+
+
+class UnsafeModelError(ModelError):
+    """A model file that cconv refuses to vouch for."""
 
 
 class TrainingError(CconvError, RuntimeError):

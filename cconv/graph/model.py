@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, ClassVar
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from cconv.errors import DTypeError, ModelError, ShapeError, explain
+from cconv.graph import save as saving
+from cconv.graph.limits import Limits
 from cconv.graph.nodes import Node, nodes_of
+from cconv.graph.summary import summary
 from cconv.kernels.memory import aligned
 
 
 class Weights(Mapping[str, np.ndarray]):
-    """The model's floating-point initializers by name: live, writable arrays in ONNX's layout.
+    """The model's float32 initializers by name: live, writable arrays in ONNX's layout.
 
     `weights[name] = array` copies into the live array, whose shape and dtype stay.
     """
@@ -28,7 +33,7 @@ class Weights(Mapping[str, np.ndarray]):
         except KeyError:
             raise KeyError(f"no weight {name!r}; the model has {', '.join(self._arrays) or 'none'}") from None
 
-    def __setitem__(self, name: str, value: np.ndarray) -> None:
+    def __setitem__(self, name: str, value: Any) -> None:
         array, value = self[name], np.asarray(value)
         if value.shape != array.shape:
             raise ShapeError(explain(f"weight {name!r}", f"has shape {array.shape}", f"{value.shape}"))
@@ -42,34 +47,78 @@ class Weights(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self._arrays)
 
+    def __repr__(self) -> str:
+        lines = [f"  {name!r}: {array.dtype} {array.shape}" for name, array in self._arrays.items()]
+        return "\n".join([f"Weights({len(self)}):", *lines])
+
+
+class InputSpec(NamedTuple):
+    """What a model declares of an input.
+
+    Attributes:
+        dims: for each axis its size, its symbolic name, or None for any size; None: any number of axes.
+        dtype: NumPy's.
+    """
+
+    dims: tuple[int | str | None, ...] | None
+    dtype: np.dtype
+
 
 class Model:
     """An ONNX graph that can be run, trained, edited and saved.
 
     Attributes:
-        ir: the graph itself, an `onnx_ir.Model`; weights are its initializers.
-        weights: name -> live array.
+        ir: the graph itself, an `onnx_ir.Model`. Call `edited()` after a change to it.
+        weights: name -> live array, the memory of the initializer: writing to it changes the model.
+        constants: name -> array, the initializers of other dtypes (shapes, axes, quantised values).
+        limits: sizes beyond which the model is not run.
     """
 
     _session: ClassVar[Callable[[Model], Any]]
     """Makes the object behind `run`; set by cconv.plan, which lies below this layer."""
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        *,
+        arrays: Mapping[str, np.ndarray] | None = None,
+        declared: Sequence[str] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        """Take over a graph; its float32 initializers move to arrays of their own.
+
+        Args:
+            arrays: those that have moved already, by name.
+            declared: names in value_info, in order; see graph/save.py.
+        """
         self.ir = model
+        self.limits = limits or Limits()
+        self.weights = Weights(dict(arrays or {}))
+        self.constants: dict[str, np.ndarray] = {}
+        self._declared = tuple(declared)
+        for name, array in self.weights.items():
+            _point_at(model.graph.initializers[name], array)
+        self.edited()
+
+    def edited(self) -> None:
+        """Take note of changes made to `ir`: nodes are read again, new initializers become live weights."""
+        weights: dict[str, np.ndarray] = {}
+        self.constants = {}
+        for name, value in self.ir.graph.initializers.items():
+            tensor = value.const_value
+            if tensor is None:
+                raise ModelError(explain(f"initializer {name!r}", "has a value", "none"))
+            if tensor.dtype != ir.DataType.FLOAT:
+                self.constants[name] = tensor.numpy()
+                continue
+            live = self.weights.get(name)
+            if live is None or not isinstance(tensor, ir.Tensor) or tensor.raw is not live:
+                live = aligned(tensor.numpy())
+                _point_at(value, live)
+            weights[name] = live
+        self.weights = Weights(weights)
         self._nodes: list[Node] | None = None
         self._runner: Any = None
-        weights = {}
-        self.constants: dict[str, np.ndarray] = {}
-        for name, value in model.graph.initializers.items():
-            if value.const_value is None:
-                raise ModelError(explain(f"initializer {name!r}", "has a value", "none"))
-            array = value.const_value.numpy()
-            if array.dtype == np.float32:
-                weights[name] = aligned(array)
-                value.const_value = ir.Tensor(weights[name], name=name)
-            else:
-                self.constants[name] = array
-        self.weights: MutableMapping[str, np.ndarray] | Weights = Weights(weights)
 
     @property
     def nodes(self) -> list[Node]:
@@ -87,8 +136,98 @@ class Model:
     def output_names(self) -> list[str]:
         return [v.name or "" for v in self.ir.graph.outputs]
 
+    @property
+    def input_specs(self) -> dict[str, InputSpec]:
+        """What the model declares of each input that the caller gives, in order."""
+        values = {value.name: value for value in self.ir.graph.inputs}
+        return {name: _input_spec(values[name]) for name in self.input_names}
+
+    @property
+    def parameters(self) -> list[str]:
+        """Names of the weights that a gradient can reach by their place in the graph.
+
+        Not among them are running statistics, and numbers that set an operator's behaviour (the bounds of a
+        Clip, the rate of a Dropout).
+        """
+        found: set[str] = set()
+        for node in self.nodes:
+            allowed = node.operator.differentiable if node.operator else None
+            found.update(name for i, name in enumerate(node.inputs) if allowed is None or i in allowed)
+        return [name for name in self.weights if name in found]
+
     def run(self, inputs: Any, threads: int | None = None) -> Any:
-        """Outputs of the model: an array for one input and one output, dicts by name for several."""
+        """Outputs of the model, as new arrays.
+
+        Args:
+            inputs: an array for a model of one input, or a dict of arrays by input name.
+            threads: default: `cconv.get_num_threads()`; results do not depend on it.
+
+        Returns:
+            An array for a model of one output, else a dict of arrays by output name.
+
+        Raises:
+            ValueRangeError: names that are not those of the inputs.
+            DTypeError, ShapeError: an array unlike what the model declares.
+            UnsupportedOpError: operators that cconv does not have, all of them named.
+        """
         if self._runner is None:
             self._runner = Model._session(self)
         return self._runner.run(inputs, threads)
+
+    def summary(self, input_shapes: Mapping[str, Sequence[int]] | None = None) -> str:
+        """A table of the nodes: output shape, parameters, floating-point operations of one sample.
+
+        Args:
+            input_shapes: by input name, for inputs that leave more open than their first axis, the batch.
+        """
+        return summary(self, input_shapes)
+
+    def proto(self) -> onnx.ModelProto:
+        """The model as a message; its weights are copies."""
+        return saving.to_message(self.ir, self._declared)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to an ONNX file, whole or not at all.
+
+        Raises:
+            OutputError: the file cannot be written; an earlier one is as it was.
+            ModelError: weights of more than 2 GiB.
+        """
+        saving.save(self, path)
+
+    def copy(self) -> Model:
+        """A model of its own: graph and weights."""
+        return Model(self.ir.clone(deep_copy=True), declared=self._declared, limits=self.limits)
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{name}{_dims(spec.dims)}" for name, spec in self.input_specs.items())
+        count = sum(self.weights[name].size for name in self.parameters)
+        return (
+            f"Model({self.ir.graph.name or 'unnamed'!r}: {inputs} -> {', '.join(self.output_names)}; "
+            f"{len(self.nodes)} nodes, {count:,} parameters)"
+        )
+
+
+def _point_at(value: ir.Value, array: np.ndarray) -> None:
+    """Make `array` the memory of an initializer."""
+    tensor = value.const_value
+    value.const_value = ir.Tensor(
+        array,
+        name=value.name,
+        doc_string=tensor.doc_string if tensor else None,
+        metadata_props=dict(tensor.metadata_props) if tensor else None,
+    )
+
+
+def _input_spec(value: ir.Value) -> InputSpec:
+    dims = None
+    if value.shape is not None:
+        # -1 is how some exporters spell "any size".
+        dims = tuple((n if n >= 0 else None) if isinstance(n, int) else n.value for n in value.shape)
+    dtype = value.dtype
+    known = dtype not in (None, ir.DataType.UNDEFINED)
+    return InputSpec(dims, dtype.numpy() if dtype is not None and known else np.dtype(np.float32))
+
+
+def _dims(dims: tuple[int | str | None, ...] | None) -> str:
+    return "(...)" if dims is None else f"({', '.join('?' if n is None else str(n) for n in dims)})"

@@ -1,55 +1,52 @@
-"""Elementwise steps: activations, their gradients, arithmetic on equal shapes.
+"""Elementwise steps: activations, their gradients, arithmetic on equal shapes. The loops stand in elementwise.h.
 
 Parallel over flat chunks of CHUNK elements: elements are independent, and the chunk is large enough to hide
 the cost of handing it out, small enough that two operands of it stay in L2.
 """
 
+from libc.stdint cimport uintptr_t
+
 from cconv.kernels.simd cimport real
 from cconv.kernels.step cimport OK, Step
 
+cdef extern from "elementwise.h" nogil:
+    ctypedef void (*unary_loop)(const real* x, real* y, Py_ssize_t n, real a, real b) noexcept nogil
+    ctypedef void (*gradient_loop)(
+        const real* dy, const real* v, real* dx, Py_ssize_t n, real a, real b) noexcept nogil
+    ctypedef void (*binary_loop)(
+        const real* x, Py_ssize_t xr, Py_ssize_t xs, const real* y, Py_ssize_t yr, Py_ssize_t ys,
+        real* z, Py_ssize_t zr, Py_ssize_t rows, Py_ssize_t n) noexcept nogil
+    unary_loop relu, leaky_relu, clip, sigmoid, hyperbolic_tangent, scale
+    gradient_loop relu_gradient, leaky_relu_gradient, clip_gradient, sigmoid_gradient, tanh_gradient
+    binary_loop add, sub, mul, divide
+
 cdef Py_ssize_t CHUNK = 32768
 
-ctypedef void (*unary_loop)(const real* x, real* y, Py_ssize_t n, real a, real b) noexcept nogil
-ctypedef void (*gradient_loop)(
-    const real* dy, const real* v, real* dx, Py_ssize_t n, real a, real b) noexcept nogil
-ctypedef void (*binary_loop)(const real* x, const real* y, real* z, Py_ssize_t n) noexcept nogil
+# name: address of the loop.
+cdef dict UNARY = {
+    "relu": <uintptr_t>relu,
+    "leaky_relu": <uintptr_t>leaky_relu,    # a: slope below zero
+    "clip": <uintptr_t>clip,                # a, b: bounds
+    "sigmoid": <uintptr_t>sigmoid,
+    "tanh": <uintptr_t>hyperbolic_tangent,
+    "scale": <uintptr_t>scale,
+}
+cdef dict GRADIENT = {
+    "relu": <uintptr_t>relu_gradient,               # of x or y
+    "leaky_relu": <uintptr_t>leaky_relu_gradient,   # of x, or of y where a >= 0
+    "clip": <uintptr_t>clip_gradient,               # of x or y
+    "sigmoid": <uintptr_t>sigmoid_gradient,         # of y
+    "tanh": <uintptr_t>tanh_gradient,               # of y
+}
+cdef dict BINARY = {
+    "add": <uintptr_t>add, "sub": <uintptr_t>sub, "mul": <uintptr_t>mul, "div": <uintptr_t>divide,
+}
 
 
-cdef void relu(const real* x, real* y, Py_ssize_t n, real a, real b) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        y[i] = x[i] if x[i] > 0 else <real>0
-
-
-cdef void relu_gradient(
-    const real* dy, const real* y, real* dx, Py_ssize_t n, real a, real b) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        dx[i] = dy[i] if y[i] > 0 else <real>0
-
-
-cdef void add(const real* x, const real* y, real* z, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        z[i] = x[i] + y[i]
-
-
-cdef unary_loop unary_of(str kind) except NULL:
-    if kind == "relu":
-        return relu
-    raise ValueError(f"no unary loop {kind!r}")
-
-
-cdef gradient_loop gradient_of(str kind) except NULL:
-    if kind == "relu":
-        return relu_gradient
-    raise ValueError(f"no gradient loop {kind!r}")
-
-
-cdef binary_loop binary_of(str kind) except NULL:
-    if kind == "add":
-        return add
-    raise ValueError(f"no binary loop {kind!r}")
+cdef uintptr_t loop_of(dict table, str kind) except 0:
+    if kind not in table:
+        raise ValueError(f"no loop {kind!r}; there are {', '.join(table)}")
+    return table[kind]
 
 
 cdef class Flat(Step):
@@ -73,7 +70,7 @@ cdef class Unary(Flat):
     def __init__(self, str kind, Py_ssize_t size, double a=0, double b=0):
         self.operands = 2
         self.size = size
-        self.loop = unary_of(kind)
+        self.loop = <unary_loop>loop_of(UNARY, kind)
         self.a = <real>a
         self.b = <real>b
 
@@ -88,7 +85,7 @@ cdef class Unary(Flat):
 
 
 cdef class UnaryGradient(Flat):
-    """dx = dy * f'(v; a, b), v being x or y as the activation has it. Operands: dy, v, dx; dx may be either."""
+    """dx = dy * f'(v; a, b), v being x or y as GRADIENT says. Operands: dy, v, dx; dx may be dy or v."""
 
     cdef gradient_loop loop
     cdef real a, b
@@ -96,7 +93,7 @@ cdef class UnaryGradient(Flat):
     def __init__(self, str kind, Py_ssize_t size, double a=0, double b=0):
         self.operands = 3
         self.size = size
-        self.loop = gradient_of(kind)
+        self.loop = <gradient_loop>loop_of(GRADIENT, kind)
         self.a = <real>a
         self.b = <real>b
 
@@ -118,7 +115,7 @@ cdef class Binary(Flat):
     def __init__(self, str kind, Py_ssize_t size):
         self.operands = 3
         self.size = size
-        self.loop = binary_of(kind)
+        self.loop = <binary_loop>loop_of(BINARY, kind)
 
     cdef int run(self) noexcept nogil:
         self.parallel(0, self.chunks())
@@ -126,5 +123,5 @@ cdef class Binary(Flat):
 
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
         cdef Py_ssize_t start = i * CHUNK
-        self.loop(<real*>self.operand[0] + start, <real*>self.operand[1] + start,
-                  <real*>self.operand[2] + start, self.length(i))
+        self.loop(<real*>self.operand[0] + start, 0, 1, <real*>self.operand[1] + start, 0, 1,
+                  <real*>self.operand[2] + start, 0, 1, self.length(i))

@@ -123,6 +123,10 @@ class Lowering(Protocol):
         """A new tensor in the arena, contents undefined; dtype defaults to the plan's."""
         ...
 
+    def external(self, array: np.ndarray, name: str) -> Tensor:
+        """A row-major tensor on an array that lives outside the arena."""
+        ...
+
     def emit(
         self,
         step: Any,
@@ -194,6 +198,10 @@ class Operator:
     def fold(self, call: Call) -> list[np.ndarray] | None:
         """The outputs' values where all inputs are constants (shape arithmetic); None: not folded."""
         return None
+
+    def flops(self, call: Call) -> int:
+        """Floating-point operations of the forward pass, a multiply-add as two; 0 where too few to count."""
+        return 0
 
     # Checks that many shape rules share.
 

@@ -1,0 +1,232 @@
+"""Conv and ConvTranspose.
+
+A transposed convolution is the input gradient of a convolution whose weights it shares, so one geometry and
+three passes serve both operators:
+
+                      y = Conv(x, w)                     y = ConvTranspose(x, w)
+    forward           forward(x, w)                      input_gradient(dy=x, w)
+    gradient of x     input_gradient(dy, w)              forward(x=dy, w)
+    gradient of w     weight_gradient(x, dy)             weight_gradient(x=dy, dy=x)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cconv.errors import ShapeError, ValueRangeError
+from cconv.kernels.geometry import ConvGeometry, three_axes
+from cconv.kernels.schedule import algorithm
+from cconv.ops.operator import Call, Lowering, Operator
+from cconv.ops.reduce import channel_sums
+from cconv.ops.tensor import Layout, Spec, Tensor
+from cconv.ops.window import auto_pad_of, output_sizes, per_axis, split_pads, window_of
+
+
+def gather(
+    lower: Lowering,
+    geometry: ConvGeometry,
+    role: str,
+    source: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    shape: Sequence[int],
+) -> Tensor:
+    """Emit the pass `role` ("forward" or "input_gradient"); returns its result of the given ONNX shape."""
+    kernels = getattr(lower.kernels, algorithm(geometry, role))
+    packed = lower.tensor((kernels.packed_size(geometry, role),), name="packed weights")
+    lower.derive(kernels.Pack(geometry, role), reads=[weight], writes=[packed])
+    target = lower.tensor(shape, Layout.CHANNELS_LAST)
+    step = kernels.Gather(geometry, role, bias is not None)
+    source = lower.as_layout(source, Layout.CHANNELS_LAST)
+    lower.emit(step, reads=[source, packed, bias], writes=[target])
+    return target
+
+
+def weight_gradient(
+    lower: Lowering, geometry: ConvGeometry, x: Tensor, dy: Tensor, shape: Sequence[int]
+) -> Tensor:
+    """Emit the weight gradient; returns it in ONNX's order."""
+    step = getattr(lower.kernels, algorithm(geometry, "weight_gradient")).WeightGradient(geometry)
+    partial = lower.tensor((step.partial_size,), name="partial sums")
+    target = lower.tensor(shape)
+    x = lower.as_layout(x, Layout.CHANNELS_LAST)
+    dy = lower.as_layout(dy, Layout.CHANNELS_LAST)
+    lower.emit(step, reads=[x, dy], writes=[partial, target])
+    return target
+
+
+def group_of(call: Call) -> int:
+    group = call.attribute("group", 1)
+    if group < 1:
+        raise call.error(ValueRangeError, "group is at least 1", str(group))
+    return int(group)
+
+
+class Conv(Operator):
+    """y = x * w + b over 1, 2 or 3 spatial axes.
+
+    x (N, C, spatial), w (K, C/group, kernel), b (K,), y (N, K, spatial').
+    """
+
+    type = "Conv"
+    inputs = (2, 3)
+
+    def shapes(self, call: Call) -> list[Spec]:
+        x = self.require_rank(call, 0, 3, 5, "(N, C, 1 to 3 spatial axes)")
+        w = self.require_rank(call, 1, len(x.shape), len(x.shape), "(K, C/group, kernel), as many as x")
+        group = group_of(call)
+        channels, outputs = x.shape[1], w.shape[0]
+        if w.shape[1] * group != channels:
+            raise call.error(
+                ShapeError,
+                f"x has group * {w.shape[1]} channels, as w {w.shape} says",
+                f"x {x.shape} and group {group}, so {channels} instead of {w.shape[1] * group}",
+            )
+        if outputs % group:
+            raise call.error(ShapeError, "group divides the outputs", f"w {w.shape} and group {group}")
+        if call.has(2) and call.spec(2).shape != (outputs,):
+            raise call.error(ShapeError, f"b has shape ({outputs},)", str(call.spec(2).shape))
+        window = window_of(call, x.shape[2:], w.shape[2:])
+        sizes = output_sizes(call, window, x.shape[2:])
+        return [Spec((x.shape[0], outputs, *sizes), x.dtype)]
+
+    def geometry(self, call: Call) -> ConvGeometry:
+        x, w, y = call.spec(0).shape, call.spec(1).shape, call.results[0].shape
+        window = window_of(call, x[2:], w[2:])
+        return ConvGeometry(
+            batch=x[0],
+            channels=x[1],
+            outputs=y[1],
+            groups=group_of(call),
+            input=three_axes(x[2:], 1),
+            output=three_axes(y[2:], 1),
+            kernel=three_axes(window.kernel, 1),
+            stride=three_axes(window.stride, 1),
+            dilation=three_axes(window.dilation, 1),
+            pad=three_axes(window.pads_begin, 0),
+        )
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        bias = call.input(2) if call.has(2) else None
+        geometry = self.geometry(call)
+        y = gather(lower, geometry, "forward", call.input(0), call.input(1), bias, call.results[0].shape)
+        return [y]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        geometry = self.geometry(call)
+        x, w, dy = call.input(0), call.input(1), grads[0]
+        assert dy is not None
+        dy = lower.as_layout(dy, Layout.CHANNELS_LAST)
+        dx = dw = db = None
+        if call.wanted(0):
+            dx = gather(lower, geometry, "input_gradient", dy, w, None, x.shape)
+        if call.wanted(1):
+            dw = weight_gradient(lower, geometry, x, dy, w.shape)
+        if call.wanted(2):
+            db = channel_sums(lower, dy)
+        return [dx, dw, db]
+
+    def flops(self, call: Call) -> int:
+        return self.geometry(call).flops
+
+
+class ConvTranspose(Operator):
+    """The transpose of Conv's linear map from x to y, plus a bias.
+
+    x (N, C, spatial), w (C, K/group, kernel), b (K,), y (N, K, spatial'). Without output_shape, along each axis
+    spatial' = stride * (spatial - 1) + output_padding + dilation * (kernel - 1) + 1 - pads.
+    """
+
+    type = "ConvTranspose"
+    inputs = (2, 3)
+
+    def shapes(self, call: Call) -> list[Spec]:
+        x = self.require_rank(call, 0, 3, 5, "(N, C, 1 to 3 spatial axes)")
+        w = self.require_rank(call, 1, len(x.shape), len(x.shape), "(C, K/group, kernel), as many as x")
+        group = group_of(call)
+        channels, outputs = x.shape[1], w.shape[1] * group
+        if w.shape[0] != channels or channels % group:
+            raise call.error(
+                ShapeError,
+                "w's first axis is x's channels, and group divides it",
+                f"x {x.shape}, w {w.shape}, group {group}",
+            )
+        if call.has(2) and call.spec(2).shape != (outputs,):
+            raise call.error(ShapeError, f"b has shape ({outputs},)", str(call.spec(2).shape))
+        sizes, _ = self.sizes(call)
+        return [Spec((x.shape[0], outputs, *sizes), x.dtype)]
+
+    def sizes(self, call: Call) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(output sizes, pads at the beginning) of each spatial axis."""
+        spatial, kernel = call.spec(0).shape[2:], call.spec(1).shape[2:]
+        rank = len(spatial)
+        # The window is the convolution's whose input is y; SAME pads follow from output_shape, not from it.
+        mode = auto_pad_of(call)
+        plain = Call(call.name, call.op_type, call.opset, attributes=dict(call.attributes, auto_pad="VALID"))
+        window = window_of(plain if mode != "NOTSET" else call, spatial, kernel)
+        extra = per_axis(call, "output_padding", rank, 0, default=0)
+        full = [
+            s * (n - 1) + o + extent
+            for n, s, o, extent in zip(spatial, window.stride, extra, window.extent)
+        ]  # fmt: skip
+        stated = call.attribute("output_shape")
+        if stated is not None or mode in ("SAME_UPPER", "SAME_LOWER"):
+            if stated is None:
+                sizes = tuple(n * s for n, s in zip(spatial, window.stride))
+            else:
+                sizes = per_axis(call, "output_shape", rank, 1)
+            totals = [max(0, total - size) for total, size in zip(full, sizes)]
+            begin, _ = split_pads(totals, mode)
+        else:
+            begin = window.pads_begin
+            sizes = tuple(t - b - e for t, b, e in zip(full, begin, window.pads_end))
+        if min(sizes) < 1:
+            raise call.error(
+                ShapeError,
+                "the output has at least one element along each axis",
+                f"x {spatial}, kernel {kernel}, pads {window.pads_begin} and {window.pads_end}: output {sizes}",
+            )
+        return sizes, begin
+
+    def geometry(self, call: Call) -> ConvGeometry:
+        """Of the convolution from y to x."""
+        x, w, y = call.spec(0).shape, call.spec(1).shape, call.results[0].shape
+        _, begin = self.sizes(call)
+        rank = len(x) - 2
+        return ConvGeometry(
+            batch=x[0],
+            channels=y[1],
+            outputs=x[1],
+            groups=group_of(call),
+            input=three_axes(y[2:], 1),
+            output=three_axes(x[2:], 1),
+            kernel=three_axes(w[2:], 1),
+            stride=three_axes(per_axis(call, "strides", rank, 1), 1),
+            dilation=three_axes(per_axis(call, "dilations", rank, 1), 1),
+            pad=three_axes(begin, 0),
+        )
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        bias = call.input(2) if call.has(2) else None
+        geometry, shape = self.geometry(call), call.results[0].shape
+        return [gather(lower, geometry, "input_gradient", call.input(0), call.input(1), bias, shape)]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        geometry = self.geometry(call)
+        x, w, dy = call.input(0), call.input(1), grads[0]
+        assert dy is not None
+        dy = lower.as_layout(dy, Layout.CHANNELS_LAST)
+        dx = dw = db = None
+        if call.wanted(0):
+            dx = gather(lower, geometry, "forward", dy, w, None, x.shape)
+        if call.wanted(1):
+            dw = weight_gradient(lower, geometry, dy, x, w.shape)
+        if call.wanted(2):
+            db = channel_sums(lower, dy)
+        return [dx, dw, db]
+
+    def flops(self, call: Call) -> int:
+        return self.geometry(call).flops
+
+
+OPERATORS = [Conv(), ConvTranspose()]

@@ -1,0 +1,17 @@
+"""Plans: a graph lowered to an array of steps with memory laid out ahead.
+
+    session.py    Model.run: one inference plan per input shape
+        |
+    plan.py       inference_plan, training_plan: the phases of a program
+        |             |
+    lowering.py   gradient.py    Builder: tensors and steps; the backward walk
+        |
+    arena.py      where each buffer lies
+
+Importing this package gives `Model.run` its session; the graph layer does not know that plans exist.
+"""
+
+from cconv.graph.model import Model
+from cconv.plan.session import Session
+
+Model._session = Session
