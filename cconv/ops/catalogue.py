@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cconv.ops import activation, arithmetic, concat, conv, shape, softmax
+from cconv.ops import activation, arithmetic, concat, conv, dropout, pad, shape, softmax
 from cconv.ops.operator import Operator
 
 MODULES = (
@@ -10,6 +10,8 @@ MODULES = (
     arithmetic,
     concat,
     conv,
+    dropout,
+    pad,
     shape,
     softmax,
 )

@@ -1,12 +1,14 @@
 """All cases, one module per file of cconv/ops."""
 
-from ops_cases import activation, arithmetic, concat, conv, shape, softmax
+from ops_cases import activation, arithmetic, concat, conv, dropout, pad, shape, softmax
 
 MODULES = (
     activation,
     arithmetic,
     concat,
     conv,
+    dropout,
+    pad,
     shape,
     softmax,
 )
