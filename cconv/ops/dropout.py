@@ -48,6 +48,8 @@ class Dropout(Operator):
                 f"a second output in opset {call.opset}",
                 "Convert the model with onnx.version_converter.",
             )
+        if not call.has(1) or call.constants[1] is not None:  # else it matters to a training plan alone
+            self.ratio(call)
         return [spec, Spec(spec.shape, BOOL)]
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:

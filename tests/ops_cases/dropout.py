@@ -16,9 +16,10 @@ CASES += [
     for opset in (12, 13)
     for more, note in [((), "default"), ((RATIO,), "ratio"), ((RATIO, OFF), "training-off")]
 ]
+# Not in opset 10, where onnxruntime's mask is all false though every element is kept.
 CASES += [
-    Case("Dropout", [(2, 3, 4), *more], constant_inputs=(1, 2), opset=opset, outputs=2, gradient=(), note="mask")
-    for opset, more in [(10, ()), (13, (RATIO, OFF))]
+    Case("Dropout", [(2, 3, 4), RATIO, OFF], constant_inputs=(1, 2), opset=opset, outputs=2, gradient=(), note="mask")
+    for opset in (12, 13)
 ]
 # With nothing to drop the training plan is exact, and its gradient can be checked like any other.
 CASES += [Case("Dropout", [(3, 5), np.array(0, np.float32)], constant_inputs=(1,), note="zero")]
