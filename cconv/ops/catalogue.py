@@ -9,14 +9,16 @@ from cconv.ops import (
     concat,
     conv,
     depth_space,
+    dropout,
     matmul,
+    pad,
     pool,
     shape,
     softmax,
 )
 from cconv.ops.operator import Operator
 
-MODULES = (activation, arithmetic, batchnorm, concat, conv, depth_space, matmul, pool, shape, softmax)
+MODULES = (activation, arithmetic, batchnorm, concat, conv, depth_space, dropout, matmul, pad, pool, shape, softmax)
 
 CATALOGUE: dict[tuple[str, str], Operator] = {
     ("", operator.type): operator for module in MODULES for operator in module.OPERATORS

@@ -7,12 +7,14 @@ from ops_cases import (
     concat,
     conv,
     depth_space,
+    dropout,
     matmul,
+    pad,
     pool,
     shape,
     softmax,
 )
 
-MODULES = (activation, arithmetic, batchnorm, concat, conv, depth_space, matmul, pool, shape, softmax)
+MODULES = (activation, arithmetic, batchnorm, concat, conv, depth_space, dropout, matmul, pad, pool, shape, softmax)
 
 CASES = [case for module in MODULES for case in module.CASES]
