@@ -210,6 +210,8 @@ def training_plan(
         grad = loss.lower(builder, values[name], targets[name], gradient=True)
         assert grad is not None
         grads[name] = builder.add(grads[name], grad) if name in grads else grad
+    builder.label = "loss"
+    builder.emit(builder.kernels.loss.CheckFinite(), reads=[builder.control])
     results = {name: builder.as_layout(values[name], Layout.ROW_MAJOR) for name in losses}
     for tensor in results.values():
         builder.pin(tensor)
