@@ -26,7 +26,7 @@ LAYERS = [
 ]
 DEPTH = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 
-# The package's own file names everything, lazily; `from cconv import __version__` is all that others take of it.
+# The package itself names everything, lazily; `from cconv import __version__` is all that others take of it.
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
 
 
@@ -72,7 +72,9 @@ def test_onnxruntime_is_for_check_alone(path):
         name
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, (ast.Import, ast.ImportFrom))
-        for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""])
+        for name in (
+            [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        )
     }
     used = {name.split(".")[0] for name in names} & {"onnxruntime", "torch", "tensorflow"}
     assert not used or (used == {"onnxruntime"} and layer_of(path) == "check")

@@ -47,7 +47,9 @@ def test_import_takes_little_longer_than_numpy_and_onnx_ir():
 def test_the_model_of_a_lazy_import_runs():
     """Model.run needs cconv.plan, which every way to a model must have loaded."""
     for way in ("from cconv import nn", "import cconv.nn as nn", "import cconv; nn = cconv.nn"):
-        code = f"{way}\nimport numpy as np\nprint(nn.ReLU().build((2,)).run(np.ones((1, 2), np.float32)).sum())"
+        code = (
+            f"{way}\nimport numpy as np\nprint(nn.ReLU().build((2,)).run(np.ones((1, 2), np.float32)).sum())"
+        )
         assert python(code) == "2.0"
 
 
@@ -93,6 +95,16 @@ def test_version_is_that_of_the_package():
 def test_show_versions(capsys):
     cconv.show_versions()
     lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
-    for name in ("cconv", "build", "OpenMP", "threads", "processor", "numpy", "onnx-ir", "Python", "platform"):
+    for name in (
+        "cconv",
+        "build",
+        "OpenMP",
+        "threads",
+        "processor",
+        "numpy",
+        "onnx-ir",
+        "Python",
+        "platform",
+    ):
         assert lines[name].strip()
     assert lines["onnxruntime"].strip() != "not installed"

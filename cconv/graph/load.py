@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 
 from cconv.errors import ModelError, UnsafeModelError, explain
 from cconv.graph.external import ExternalFolder
-from cconv.graph.limits import Limits
+from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.model import Model
 from cconv.graph.safety import all_tensors_of, check_model, tensor_bytes
 from cconv.kernels.memory import zeros
@@ -69,7 +69,7 @@ def load(
         UnsupportedOpError: an opset below 7, or newer than the installed onnx.
         OSError: the file cannot be read.
     """
-    limits = limits or Limits()
+    limits = limits or DEFAULT
     if isinstance(source, onnx.ModelProto):
         place, proto = "model", onnx.ModelProto()
         proto.CopyFrom(source)

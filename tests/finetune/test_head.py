@@ -1,4 +1,4 @@
-"""replace_head on each form that exporters give the last layer; all results checked by onnx and onnxruntime."""
+"""replace_head on each form that exporters give the last layer, checked by onnx and onnxruntime."""
 
 import json
 
@@ -40,46 +40,144 @@ SHAPE = numpy_helper.from_array(np.array([-1, 5]), "shape")
 
 # id: (model, names of the head's weights). All have 5 classes.
 FORMS = {
-    "gemm": (network([*VECTOR, node("Gemm", "f w b", "y")], [weight("w", 7, 5), weight("b", 5)], (7,),
-                     ["N", 5]), ["w", "b"]),
-    "gemm transB": (network([*VECTOR, node("Gemm", "f w b", "y", transB=1)], [weight("w", 5, 7), weight("b", 5)],
-                            (7,), ["N", 5]), ["w", "b"]),
-    "gemm without bias": (network([*VECTOR, node("Gemm", "f w", "y", transB=1)], [weight("w", 5, 7)], (7,),
-                                  ["N", 5]), ["w"]),
-    "gemm, softmax": (network([*VECTOR, node("Gemm", "f w b", "h"), node("Softmax", "h", "y")],
-                              [weight("w", 7, 5), weight("b", 1, 5)], (7,), ["N", 5],
-                              [models.value("h", ["N", 5]), models.value("f", ["N", 7])]), ["w", "b"]),
+    "gemm": (
+        network([*VECTOR, node("Gemm", "f w b", "y")], [weight("w", 7, 5), weight("b", 5)], (7,), ["N", 5]),
+        ["w", "b"],
+    ),
+    "gemm transB": (
+        network(
+            [*VECTOR, node("Gemm", "f w b", "y", transB=1)],
+            [weight("w", 5, 7), weight("b", 5)],
+            (7,),
+            ["N", 5],
+        ),
+        ["w", "b"],
+    ),
+    "gemm without bias": (
+        network([*VECTOR, node("Gemm", "f w", "y", transB=1)], [weight("w", 5, 7)], (7,), ["N", 5]),
+        ["w"],
+    ),
+    "gemm, softmax": (
+        network(
+            [*VECTOR, node("Gemm", "f w b", "h"), node("Softmax", "h", "y")],
+            [weight("w", 7, 5), weight("b", 1, 5)],
+            (7,),
+            ["N", 5],
+            [models.value("h", ["N", 5]), models.value("f", ["N", 7])],
+        ),
+        ["w", "b"],
+    ),
     "matmul": (network([*VECTOR, node("MatMul", "f w", "y")], [weight("w", 7, 5)], (7,), ["N", 5]), ["w"]),
-    "matmul, add": (network([*VECTOR, node("MatMul", "f w", "h"), node("Add", "h b", "s"),
-                             node("LogSoftmax", "s", "y", axis=-1)], [weight("w", 7, 5), weight("b", 5)], (7,),
-                            ["N", 5], [models.value("h", ["N", 5]), models.value("s", ["N", 5])]), ["w", "b"]),
-    "add with the bias first": (network([*VECTOR, node("MatMul", "f w", "h"), node("Add", "b h", "y")],
-                                        [weight("w", 7, 5), weight("b", 5)], (7,), ["N", 5]), ["w", "b"]),
-    "matmul on sequences": (network([*VECTOR, node("MatMul", "f w", "y")], [weight("w", 7, 5)], (3, 7),
-                                    ["N", 3, 5]), ["w"]),
-    "conv, flatten": (network([*IMAGE, node("GlobalAveragePool", "f", "p"), node("Conv", "p w b", "h"),
-                               node("Flatten", "h", "y")], [KERNEL, weight("w", 5, 6, 1, 1), weight("b", 5)],
-                              (2, 6, 6), ["N", 5], [models.value("h", ["N", 5, 1, 1])]), ["w", "b"]),
-    "conv, reshape to a constant": (network([*IMAGE, node("GlobalAveragePool", "f", "p"),
-                                             node("Conv", "p w b", "h"), node("Reshape", "h shape", "y")],
-                                            [KERNEL, weight("w", 5, 6, 1, 1), weight("b", 5), SHAPE], (2, 6, 6),
-                                            ["N", 5]), ["w", "b"]),
+    "matmul, add": (
+        network(
+            [
+                *VECTOR,
+                node("MatMul", "f w", "h"),
+                node("Add", "h b", "s"),
+                node("LogSoftmax", "s", "y", axis=-1),
+            ],
+            [weight("w", 7, 5), weight("b", 5)],
+            (7,),
+            ["N", 5],
+            [models.value("h", ["N", 5]), models.value("s", ["N", 5])],
+        ),
+        ["w", "b"],
+    ),
+    "add with the bias first": (
+        network(
+            [*VECTOR, node("MatMul", "f w", "h"), node("Add", "b h", "y")],
+            [weight("w", 7, 5), weight("b", 5)],
+            (7,),
+            ["N", 5],
+        ),
+        ["w", "b"],
+    ),
+    "matmul on sequences": (
+        network([*VECTOR, node("MatMul", "f w", "y")], [weight("w", 7, 5)], (3, 7), ["N", 3, 5]),
+        ["w"],
+    ),
+    "conv, flatten": (
+        network(
+            [
+                *IMAGE,
+                node("GlobalAveragePool", "f", "p"),
+                node("Conv", "p w b", "h"),
+                node("Flatten", "h", "y"),
+            ],
+            [KERNEL, weight("w", 5, 6, 1, 1), weight("b", 5)],
+            (2, 6, 6),
+            ["N", 5],
+            [models.value("h", ["N", 5, 1, 1])],
+        ),
+        ["w", "b"],
+    ),
+    "conv, reshape to a constant": (
+        network(
+            [
+                *IMAGE,
+                node("GlobalAveragePool", "f", "p"),
+                node("Conv", "p w b", "h"),
+                node("Reshape", "h shape", "y"),
+            ],
+            [KERNEL, weight("w", 5, 6, 1, 1), weight("b", 5), SHAPE],
+            (2, 6, 6),
+            ["N", 5],
+        ),
+        ["w", "b"],
+    ),
     "gemm, reshape by a Constant node": (
-        network([*VECTOR, helper.make_node("Constant", [], ["s"], name="const",
-                                           value=numpy_helper.from_array(np.array([-1, 1, 5]))),
-                 node("Gemm", "f w", "h"), node("Reshape", "h s", "y")], [weight("w", 7, 5)], (7,),
-                ["N", 1, 5]), ["w"]),
-    "squeezenet": (network([*IMAGE, node("Dropout", "f", "d"), node("Conv", "d w b", "h"), node("Relu", "h", "r"),
-                            node("GlobalAveragePool", "r", "g"), node("Flatten", "g", "s"),
-                            node("Softmax", "s", "y")], [KERNEL, weight("w", 5, 6, 1, 1), weight("b", 5)],
-                           (2, 6, 6), ["N", 5]), ["w", "b"]),
-    "matmul on sequences, flatten": (network([*VECTOR, node("MatMul", "f w", "h"), node("Flatten", "h", "y")],
-                                             [weight("w", 7, 5)], (3, 7), ["N", 15]), ["w"]),
-    "segmentation": (network([*IMAGE, node("Conv", "f w", "y")], [KERNEL, weight("w", 5, 6, 1, 1)], (2, 6, 6),
-                             ["N", 5, 4, 4]), ["w"]),
-    "5 features, 5 classes": (network([*VECTOR, node("Gemm", "f w b", "y")], [weight("w", 5, 5), weight("b", 5)],
-                                      (5,), [5, 5]), ["w", "b"]),
-}  # fmt: skip
+        network(
+            [
+                *VECTOR,
+                helper.make_node(
+                    "Constant", [], ["s"], name="const", value=numpy_helper.from_array(np.array([-1, 1, 5]))
+                ),
+                node("Gemm", "f w", "h"),
+                node("Reshape", "h s", "y"),
+            ],
+            [weight("w", 7, 5)],
+            (7,),
+            ["N", 1, 5],
+        ),
+        ["w"],
+    ),
+    "squeezenet": (
+        network(
+            [
+                *IMAGE,
+                node("Dropout", "f", "d"),
+                node("Conv", "d w b", "h"),
+                node("Relu", "h", "r"),
+                node("GlobalAveragePool", "r", "g"),
+                node("Flatten", "g", "s"),
+                node("Softmax", "s", "y"),
+            ],
+            [KERNEL, weight("w", 5, 6, 1, 1), weight("b", 5)],
+            (2, 6, 6),
+            ["N", 5],
+        ),
+        ["w", "b"],
+    ),
+    "matmul on sequences, flatten": (
+        network(
+            [*VECTOR, node("MatMul", "f w", "h"), node("Flatten", "h", "y")],
+            [weight("w", 7, 5)],
+            (3, 7),
+            ["N", 15],
+        ),
+        ["w"],
+    ),
+    "segmentation": (
+        network(
+            [*IMAGE, node("Conv", "f w", "y")], [KERNEL, weight("w", 5, 6, 1, 1)], (2, 6, 6), ["N", 5, 4, 4]
+        ),
+        ["w"],
+    ),
+    "5 features, 5 classes": (
+        network([*VECTOR, node("Gemm", "f w b", "y")], [weight("w", 5, 5), weight("b", 5)], (5,), [5, 5]),
+        ["w", "b"],
+    ),
+}
 
 
 def outputs(model: Model, seed: int = 1) -> np.ndarray:
@@ -166,7 +264,7 @@ def test_several_outputs_need_a_name():
     proto = network(nodes, [weight("w", 7, 5), weight("v", 7, 4)], (7,), ["N", 5])
     proto.graph.output.append(models.value("z", ["N", 4]))
     model = load(proto)
-    with pytest.raises(ModelError, match="needs output=.*y, z"):
+    with pytest.raises(ModelError, match=r"needs output=.*y, z"):
         finetune.replace_head(model, 3)
     with pytest.raises(ModelError, match="the outputs are y, z; found 'q'"):
         finetune.replace_head(model, 3, output="q")
@@ -196,7 +294,7 @@ def test_no_head(nodes, initializers, says):
 def test_a_reshape_that_cannot_follow_is_named():
     nodes = [*VECTOR, node("Gemm", "f w", "h"), node("Shape", "h", "s"), node("Reshape", "h s", "y")]
     model = load(network(nodes, [weight("w", 7, 5)], (7,), ["N", 5]))
-    with pytest.raises(ModelError, match="node 'n_y' .Reshape.*the model computes"):
+    with pytest.raises(ModelError, match=r"node 'n_y' .Reshape.*the model computes"):
         finetune.replace_head(model, 3)
     target = numpy_helper.from_array(np.array([-1, 15]), "s")
     nodes = [*VECTOR, node("MatMul", "f w", "h"), node("Reshape", "h s", "y")]

@@ -5,13 +5,13 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from graph import models
 from onnx import TensorProto, helper, numpy_helper
 
 import cconv.plan  # noqa: F401  (Model.run)
 from cconv.errors import DTypeError, ModelError, OutputError, ShapeError, ValueRangeError
 from cconv.graph.load import load
 from cconv.graph.model import Model
+from graph import models
 
 
 def as_dict(proto: onnx.ModelProto) -> dict:
@@ -184,7 +184,7 @@ def test_several_inputs_and_outputs():
     found = model.run({"b": b, "a": a})
     assert list(found) == ["p", "q"]
     assert not found["p"].any() and np.array_equal(found["q"], b)
-    with pytest.raises(ValueRangeError, match="takes a dict of arrays by name; found ndarray.*'a', 'b'"):
+    with pytest.raises(ValueRangeError, match=r"takes a dict of arrays by name; found ndarray.*'a', 'b'"):
         model.run(a)
     with pytest.raises(ValueRangeError, match="the names are 'a', 'b'; found 'a', 'c'"):
         model.run({"a": a, "c": b})

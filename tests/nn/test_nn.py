@@ -1,4 +1,4 @@
-"""Layers: the graphs they build run as onnxruntime and PyTorch run them; wrong ones say what is wrong where."""
+"""Layers: what they build runs as in onnxruntime and PyTorch; wrong ones say what is wrong, and where."""
 
 import numpy as np
 import onnx
@@ -66,19 +66,27 @@ LAYERS = {
     "empty": (nn.Sequential(), (3, 4), "Sequential()"),
     "network": (
         nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Sequential(nn.Conv2d(4, 4, 1), nn.Tanh()), nn.Flatten(), nn.Dropout(), nn.Linear(64, 10),
+            nn.Conv2d(1, 4, 3, padding=1, bias=False),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Sequential(nn.Conv2d(4, 4, 1), nn.Tanh()),
+            nn.Flatten(),
+            nn.Dropout(),
+            nn.Linear(64, 10),
         ),
         (1, 8, 8),
         "Sequential(Conv2d(1, 4, 3, padding=1, bias=False), BatchNorm2d(4), ReLU(), MaxPool2d(2), "
         "Sequential(Conv2d(4, 4, 1), Tanh()), Flatten(), Dropout(), Linear(64, 10))",
     ),
     "residual": (
-        nn.Residual(nn.Conv2d(2, 4, 3, padding=1), shortcut=nn.Conv2d(2, 4, 1)), (2, 5, 5), None,
+        nn.Residual(nn.Conv2d(2, 4, 3, padding=1), shortcut=nn.Conv2d(2, 4, 1)),
+        (2, 5, 5),
+        None,
     ),
     "residual identity": (nn.Residual(nn.ReLU()), (2, 5), None),
     "concat": (nn.Concat(nn.Conv2d(2, 3, 1), nn.ReLU(), nn.Conv2d(2, 1, 1)), (2, 5, 5), None),
-}  # fmt: skip
+}
 
 
 def built(key: str, batch: int = 3):
@@ -115,7 +123,9 @@ def test_runs_as_in_pytorch_with_its_names(key):
     module = eval(text, vars(torch.nn)).eval()
     state = {name: value for name, value in module.state_dict().items() if "num_batches" not in name}
     ours = {name: a for name, a in model.weights.items() if not name.endswith(("min", "max", "ratio"))}
-    assert {name: tuple(value.shape) for name, value in state.items()} == {n: a.shape for n, a in ours.items()}
+    assert {name: tuple(value.shape) for name, value in state.items()} == {
+        n: a.shape for n, a in ours.items()
+    }
     with torch.no_grad():
         for name, value in state.items():
             value.copy_(torch.from_numpy(ours[name]))
@@ -194,7 +204,11 @@ FLAT = (nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
             (3, 5),
             r"^Sequential\[0\] Residual.body Sequential\[1\] Conv1d: node '0.body.1.Conv'",
         ),
-        (nn.Residual(nn.Conv1d(2, 4, 1)), (2, 5), r"^Residual: body and shortcut.*found \(4, 5\) and \(2, 5\)"),
+        (
+            nn.Residual(nn.Conv1d(2, 4, 1)),
+            (2, 5),
+            r"^Residual: body and shortcut.*found \(4, 5\) and \(2, 5\)",
+        ),
         (
             nn.Sequential(*FLAT, nn.Flatten(), nn.Linear(128, 10)),
             (1, 8, 8),
@@ -219,7 +233,10 @@ def test_layers_that_do_not_fit_are_named_with_the_fix(layer, shape, says):
 @pytest.mark.parametrize(
     "make, says",
     [
-        (lambda: nn.Conv2d(3, 4, 0), "Conv2d: kernel_size is a whole number or a tuple of 2, each >= 1; found 0"),
+        (
+            lambda: nn.Conv2d(3, 4, 0),
+            "Conv2d: kernel_size is a whole number or a tuple of 2, each >= 1; found 0",
+        ),
         (lambda: nn.Conv2d(3, 4, (3, 3, 3)), "kernel_size"),
         (lambda: nn.Conv2d(3, 4.5, 3), "out_channels"),
         (lambda: nn.Conv2d(3, 4, 3, groups=2), "groups divides"),
