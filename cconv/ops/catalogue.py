@@ -8,6 +8,7 @@ from cconv.ops import (
     batchnorm,
     concat,
     conv,
+    depth_space,
     matmul,
     pool,
     shape,
@@ -15,7 +16,7 @@ from cconv.ops import (
 )
 from cconv.ops.operator import Operator
 
-MODULES = (activation, arithmetic, batchnorm, concat, conv, matmul, pool, shape, softmax)
+MODULES = (activation, arithmetic, batchnorm, concat, conv, depth_space, matmul, pool, shape, softmax)
 
 CATALOGUE: dict[tuple[str, str], Operator] = {
     ("", operator.type): operator for module in MODULES for operator in module.OPERATORS

@@ -6,12 +6,13 @@ from ops_cases import (
     batchnorm,
     concat,
     conv,
+    depth_space,
     matmul,
     pool,
     shape,
     softmax,
 )
 
-MODULES = (activation, arithmetic, batchnorm, concat, conv, matmul, pool, shape, softmax)
+MODULES = (activation, arithmetic, batchnorm, concat, conv, depth_space, matmul, pool, shape, softmax)
 
 CASES = [case for module in MODULES for case in module.CASES]
