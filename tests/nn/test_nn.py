@@ -116,6 +116,7 @@ def test_runs_as_in_onnxruntime(key, tmp_path):
     assert_close(load(tmp_path / "net.onnx").run(x[:1]), expected[:1])
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")  # PyTorch: it costs a copy
 @pytest.mark.parametrize("key", [key for key, (_, _, text) in LAYERS.items() if text])
 def test_runs_as_in_pytorch_with_its_names(key):
     torch = pytest.importorskip("torch")
@@ -181,6 +182,24 @@ def test_the_model():
     assert [opset.version for opset in proto.opset_import] == [21]
     assert [info.name for info in proto.graph.value_info] == ["0.Conv"]
     assert proto.graph.value_info[0].type.tensor_type.shape.dim[0].dim_param == "N"
+
+
+def test_summary():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU6(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(128, 10),
+    ).build((3, 8, 8), name="small")  # fmt: skip
+    text = model.summary()
+    rows = {line.split()[0]: line for line in text.splitlines() if line}
+    assert text.startswith("small: input (N, 3, 8, 8) -> output")
+    assert "(N, 8, 4, 4)" in rows["3.MaxPool"]
+    assert "(N, 128)" in rows["4.Flatten"]
+    assert rows["0.Conv"].split()[6] == "224" and rows["1.BatchNormalization"].split()[6] == "16"
+    assert "1,290" in rows["5.Gemm"]
+    # Running statistics and the bounds of the Clip are weights, but no parameters.
+    assert rows["parameters"].split()[:3] == ["parameters", "1,530", "(and"] and "18 values" in rows["parameters"]
+    assert "0.01 MB in 10 arrays" in rows["weights"]
+    assert f"{2 * (8 * 8 * 8 * 27 + 1280) / 1e6:.2f} MFLOPs" in rows["forward"]
 
 
 # Errors.
