@@ -74,7 +74,7 @@ _LAZY: dict[str, tuple[str, str]] = {
     },
 }
 
-__all__ = ["__version__", "errors", *_LAZY]  # noqa: PLE0604
+__all__ = ["__version__", "errors", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

@@ -94,7 +94,7 @@ def _he_normal(builder: Builder, shape: Sequence[int], fan_in: float) -> np.ndar
 def _channels(x: Value, wanted: int, argument: str, axes: int) -> str:
     """What to do where a layer for feature maps (C, spatial...) does not fit its input."""
     if len(x.shape) != axes + 1:
-        return f"Its input should have {axes} spatial axes after the channels; here a sample has shape {x.shape}."
+        return f"Its input should be a feature map of {axes} spatial axes; here a sample has shape {x.shape}."
     return f"{argument} should be {x.shape[0]}." if x.shape[0] != wanted else ""
 
 
@@ -390,7 +390,11 @@ class _BatchNorm(Layer):
         _positive(self, num_features=self.num_features)
         if not (self.eps > 0 and 0 <= self.momentum <= 1):
             raise ValueRangeError(
-                explain(type(self).__name__, "eps > 0 and momentum lies in 0..1", f"{self.eps}, {self.momentum}")
+                explain(
+                    type(self).__name__,
+                    "eps > 0, and momentum lies in 0..1",
+                    f"eps={self.eps}, momentum={self.momentum}",
+                )
             )
 
     def add(self, builder: Builder, x: Value) -> Value:
@@ -403,9 +407,8 @@ class _BatchNorm(Layer):
         if x.shape[0] != self.num_features:
             fix = f"num_features should be {x.shape[0]}."
         fill = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
-        arrays = [
-            builder.weight(name, np.full(self.num_features, value, np.float32)) for name, value in fill.items()
-        ]
+        count = self.num_features
+        arrays = [builder.weight(name, np.full(count, value, np.float32)) for name, value in fill.items()]
         # ONNX counts the share of the old statistics.
         return builder.node(
             "BatchNormalization", x, *arrays, epsilon=float(self.eps), momentum=1.0 - self.momentum, fix=fix
@@ -600,7 +603,7 @@ class AvgPool3d(_AvgPool):
 def _window(
     layer: Layer, kernel_size: Sizes, stride: Sizes | None, padding: Sizes, axes: int
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Kernel, stride (the kernel's size if None) and padding (at most half the kernel) of a pooling window."""
+    """Kernel, stride (None: the kernel's size) and padding (at most half the kernel) of a pooling window."""
     name = type(layer).__name__
     kernel = _tuple(name, "kernel_size", kernel_size, axes, 1)
     strides = kernel if stride is None else _tuple(name, "stride", stride, axes, 1)

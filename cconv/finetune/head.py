@@ -184,7 +184,7 @@ def _optional(node: ir.Node, i: int) -> ir.Value | None:
 
 
 def _exchange(model: Model, node: ir.Node, i: int, array: np.ndarray) -> None:
-    """Give input i of a node a new initializer in the old one's place; the old one stays if used elsewhere."""
+    """Put a new initializer in the place of a node's input i; the old one stays if used elsewhere."""
     graph = model.ir.graph
     old = node.inputs[i]
     assert old is not None and old.name is not None

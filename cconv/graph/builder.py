@@ -21,7 +21,7 @@ from cconv.kernels.memory import aligned
 from cconv.ops.operator import Call
 from cconv.ops.tensor import Spec
 
-# A newer opset gives nothing that the layers need, and fewer tools read it. 10 is the IR version of that time.
+# A newer opset gives nothing that the layers need, and fewer tools read it. 10 is its IR version.
 OPSET = 21
 IR_VERSION = 10
 BATCH = "N"

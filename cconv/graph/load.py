@@ -88,8 +88,15 @@ def load(
     try:
         # The message without its weights, parsed anew: the first one's memory is free once this returns.
         graph = ir.from_proto(onnx.ModelProto.FromString(proto.SerializeToString()))
+        # What cannot be written back (text that is not UTF-8) is refused now, not after the training.
+        ir.to_proto(graph)
     except Exception as error:  # onnx_ir raises what its parts happen to raise
-        raise ModelError(explain(place, "is a valid ONNX model", str(error).split("\n", 1)[0])) from error
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ModelError(
+            explain(place, "all of it can be read and written back", f"{type(cause).__name__}: {cause}")
+        ) from error
     declared = [info.name for info in proto.graph.value_info]
     del proto
     return Model(graph, arrays=arrays, declared=declared, limits=limits)
@@ -98,11 +105,11 @@ def load(
 def _read(path: Path, limits: Limits) -> bytes:
     """The bytes of a regular file that is not too large."""
     place = repr(str(path))
+    if path.is_dir():
+        raise ModelError(explain(place, "is a file", "a folder", "Name the .onnx file in it."))
     # No blocking on a pipe; what is checked is the open file.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())
-        if stat.S_ISDIR(status.st_mode):
-            raise ModelError(explain(place, "is a file", "a folder", "Name the .onnx file in it."))
         if not stat.S_ISREG(status.st_mode):
             raise UnsafeModelError(explain(place, "is a regular file", "a device, pipe or socket"))
         _check_size(status.st_size, place, limits)

@@ -68,8 +68,8 @@ class Model:
     """An ONNX graph that can be run, trained, edited and saved.
 
     Attributes:
-        ir: the graph itself, an `onnx_ir.Model`; weights are its initializers. Call `edited()` after a change.
-        weights: name -> live array. The arrays are the initializers' memory: writing to one changes the model.
+        ir: the graph itself, an `onnx_ir.Model`. Call `edited()` after a change to it.
+        weights: name -> live array, the memory of the initializer: writing to it changes the model.
         constants: name -> array, the initializers of other dtypes (shapes, axes, quantised values).
         limits: sizes beyond which the model is not run.
     """
@@ -111,7 +111,7 @@ class Model:
             if tensor.dtype != ir.DataType.FLOAT:
                 self.constants[name] = tensor.numpy()
                 continue
-            live = self.weights[name] if name in self.weights else None
+            live = self.weights.get(name)
             if live is None or not isinstance(tensor, ir.Tensor) or tensor.raw is not live:
                 live = aligned(tensor.numpy())
                 _point_at(value, live)

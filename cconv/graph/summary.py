@@ -58,7 +58,7 @@ def summary(model: Model, input_shapes: Mapping[str, Sequence[int]] | None) -> s
         f"weights     {nbytes / 1e6:,.2f} MB in {len(model.weights)} arrays",
     ]
     if calls:
-        lines.append(f"forward     {total_flops / 1e6:,.2f} MFLOPs a sample in convolutions and linear layers")
+        lines.append(f"forward     {total_flops / 1e6:,.2f} MFLOPs a sample, convolutions and linear layers")
     if note:
         lines.append(note)
     return "\n".join(lines)

@@ -73,6 +73,14 @@ INLINE vf vclip(vf x, vf a, vf b)
     return vselect(x > b, b, x);
 }
 
+/* The largest lane. */
+INLINE real vtop(vf v)
+{
+    real top = v[0];
+    for (int i = 1; i < VL; i++) top = v[i] > top ? v[i] : top;
+    return top;
+}
+
 /* 1 / (1 + e^-x) without overflow, error at most 3 ulp in both tails. */
 INLINE vf vsigmoid(vf x)
 {

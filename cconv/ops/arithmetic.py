@@ -17,7 +17,8 @@ import numpy as np
 from cconv.errors import DTypeError, ShapeError, UnsupportedOpError, ValueRangeError
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.reduce import sum_to
-from cconv.ops.tensor import Layout, Spec, Tensor
+from cconv.ops.shape import is_shape_arithmetic
+from cconv.ops.tensor import Spec, Tensor
 
 
 class Arithmetic(Operator):
@@ -77,17 +78,16 @@ class Arithmetic(Operator):
             result[0] = sum_to(lower, dx, x.shape)
         if call.wanted(1) and dy is not None:
             total = sum_to(lower, dy, y.shape)
-            result[1] = negated(lower, total) if self.kind in ("sub", "div") else total
+            result[1] = scaled(lower, total, -1.0) if self.kind in ("sub", "div") else total
         return result
 
     def fold(self, call: Call) -> list[np.ndarray] | None:
+        if not is_shape_arithmetic(call):
+            return None
         a, b = (call.constant(i, "an operand") for i in (0, 1))
         if self.kind != "div":
             op = {"add": np.add, "sub": np.subtract, "mul": np.multiply}[self.kind]
             return [np.asarray(op(a, b), dtype=call.results[0].dtype)]
-        if np.issubdtype(a.dtype, np.floating):
-            with np.errstate(divide="ignore", invalid="ignore"):
-                return [np.asarray(a / b, dtype=call.results[0].dtype)]
         if not np.all(b):
             raise call.error(ValueRangeError, "integers are divided by numbers other than 0", "a divisor of 0")
         quotient = np.floor_divide(a, b)  # ONNX rounds to zero
@@ -96,15 +96,15 @@ class Arithmetic(Operator):
 
 
 def arithmetic(lower: Lowering, kind: str, x: Tensor, y: Tensor) -> Tensor:
-    """x op y with broadcasting, in the layout of the operand that has the result's shape."""
+    """x op y with broadcasting, in the layout of an operand of the result's shape or rank."""
     shape = np.broadcast_shapes(x.shape, y.shape)
     if x.shape == y.shape:
         z = lower.tensor(shape, x.layout)
         step = lower.kernels.elementwise.Binary(kind, z.size)
         lower.emit(step, reads=[x, lower.as_layout(y, x.layout)], writes=[z], inplace=True)
         return z
-    layouts = [t.layout for t in (x, y) if t.shape == shape]
-    z = lower.tensor(shape, layouts[0] if layouts else Layout.ROW_MAJOR)
+    alike = [t for t in (x, y) if t.shape == shape] or [t for t in (x, y) if len(t.shape) == len(shape)]
+    z = lower.tensor(shape, alike[0].layout)
     operands = [lower.as_layout(t, z.layout) if len(t.shape) == len(shape) else t for t in (x, y)]
     strides = [_strides(operand, z) for operand in operands]
     step = lower.kernels.broadcast.Broadcast(kind, z.memory_shape, *strides)
@@ -112,10 +112,12 @@ def arithmetic(lower: Lowering, kind: str, x: Tensor, y: Tensor) -> Tensor:
     return z
 
 
-def negated(lower: Lowering, x: Tensor) -> Tensor:
+def scaled(lower: Lowering, x: Tensor, factor: float) -> Tensor:
+    """factor * x."""
+    if factor == 1:
+        return x
     y = lower.tensor(x.shape, x.layout)
-    step = lower.kernels.elementwise.Unary("negate", x.size)
-    lower.emit(step, reads=[x], writes=[y], inplace=True)
+    lower.emit(lower.kernels.elementwise.Unary("scale", x.size, factor), reads=[x], writes=[y], inplace=True)
     return y
 
 

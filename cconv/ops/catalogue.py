@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from cconv.ops import activation, conv
+from cconv.ops import (
+    activation,
+    arithmetic,
+    batchnorm,
+    concat,
+    conv,
+    matmul,
+    pool,
+    shape,
+    softmax,
+)
 from cconv.ops.operator import Operator
 
-MODULES = (
-    activation,
-    conv,
-)
+MODULES = (activation, arithmetic, batchnorm, concat, conv, matmul, pool, shape, softmax)
 
 CATALOGUE: dict[tuple[str, str], Operator] = {
     ("", operator.type): operator for module in MODULES for operator in module.OPERATORS

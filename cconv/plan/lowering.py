@@ -90,6 +90,11 @@ class Builder:
         self.control = self.external(zeros((1,), CONTROL), "control")
         # (source, its copy in the other layout) by the source's identity; holding the source keeps that unique.
         self._converted: dict[int, tuple[Tensor, Tensor]] = {}
+        # Buffers of the prologue's results, by identity; `pinned` holds them.
+        self._derived: set[int] = set()
+
+    def batchnorm_mode(self, name: str) -> str:
+        return self.batchnorm(name)
 
     # Tensors.
 
@@ -147,11 +152,19 @@ class Builder:
         )
 
     def derive(self, step: Any, reads: Operands, writes: Operands) -> None:
-        if any(tensor is not None and self.is_trained(tensor.buffer) for tensor in reads):
+        # A tensor in the arena is computed, or given, anew at every run, unless it was itself derived.
+        fixed = all(
+            tensor is None
+            or id(tensor.buffer) in self._derived
+            or (tensor.buffer.array is not None and not self.is_trained(tensor.buffer))
+            for tensor in reads
+        )
+        if not fixed:
             self.emit(step, reads, writes)
-        else:
-            self.prologue.append(Emission(step, tuple(reads), (), tuple(writes), self.label))
-            self.pinned += [tensor for tensor in writes if tensor is not None]
+            return
+        self.prologue.append(Emission(step, tuple(reads), (), tuple(writes), self.label))
+        self.pinned += [tensor for tensor in writes if tensor is not None]
+        self._derived.update(id(tensor.buffer) for tensor in writes if tensor is not None)
 
     def after_update(self, step: Any, reads: Operands = (), updates: Operands = ()) -> None:
         self.late.append(Emission(step, tuple(reads), tuple(updates), (), self.label))

@@ -1,10 +1,17 @@
 """All cases, one module per file of cconv/ops."""
 
-from ops_cases import activation, conv
-
-MODULES = (
+from ops_cases import (
     activation,
+    arithmetic,
+    batchnorm,
+    concat,
     conv,
+    matmul,
+    pool,
+    shape,
+    softmax,
 )
+
+MODULES = (activation, arithmetic, batchnorm, concat, conv, matmul, pool, shape, softmax)
 
 CASES = [case for module in MODULES for case in module.CASES]

@@ -1,5 +1,60 @@
+import numpy as np
+
 from ops_cases.case import Case
 
 SHAPES = [(7,), (3, 5), (2, 3, 4, 5), (1, 17, 3), (2, 4, 3, 2, 5)]
 
-CASES = [Case("Relu", [shape], opset=opset) for shape in SHAPES for opset in (7, 14)]
+
+def away_from(*kinks):
+    """Normal numbers, those within 0.01 of a kink moved off: a difference quotient across one is no gradient."""
+
+    def fill(rng, shape):
+        x = rng.standard_normal(shape)
+        for kink in kinks:
+            x = np.where(np.abs(x - kink) < 0.01, kink + 0.02, x)
+        return x
+
+    return fill
+
+
+def wide(rng, shape):
+    """Numbers far into both tails."""
+    return rng.uniform(-120, 120, shape)
+
+
+LOW, HIGH = np.float32(-0.5), np.float32(0.7)
+ZERO = away_from(0)
+
+CASES = [Case("Relu", [shape], opset=opset, fill=ZERO) for shape in SHAPES for opset in (7, 14)]
+CASES += [
+    Case("LeakyRelu", [shape], attributes, opset=opset, fill=ZERO)
+    for shape in SHAPES
+    for attributes, opset in [({}, 7), ({"alpha": 0.2}, 16), ({"alpha": -0.3}, 16), ({"alpha": 0.0}, 16)]
+]
+CASES += [Case(kind, [shape], opset=opset) for shape in SHAPES for kind in ("Sigmoid", "Tanh") for opset in (7, 13)]
+CASES += [Case(kind, [(5, 33)], fill=wide, note="tails") for kind in ("Sigmoid", "Tanh")]
+CASES += [
+    Case("Clip", [shape], attributes, opset=opset, fill=away_from(-0.5, 0.7))
+    for shape in SHAPES
+    for attributes, opset in [({}, 7), ({"min": -0.5, "max": 0.7}, 7), ({"min": -0.5}, 10), ({"max": 0.7}, 10)]
+]
+CASES += [
+    Case("Clip", [shape, *bounds], constant_inputs=(1, 2), opset=opset, fill=away_from(-0.5, 0.7), note=note)
+    for shape in SHAPES
+    for opset in (11, 13)
+    for bounds, note in [
+        ((np.array(LOW), np.array(HIGH)), "both"),
+        ((np.array(LOW),), "low"),
+        ((None, np.array(HIGH)), "high"),
+        ((), "none"),
+    ]
+]
+CASES += [
+    Case(
+        "Clip",
+        [(4, 9), np.array(HIGH), np.array(LOW)],
+        constant_inputs=(1, 2),
+        fill=away_from(-0.5, 0.7),
+        note="bounds-swapped",
+    ),
+]

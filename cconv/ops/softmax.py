@@ -1,0 +1,66 @@
+"""Softmax and LogSoftmax."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from cconv.errors import DTypeError
+from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
+from cconv.ops.tensor import Layout, Spec, Tensor
+
+
+class Softmax(Operator):
+    """exp(x) / sum(exp(x)), or its logarithm.
+
+    From opset 13 on over one axis (default: the last), up to 12 over all axes from `axis` (default: 1) to the
+    last together.
+    """
+
+    def __init__(self, type: str, logarithm: bool) -> None:
+        self.type = type
+        self.logarithm = logarithm
+
+    def axis(self, call: Call) -> int:
+        old = call.opset < 13
+        return normalize_axis(call, call.attribute("axis", 1 if old else -1), len(call.spec(0).shape), int(old))
+
+    def shapes(self, call: Call) -> list[Spec]:
+        spec = call.spec(0)
+        if not np.issubdtype(spec.dtype, np.floating):
+            raise call.error(DTypeError, "works on floating-point numbers", str(spec.dtype))
+        self.axis(call)
+        return [spec]
+
+    def extent(self, call: Call, x: Tensor) -> tuple[int, int, int]:
+        """(outer, n, inner): what lies before, along and after the axis in x's memory."""
+        axis = self.axis(call)
+        if call.opset < 13:
+            return math.prod(x.shape[:axis]), math.prod(x.shape[axis:]), 1
+        place = x.order.index(axis)
+        sizes = x.memory_shape
+        return math.prod(sizes[:place]), sizes[place], math.prod(sizes[place + 1 :])
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        x = call.input(0)
+        # Any layout serves one axis, or all axes from 0 or 1 on; others must be neighbours in memory.
+        if call.opset < 13 and self.axis(call) > 1:
+            x = lower.as_layout(x, Layout.ROW_MAJOR)
+        y = lower.tensor(x.shape, x.layout)
+        step = lower.kernels.softmax.Softmax(*self.extent(call, x), logarithm=self.logarithm)
+        lower.emit(step, reads=[x], writes=[y], inplace=True)
+        return [y]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        y = call.outputs[0]
+        assert grads[0] is not None
+        dy = lower.as_layout(grads[0], y.layout)
+        dx = lower.tensor(y.shape, y.layout)
+        step = lower.kernels.softmax.SoftmaxGradient(*self.extent(call, y), logarithm=self.logarithm)
+        lower.emit(step, reads=[dy, y], writes=[dx], inplace=True)
+        return [dx]
+
+
+OPERATORS = [Softmax("Softmax", False), Softmax("LogSoftmax", True)]

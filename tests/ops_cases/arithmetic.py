@@ -1,0 +1,50 @@
+import numpy as np
+
+from ops_cases.case import Case
+
+
+def away_from_zero(rng, shape):
+    """Divisors between 0.5 and 1.5, of either sign."""
+    return np.asarray(rng.uniform(0.5, 1.5, shape) * rng.choice([-1, 1], shape))
+
+
+PAIRS = [
+    ((), ()),
+    ((7,), (7,)),
+    ((7,), ()),
+    ((3, 5), (3, 5)),
+    ((3, 5), (5,)),
+    ((3, 5), (3, 1)),
+    ((3, 1), (1, 5)),
+    ((2, 3, 4, 5), (2, 3, 4, 5)),
+    ((2, 3, 4, 5), (3, 1, 1)),
+    ((2, 3, 4, 5), (1, 3, 1, 1)),
+    ((2, 3, 4, 5), (2, 3, 1, 1)),
+    ((2, 3, 4, 5), (2, 1, 4, 5)),
+    ((2, 3, 4, 5), (4, 5)),
+    ((2, 3, 4, 5), (1,)),
+    ((2, 3, 1, 1), (1, 3, 4, 5)),
+    ((2, 17, 9), (17, 1)),
+    ((3, 1, 4), (5, 1)),
+    ((2, 3, 2, 3, 4), (3, 1, 1, 4)),
+    ((2, 33, 40, 40), (33, 1, 1)),
+    ((0, 3), (3,)),
+]
+PAIRS += [(b, a) for a, b in PAIRS if a != b]
+
+CASES = [
+    Case(kind, [a, b], opset=opset, fill=away_from_zero)
+    for kind in ("Add", "Sub", "Mul", "Div")
+    for a, b in PAIRS
+    for opset in (7, 14)
+]
+CASES += [
+    Case(kind, [(2, 3, 4), (3, 1)], constant_inputs=(1,), fill=away_from_zero, note=f"constant-{kind}")
+    for kind in ("Add", "Sub", "Mul", "Div")
+]
+
+# Shape arithmetic: integers, both known.
+LEFT, RIGHT = np.array([[-7, 7, 9], [-8, 8, 0]]), np.array([2, -2, 4])
+CASES += [
+    Case(kind, [LEFT, RIGHT], constant_inputs=(0, 1), note="integers") for kind in ("Add", "Sub", "Mul", "Div")
+]
