@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 import cconv.plan  # noqa: F401  (gives Model.run its session)
-
 from cconv.check.compare import Comparison, compare
 from cconv.check.providers import NotAvailable, Provider, Refused, requested, run
 from cconv.check.report import Report
