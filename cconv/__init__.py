@@ -1,1 +1,108 @@
-x = 1
+"""cconv: train and fine-tune convolutional ONNX networks on a CPU.
+
+    import cconv
+    from cconv import nn, optim, data, finetune
+
+    model = cconv.load("resnet18.onnx")        or nn.Sequential(...).build((3, 224, 224))
+    model = finetune.replace_head(model, classes=["cat", "dog"])
+    trainer = cconv.Trainer(model, optimizer=optim.SGD(lr=0.01), trainable=finetune.head_weights(model))
+    trainer.fit(train, epochs=5, validation=val)
+    model.save("tuned.onnx")
+    print(cconv.check(model, inputs=x))        against onnxruntime
+
+The names below are loaded on first use, so `import cconv` costs next to nothing, and onnxruntime is loaded by
+`check` alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from cconv import errors
+
+if TYPE_CHECKING:
+    from cconv import data as data
+    from cconv import finetune as finetune
+    from cconv import nn as nn
+    from cconv.check import check as check
+    from cconv.functional import conv1d as conv1d
+    from cconv.functional import conv1d_input_gradient as conv1d_input_gradient
+    from cconv.functional import conv1d_weight_gradient as conv1d_weight_gradient
+    from cconv.functional import conv2d as conv2d
+    from cconv.functional import conv2d_input_gradient as conv2d_input_gradient
+    from cconv.functional import conv2d_weight_gradient as conv2d_weight_gradient
+    from cconv.functional import conv3d as conv3d
+    from cconv.functional import conv3d_input_gradient as conv3d_input_gradient
+    from cconv.functional import conv3d_weight_gradient as conv3d_weight_gradient
+    from cconv.functional import conv_transpose1d as conv_transpose1d
+    from cconv.functional import conv_transpose2d as conv_transpose2d
+    from cconv.functional import conv_transpose3d as conv_transpose3d
+    from cconv.graph.limits import Limits as Limits
+    from cconv.graph.load import load as load
+    from cconv.graph.model import Model as Model
+    from cconv.kernels.threads import get_num_threads as get_num_threads
+    from cconv.kernels.threads import set_num_threads as set_num_threads
+    from cconv.train import losses as losses
+    from cconv.train import optim as optim
+    from cconv.train.trainer import Trainer as Trainer
+    from cconv.versions import show_versions as show_versions
+
+__version__ = "0.1.0"
+
+# name: (module, what in it; "" is the module itself). The same names as above, which type checkers read.
+_LAZY: dict[str, tuple[str, str]] = {
+    "Limits": ("cconv.graph.limits", "Limits"),
+    "Model": ("cconv.graph.model", "Model"),
+    "Trainer": ("cconv.train.trainer", "Trainer"),
+    "check": ("cconv.check", "check"),
+    "data": ("cconv.data", ""),
+    "finetune": ("cconv.finetune", ""),
+    "get_num_threads": ("cconv.kernels.threads", "get_num_threads"),
+    "load": ("cconv.graph.load", "load"),
+    "losses": ("cconv.train.losses", ""),
+    "nn": ("cconv.nn", ""),
+    "optim": ("cconv.train.optim", ""),
+    "set_num_threads": ("cconv.kernels.threads", "set_num_threads"),
+    "show_versions": ("cconv.versions", "show_versions"),
+    **{
+        name: ("cconv.functional", name)
+        for rank in (1, 2, 3)
+        for name in (
+            f"conv{rank}d",
+            f"conv{rank}d_input_gradient",
+            f"conv{rank}d_weight_gradient",
+            f"conv_transpose{rank}d",
+        )
+    },
+}
+
+__all__ = ["__version__", "errors", *_LAZY]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'cconv' has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    if name in ("load", "Model"):
+        importlib.import_module("cconv.plan")  # gives Model.run its session; the graph knows no plans
+    found = importlib.import_module(module)
+    globals()[name] = getattr(found, attribute) if attribute else found
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
+
+class _Package(ModuleType):
+    """This package, whose `check` stays the function: importing the folder of that name would replace it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name == "check" and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

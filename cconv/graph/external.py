@@ -38,7 +38,7 @@ class ExternalFolder:
         descriptor, offset = self._open(tensor, into.nbytes, place)
         with open(descriptor, "rb", buffering=0) as file:
             file.seek(offset)
-            view = memoryview(into)
+            view = memoryview(into)  # type: ignore[arg-type]
             while view:
                 count = file.readinto(view)
                 if not count:

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 
 from cconv.errors import ModelError, UnsafeModelError, explain
 from cconv.graph.external import ExternalFolder
-from cconv.graph.limits import Limits
+from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.model import Model
 from cconv.graph.safety import all_tensors_of, check_model, tensor_bytes
 from cconv.kernels.memory import zeros
@@ -69,7 +69,7 @@ def load(
         UnsupportedOpError: an opset below 7, or newer than the installed onnx.
         OSError: the file cannot be read.
     """
-    limits = limits or Limits()
+    limits = limits or DEFAULT
     if isinstance(source, onnx.ModelProto):
         place, proto = "model", onnx.ModelProto()
         proto.CopyFrom(source)
@@ -98,11 +98,11 @@ def load(
 def _read(path: Path, limits: Limits) -> bytes:
     """The bytes of a regular file that is not too large."""
     place = repr(str(path))
+    if path.is_dir():
+        raise ModelError(explain(place, "is a file", "a folder", "Name the .onnx file in it."))
     # No blocking on a pipe; what is checked is the open file.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())
-        if stat.S_ISDIR(status.st_mode):
-            raise ModelError(explain(place, "is a file", "a folder", "Name the .onnx file in it."))
         if not stat.S_ISREG(status.st_mode):
             raise UnsafeModelError(explain(place, "is a regular file", "a device, pipe or socket"))
         _check_size(status.st_size, place, limits)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from cconv.errors import DTypeError, ModelError, ShapeError, explain
 from cconv.graph import save as saving
-from cconv.graph.limits import Limits
+from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node, nodes_of
 from cconv.graph.summary import summary
 from cconv.kernels.memory import aligned
@@ -68,8 +68,8 @@ class Model:
     """An ONNX graph that can be run, trained, edited and saved.
 
     Attributes:
-        ir: the graph itself, an `onnx_ir.Model`; weights are its initializers. Call `edited()` after a change.
-        weights: name -> live array. The arrays are the initializers' memory: writing to one changes the model.
+        ir: the graph itself, an `onnx_ir.Model`. Call `edited()` after a change to it.
+        weights: name -> live array, the memory of the initializer: writing to it changes the model.
         constants: name -> array, the initializers of other dtypes (shapes, axes, quantised values).
         limits: sizes beyond which the model is not run.
     """
@@ -92,7 +92,7 @@ class Model:
             declared: names in value_info, in order; see graph/save.py.
         """
         self.ir = model
-        self.limits = limits or Limits()
+        self.limits = limits or DEFAULT
         self.weights = Weights(dict(arrays or {}))
         self.constants: dict[str, np.ndarray] = {}
         self._declared = tuple(declared)
@@ -111,7 +111,7 @@ class Model:
             if tensor.dtype != ir.DataType.FLOAT:
                 self.constants[name] = tensor.numpy()
                 continue
-            live = self.weights[name] if name in self.weights else None
+            live = self.weights.get(name)
             if live is None or not isinstance(tensor, ir.Tensor) or tensor.raw is not live:
                 live = aligned(tensor.numpy())
                 _point_at(value, live)
@@ -149,7 +149,7 @@ class Model:
         Not among them are running statistics, and numbers that set an operator's behaviour (the bounds of a
         Clip, the rate of a Dropout).
         """
-        found = set()
+        found: set[str] = set()
         for node in self.nodes:
             allowed = node.operator.differentiable if node.operator else None
             found.update(name for i, name in enumerate(node.inputs) if allowed is None or i in allowed)

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from cconv.graph.model import Model
 
 
-def input_shapes_at(model: Model, batch: int, given: Mapping[str, Sequence[int]] | None = None) -> dict[str, Spec]:
-    """Specs of all inputs: `given` shapes, else the declared ones with an open first axis set to `batch`.
+def input_shapes_at(
+    model: Model, batch: int, given: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Spec]:
+    """Specs of all inputs: shapes as `given`, else as declared, with an open first axis set to `batch`.
 
     Raises:
         ValueRangeError: a name in `given` that is no input.
@@ -32,6 +34,8 @@ def input_shapes_at(model: Model, batch: int, given: Mapping[str, Sequence[int]]
     for name, (dims, dtype) in model.input_specs.items():
         if name in given:
             shape = tuple(int(n) for n in given[name])
+            if shape and (dims is None or not isinstance(dims[0], int)):
+                shape = (batch, *shape[1:])
         elif dims is None or not all(isinstance(n, int) for n in dims[1:]):
             raise ShapeError(
                 explain(

@@ -54,11 +54,11 @@ def summary(model: Model, input_shapes: Mapping[str, Sequence[int]] | None) -> s
         "",
         *_table(("node", "operator", "output", "parameters", "MFLOPs"), rows),
         "",
-        f"parameters  {count:,}" + (f" (and {others:,} other values, such as running statistics)" if others else ""),
+        f"parameters  {count:,}" + (f" (and {others:,} values that no gradient reaches)" if others else ""),
         f"weights     {nbytes / 1e6:,.2f} MB in {len(model.weights)} arrays",
     ]
     if calls:
-        lines.append(f"forward     {total_flops / 1e6:,.2f} MFLOPs a sample in convolutions and linear layers")
+        lines.append(f"forward     {total_flops / 1e6:,.2f} MFLOPs a sample, convolutions and linear layers")
     if note:
         lines.append(note)
     return "\n".join(lines)

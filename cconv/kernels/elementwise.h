@@ -28,7 +28,7 @@ UNARY(leaky_relu, vselect(x < (real)0, a * x, x))
 UNARY(clip, vclip(x, a, b))
 UNARY(sigmoid, vsigmoid(x))
 UNARY(hyperbolic_tangent, vtanh(x))
-UNARY(negate, -x)
+UNARY(scale, a * x)
 
 /* dx = dy * f'(v; a, b), v being x or y = f(x) */
 typedef void (*gradient_loop)(const real *, const real *, real *, ptrdiff_t, real, real);

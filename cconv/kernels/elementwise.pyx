@@ -16,7 +16,7 @@ cdef extern from "elementwise.h" nogil:
     ctypedef void (*binary_loop)(
         const real* x, Py_ssize_t xr, Py_ssize_t xs, const real* y, Py_ssize_t yr, Py_ssize_t ys,
         real* z, Py_ssize_t zr, Py_ssize_t rows, Py_ssize_t n) noexcept nogil
-    unary_loop relu, leaky_relu, clip, sigmoid, hyperbolic_tangent, negate
+    unary_loop relu, leaky_relu, clip, sigmoid, hyperbolic_tangent, scale
     gradient_loop relu_gradient, leaky_relu_gradient, clip_gradient, sigmoid_gradient, tanh_gradient
     binary_loop add, sub, mul, divide
 
@@ -29,7 +29,7 @@ cdef dict UNARY = {
     "clip": <uintptr_t>clip,                # a, b: bounds
     "sigmoid": <uintptr_t>sigmoid,
     "tanh": <uintptr_t>hyperbolic_tangent,
-    "negate": <uintptr_t>negate,
+    "scale": <uintptr_t>scale,
 }
 cdef dict GRADIENT = {
     "relu": <uintptr_t>relu_gradient,               # of x or y

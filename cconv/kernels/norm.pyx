@@ -59,19 +59,20 @@ cdef class Rows(Step):
 
     Args:
         rows, channels: sizes of the axes.
+        least: rows that the arithmetic needs.
 
     Raises:
-        ValueError: no rows or no channels.
+        ValueError: fewer rows than that.
     """
 
     cdef readonly Py_ssize_t rows, channels, row_block, channel_block
     cdef Py_ssize_t row_blocks, channel_blocks
 
-    def __init__(self, Py_ssize_t rows, Py_ssize_t channels):
-        if rows < 1 or channels < 1:
-            raise ValueError(f"normalisation: at least one row and one channel; found ({rows}, {channels})")
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, Py_ssize_t least=0):
+        if rows < least:
+            raise ValueError(f"{type(self).__name__}: needs at least {least} rows; found {rows}")
         self.rows, self.channels = rows, channels
-        self.row_block = max(LEAST_ROWS, CHUNK // channels // PART * PART)
+        self.row_block = max(LEAST_ROWS, CHUNK // max(1, channels) // PART * PART)
         self.channel_block = CHUNK // LEAST_ROWS
         self.row_blocks = (rows + self.row_block - 1) // self.row_block
         self.channel_blocks = (channels + self.channel_block - 1) // self.channel_block
@@ -100,7 +101,7 @@ cdef class Statistics(Rows):
     cdef double epsilon
 
     def __init__(self, Py_ssize_t rows, Py_ssize_t channels, double epsilon):
-        Rows.__init__(self, rows, channels)
+        Rows.__init__(self, rows, channels, 1)
         self.operands = 5
         self.epsilon = epsilon
         self.scratch_bytes = (self.channel_block * sizeof(real) + 63) // 64 * 64
@@ -295,7 +296,7 @@ cdef class ParameterGradient(Rows):
     """
 
     def __init__(self, Py_ssize_t rows, Py_ssize_t channels):
-        Rows.__init__(self, rows, channels)
+        Rows.__init__(self, rows, channels, 1)
         self.operands = 7
 
     cdef int run(self) noexcept nogil:
@@ -364,7 +365,7 @@ cdef class InputGradient(Rows):
     """
 
     def __init__(self, Py_ssize_t rows, Py_ssize_t channels):
-        Rows.__init__(self, rows, channels)
+        Rows.__init__(self, rows, channels, 1)
         self.operands = 8
 
     cdef int run(self) noexcept nogil:

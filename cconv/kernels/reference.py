@@ -60,13 +60,13 @@ def conv_input_gradient(
     strides, pads, dilations = _defaults(w, strides, pads, dilations)
     rank = len(size)
     batch, positions = dy.shape[0], dy.shape[2:]
-    dy = _grouped(dy, group).reshape(batch, group, -1, int(np.prod(positions)))
+    dy = _grouped(dy, group).reshape(batch, group, w.shape[0] // group, int(np.prod(positions)))
     dx = np.zeros((batch, group, w.shape[1], *_padded(size, pads)))
     for tap in np.ndindex(*w.shape[2:]):
         taken = _tap(w, tap, group).swapaxes(1, 2) @ dy
         dx[_window(tap, positions, strides, dilations)] += taken.reshape(*taken.shape[:3], *positions)
     inner: Index = (..., *(slice(pads[i], pads[i] + size[i]) for i in range(rank)))
-    return dx.reshape(batch, -1, *dx.shape[3:])[inner]
+    return dx.reshape(batch, group * w.shape[1], *dx.shape[3:])[inner]
 
 
 def conv_weight_gradient(
@@ -83,7 +83,7 @@ def conv_weight_gradient(
     strides, pads, dilations = _defaults(np.empty(shape), strides, pads, dilations)
     positions = dy.shape[2:]
     padded = _grouped(_pad(x, pads), group)
-    dy = _grouped(dy, group).reshape(dy.shape[0], group, -1, int(np.prod(positions)))
+    dy = _grouped(dy, group).reshape(dy.shape[0], group, shape[0] // group, int(np.prod(positions)))
     dw = np.zeros(shape)
     for tap in np.ndindex(*kernel):
         patch = padded[_window(tap, positions, strides, dilations)].reshape(*padded.shape[:3], dy.shape[3])

@@ -78,7 +78,7 @@ class Arithmetic(Operator):
             result[0] = sum_to(lower, dx, x.shape)
         if call.wanted(1) and dy is not None:
             total = sum_to(lower, dy, y.shape)
-            result[1] = negated(lower, total) if self.kind in ("sub", "div") else total
+            result[1] = scaled(lower, total, -1.0) if self.kind in ("sub", "div") else total
         return result
 
     def fold(self, call: Call) -> list[np.ndarray] | None:
@@ -112,10 +112,12 @@ def arithmetic(lower: Lowering, kind: str, x: Tensor, y: Tensor) -> Tensor:
     return z
 
 
-def negated(lower: Lowering, x: Tensor) -> Tensor:
+def scaled(lower: Lowering, x: Tensor, factor: float) -> Tensor:
+    """factor * x."""
+    if factor == 1:
+        return x
     y = lower.tensor(x.shape, x.layout)
-    step = lower.kernels.elementwise.Unary("negate", x.size)
-    lower.emit(step, reads=[x], writes=[y], inplace=True)
+    lower.emit(lower.kernels.elementwise.Unary("scale", x.size, factor), reads=[x], writes=[y], inplace=True)
     return y
 
 

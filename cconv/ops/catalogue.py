@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from cconv.ops import activation, arithmetic, concat, conv, dropout, pad, shape, softmax
-from cconv.ops.operator import Operator
-
-MODULES = (
+from cconv.ops import (
     activation,
     arithmetic,
+    batchnorm,
     concat,
     conv,
+    depth_space,
     dropout,
+    matmul,
     pad,
+    pool,
     shape,
     softmax,
 )
+from cconv.ops.operator import Operator
+
+MODULES = (activation, arithmetic, batchnorm, concat, conv, depth_space, dropout, matmul, pad, pool, shape, softmax)
 
 CATALOGUE: dict[tuple[str, str], Operator] = {
     ("", operator.type): operator for module in MODULES for operator in module.OPERATORS

@@ -126,6 +126,9 @@ class Conv(Operator):
             db = channel_sums(lower, dy)
         return [dx, dw, db]
 
+    def flops(self, call: Call) -> int:
+        return self.geometry(call).flops
+
 
 class ConvTranspose(Operator):
     """The transpose of Conv's linear map from x to y, plus a bias.
@@ -221,6 +224,9 @@ class ConvTranspose(Operator):
         if call.wanted(2):
             db = channel_sums(lower, dy)
         return [dx, dw, db]
+
+    def flops(self, call: Call) -> int:
+        return self.geometry(call).flops
 
 
 OPERATORS = [Conv(), ConvTranspose()]

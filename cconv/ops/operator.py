@@ -123,6 +123,10 @@ class Lowering(Protocol):
         """A new tensor in the arena, contents undefined; dtype defaults to the plan's."""
         ...
 
+    def external(self, array: np.ndarray, name: str) -> Tensor:
+        """A row-major tensor on an array that lives outside the arena."""
+        ...
+
     def emit(
         self,
         step: Any,

@@ -1,16 +1,20 @@
 """All cases, one module per file of cconv/ops."""
 
-from ops_cases import activation, arithmetic, concat, conv, dropout, pad, shape, softmax
-
-MODULES = (
+from ops_cases import (
     activation,
     arithmetic,
+    batchnorm,
     concat,
     conv,
+    depth_space,
     dropout,
+    matmul,
     pad,
+    pool,
     shape,
     softmax,
 )
+
+MODULES = (activation, arithmetic, batchnorm, concat, conv, depth_space, dropout, matmul, pad, pool, shape, softmax)
 
 CASES = [case for module in MODULES for case in module.CASES]

@@ -1,0 +1,204 @@
+"""BatchNormalization, ONNX opsets 7 to 15 (the newest).
+
+    y = (x - mean) / sqrt(variance + epsilon) * scale + bias        per channel
+
+Which mean and variance, and what happens to the running averages, is decided by the plan, not by the exported
+node: a network exported for inference is trained on.
+
+    plan                   mean, variance       running averages    scale, bias
+    inference              running              untouched           -
+    inference, and the node has training_mode=1, as ONNX specifies it:
+                           of the batch         new ones as outputs -
+    training, "batch"      of the batch         updated             trained
+    training, "statistics" of the batch         updated             fixed
+    training, "frozen"     running              untouched           trained
+
+The running variance follows ONNX: it averages the *population* variance, sum((x - mean)^2) / n, which is also
+what the batch is normalised with. PyTorch averages the sample variance, / (n - 1), instead; the two differ by
+a factor n / (n - 1), next to nothing for a convolutional network, whose n counts pixels too. Training losses
+do not depend on it. ONNX is the language the model is written in, and onnxruntime does the same for a node in
+training mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from cconv.errors import DTypeError, ModelError, ShapeError, UnsupportedOpError, ValueRangeError
+from cconv.ops.operator import Call, Lowering, Operator
+from cconv.ops.tensor import Spec, Tensor, natural_layout
+
+PARAMETERS = {1: "scale", 2: "bias", 3: "running mean", 4: "running variance"}
+
+
+class BatchNormalization(Operator):
+    """Inputs: x (N, C, ...), scale, bias, running mean, running variance (C,).
+
+    Outputs: y; with training_mode=1 also the new running mean and variance.
+    """
+
+    type = "BatchNormalization"
+    inputs = (5, 5)
+    differentiable: ClassVar[tuple[int, ...]] = (0, 1, 2)
+
+    def shapes(self, call: Call) -> list[Spec]:
+        x = self.require_rank(call, 0, 2, 8, "(N, C, ...)")
+        for i, name in PARAMETERS.items():
+            if call.spec(i).shape != x.shape[1:2]:
+                raise call.error(
+                    ShapeError,
+                    f"input {i} ({name}) has one value per channel of the input {x.shape}: ({x.shape[1]},)",
+                    f"shape {call.spec(i).shape}",
+                )
+        for i in range(5):
+            if not np.issubdtype(call.spec(i).dtype, np.floating):
+                raise call.error(
+                    DTypeError, f"input {i} holds floating-point numbers", str(call.spec(i).dtype)
+                )
+        if call.attribute("spatial", 1) != 1:
+            raise call.error(
+                UnsupportedOpError,
+                "normalises over the batch and all spatial axes (spatial=1)",
+                f"spatial={call.attribute('spatial')}",
+                "Flatten the input to (N, C * H * W) before it, as ONNX suggests.",
+            )
+        if not self.epsilon(call) >= 0:
+            raise call.error(ValueRangeError, "epsilon is at least 0", f"{self.epsilon(call)}")
+        if call.opset < 14 and call.output_count > 1:
+            raise call.error(
+                UnsupportedOpError,
+                "has one output up to opset 13 (more mean that it was exported in training mode)",
+                f"{call.output_count} outputs",
+                "Export for inference (the plan decides how it trains), or for opset 14 or newer.",
+            )
+        most = 3 if self.training_mode(call) else 1
+        if call.output_count > most:
+            raise call.error(
+                ModelError,
+                f"has at most {most} outputs with training_mode={int(self.training_mode(call))}",
+                f"{call.output_count} outputs",
+            )
+        return [x, call.spec(3), call.spec(4)]
+
+    def epsilon(self, call: Call) -> float:
+        return float(call.attribute("epsilon", 1e-5))
+
+    def training_mode(self, call: Call) -> bool:
+        return bool(call.attribute("training_mode", 0))
+
+    def mode(self, lower: Lowering, call: Call) -> str:
+        if lower.training:
+            return lower.batchnorm_mode(call.name)
+        return "batch" if self.training_mode(call) else "frozen"
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        x = lower.as_layout(call.input(0), natural_layout(len(call.spec(0).shape)))
+        call.saved["x"] = x
+        if self.mode(lower, call) == "frozen":
+            return self.forward_frozen(lower, call, x)
+        return self.forward_batch(lower, call, x)
+
+    def forward_frozen(self, lower: Lowering, call: Call, x: Tensor) -> Sequence[Tensor]:
+        """y = x * factor + shift; both follow from weights alone."""
+        kernels = lower.kernels.norm
+        _, scale, bias, mean, variance = (call.input(i) for i in range(5))
+        factor, shift = lower.tensor(scale.shape), lower.tensor(scale.shape)
+        inverse = lower.tensor(scale.shape) if call.wanted(1) or call.wanted(2) else None
+        call.saved.update(factor=factor, mean=mean, inverse=inverse)
+        lower.derive(
+            kernels.Fold(scale.size, self.epsilon(call)),
+            reads=[scale, bias, mean, variance],
+            writes=[factor, shift, inverse],
+        )
+        y = lower.tensor(x.shape, x.layout)
+        lower.emit(kernels.Affine(*rows_of(x)), reads=[x, factor, shift], writes=[y], inplace=True)
+        return [y, mean, variance][: call.output_count]
+
+    def forward_batch(self, lower: Lowering, call: Call, x: Tensor) -> Sequence[Tensor]:
+        """Statistics of the batch, y = (x - mean) * inverse * scale + bias, and the running averages."""
+        kernels = lower.kernels.norm
+        rows, channels = rows_of(x)
+        if rows < 2:
+            raise call.error(
+                ShapeError,
+                "batch statistics need at least two values per channel",
+                f"{rows} in an input of shape {call.spec(0).shape}",
+                'Use larger batches, or batchnorm="frozen" for this node.',
+            )
+        _, scale, bias, running_mean, running_variance = (call.input(i) for i in range(5))
+        mean, variance, inverse = (lower.tensor((channels,)) for _ in range(3))
+        call.saved.update(mean=mean, inverse=inverse)
+        lower.emit(
+            kernels.Statistics(rows, channels, self.epsilon(call)),
+            reads=[x],
+            writes=[partials(lower, x), mean, variance, inverse],
+        )
+        y = lower.tensor(x.shape, x.layout)
+        step = kernels.Normalize(rows, channels)
+        lower.emit(step, reads=[x, mean, inverse, scale, bias], writes=[y], inplace=True)
+
+        average = kernels.RunningAverage(channels, float(call.attribute("momentum", 0.9)))
+        statistics = [mean, variance, running_mean, running_variance]
+        if lower.training:
+            if running_mean.buffer.array is None or running_variance.buffer.array is None:
+                raise call.error(
+                    UnsupportedOpError,
+                    "the running mean and variance are initializers, so that training can update them",
+                    "values computed by the model",
+                    'Store them as initializers, or use batchnorm="frozen" for this node.',
+                )
+            lower.after_update(average, reads=statistics, updates=[running_mean, running_variance])
+        if call.output_count == 1:
+            return [y]
+        new = [lower.tensor((channels,)) for _ in range(2)]
+        average = kernels.RunningAverage(channels, float(call.attribute("momentum", 0.9)))
+        lower.emit(average, reads=statistics, writes=new)
+        return [y, *new][: call.output_count]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        if grads[0] is None:  # the running averages have no gradient
+            return [None] * 5
+        kernels = lower.kernels.norm
+        mode = self.mode(lower, call)
+        x, scale = call.saved["x"], call.input(1)
+        mean, inverse = call.saved["mean"], call.saved["inverse"]
+        dy = lower.as_layout(grads[0], x.layout)
+        wants_x = call.wanted(0)
+        wants_scale, wants_bias = (call.wanted(i) and mode != "statistics" for i in (1, 2))
+        dscale = dbias = dx = None
+        if wants_scale or wants_bias or (wants_x and mode != "frozen"):
+            dscale, dbias = lower.tensor(scale.shape), lower.tensor(scale.shape)
+            lower.emit(
+                kernels.ParameterGradient(*rows_of(x)),
+                reads=[dy, x, mean, inverse],
+                writes=[partials(lower, x), dscale, dbias],
+            )
+        if wants_x:
+            dx = lower.tensor(x.shape, x.layout)
+            if mode == "frozen":
+                step = kernels.Affine(*rows_of(x))
+                lower.emit(step, reads=[dy, call.saved["factor"], None], writes=[dx], inplace=True)
+            else:
+                step = kernels.InputGradient(*rows_of(x))
+                lower.emit(
+                    step, reads=[dy, x, mean, inverse, scale, dscale, dbias], writes=[dx], inplace=True
+                )
+        return [dx, dscale if wants_scale else None, dbias if wants_bias else None, None, None]
+
+
+def rows_of(x: Tensor) -> tuple[int, int]:
+    """(rows, channels) of a channels-last tensor: batch and spatial axes together, and channels."""
+    channels = x.shape[1]
+    return x.size // max(1, channels), channels
+
+
+def partials(lower: Lowering, x: Tensor) -> Tensor:
+    """Room for what each chunk of a reduction over the rows of x finds."""
+    blocks = lower.kernels.norm.row_blocks_of(*rows_of(x))
+    return lower.tensor((blocks, 2, x.shape[1]), dtype=float)
+
+
+OPERATORS: list[Operator] = [BatchNormalization()]

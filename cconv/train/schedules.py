@@ -1,0 +1,100 @@
+"""Learning-rate schedules: a step's number in, its learning rate out.
+
+They hold no state, so a run taken up from a checkpoint goes on where it was. Where an optimizer takes `lr` it
+takes a number or one of these.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from cconv.errors import TrainingError, explain
+from cconv.train.options import number, whole
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    def rate(self, step: int, total: int | None) -> float:
+        """Learning rate of update `step`, counted from 0; in `fit`, `total` is the count at its end."""
+        ...
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same learning rate throughout."""
+
+    lr: float
+
+    def __post_init__(self) -> None:
+        number("Constant", "lr", self.lr, least=0)
+
+    def rate(self, step: int, total: int | None) -> float:
+        return self.lr
+
+
+@dataclass(frozen=True)
+class Step:
+    """lr, multiplied by `gamma` after every `every` updates."""
+
+    lr: float
+    every: int
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        number("Step", "lr", self.lr, least=0)
+        whole("Step", "every", self.every, least=1)
+        number("Step", "gamma", self.gamma, least=0)
+
+    def rate(self, step: int, total: int | None) -> float:
+        return self.lr * self.gamma ** (step // self.every)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from lr down to `final`, after `warmup` updates of rising linearly to lr.
+
+    The rate at update t of T is final + (lr - final) (1 + cos(pi (t - warmup) / (T - warmup))) / 2
+    (Loshchilov and Hutter, "SGDR", 2017, without restarts).
+
+    Args:
+        lr: the largest learning rate.
+        steps: T, counting from the trainer's first update. None: the end of the running `fit`.
+        warmup: updates before the peak; the first has the rate lr / warmup.
+        final: the rate at T and after it.
+    """
+
+    lr: float
+    steps: int | None = None
+    warmup: int = 0
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        number("Cosine", "lr", self.lr, least=0)
+        number("Cosine", "final", self.final, least=0)
+        whole("Cosine", "warmup", self.warmup, least=0)
+        if self.steps is not None:
+            whole("Cosine", "steps", self.steps, least=self.warmup + 1)
+
+    def rate(self, step: int, total: int | None) -> float:
+        """Raises TrainingError outside of `fit` when `steps` was not given."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        end = total if self.steps is None else self.steps
+        if end is None:
+            raise TrainingError(
+                explain(
+                    "Cosine",
+                    "needs the number of updates it stretches over",
+                    "steps=None outside of fit",
+                    "Give Cosine(lr, steps=...).",
+                )
+            )
+        progress = min(1.0, (step - self.warmup) / max(1, end - self.warmup))
+        return self.final + (self.lr - self.final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def schedule_of(lr: float | Schedule) -> Schedule:
+    """A number as a constant schedule; a schedule as it is."""
+    return lr if isinstance(lr, Schedule) else Constant(lr)

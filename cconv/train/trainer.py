@@ -1,0 +1,388 @@
+"""Trainer: a model with a loss and an optimizer, stepped by hand or by `fit`.
+
+One plan per set of input shapes holds a whole step. Plans come and go (a last batch of another size needs its
+own); weights, optimizer state and the count of updates live outside of them. What differs between steps is
+handed to the plan in its control record: learning rate, seed, number of the step.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from cconv.errors import TrainingError, ValueRangeError, explain
+from cconv.graph.limits import Limits
+from cconv.graph.model import Model
+from cconv.graph.nodes import needed_for
+from cconv.ops.tensor import Spec
+from cconv.plan.plan import Plan
+from cconv.train import checkpoint
+from cconv.train.arrays import batch_shapes, named
+from cconv.train.batches import Batch, Data, batch_of, data_of
+from cconv.train.callbacks import Callback, ProgressBar
+from cconv.train.evaluation import Evaluation, Mean, hits_of
+from cconv.train.history import History, Row
+from cconv.train.losses import Loss, losses_by_output
+from cconv.train.optim import SGD, Optimizer, State, Updates, learning_rate
+from cconv.train.options import number, whole
+from cconv.train.plans import Plans
+from cconv.train.selection import Trainable, batchnorm_modes, reached_weights, select_weights
+
+DEFAULT_OPTIMIZER = SGD(lr=0.01, momentum=0.9)
+
+NOT_FINITE = 1  # of kernels/step.pxd
+
+
+class Trainer:
+    """Trains a model's weights in place.
+
+    Args:
+        model: the model; its graph must not be edited while this trainer is in use.
+        loss: "cross_entropy", "mse" or an object like CrossEntropy(); for a model of several outputs a dict
+            of them by output name, whose losses are added.
+        optimizer: SGD, Adam, AdamW.
+        trainable: names or glob patterns of the weights to train, or a function of the name; None: all that a
+            gradient of the loss comes to.
+        batchnorm: "batch" (batch statistics, running averages updated), "frozen" (running averages used and
+            untouched) or "statistics" (running averages updated, scale and bias fixed); or a dict of them
+            by node name or pattern, of which the first that matches counts.
+        threads: default: `cconv.get_num_threads()`. Results do not depend on it.
+        seed: of dropout and of the order in which `fit` shuffles.
+        max_gradient_norm: where the norm of all gradients together is larger, they are scaled down to it.
+        check_inputs: look for NaN and infinity in every batch.
+
+    Attributes:
+        trained: names of the weights that are trained.
+        steps: updates done.
+        epoch: epochs that `fit` has finished.
+        history: what `fit` has found out so far, all calls together.
+
+    Raises:
+        TrainingError: nothing to train, or an entry of `trainable` that matches nothing.
+        ValueRangeError: an option out of its range.
+        UnsupportedOpError: operators that cconv does not have, all of them named.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        loss: str | Loss | Mapping[str, str | Loss] = "cross_entropy",
+        optimizer: Optimizer = DEFAULT_OPTIMIZER,
+        trainable: Trainable = None,
+        batchnorm: str | Mapping[str, str] = "batch",
+        threads: int | None = None,
+        seed: int = 0,
+        max_gradient_norm: float | None = None,
+        check_inputs: bool = False,
+    ) -> None:
+        whole("Trainer", "seed", seed, least=0, below=2**63)
+        if threads is not None:
+            whole("Trainer", "threads", threads, least=1)
+        if max_gradient_norm is not None:
+            number("Trainer", "max_gradient_norm", max_gradient_norm, above=0)
+        if not callable(getattr(optimizer, "step", None)):
+            raise ValueRangeError(explain("Trainer", "optimizer is one like SGD(lr=0.01)", repr(optimizer)))
+        self.model = model
+        self.losses = losses_by_output(model.output_names, loss)
+        self.optimizer = optimizer
+        self.seed = int(seed)
+        self.threads = threads
+        self.max_gradient_norm = max_gradient_norm
+        self.check_inputs = check_inputs
+        nodes = needed_for(model.nodes, self.losses)
+        self.batchnorm = batchnorm_modes(batchnorm, nodes)
+        reached = reached_weights(nodes, self.losses, model.weights, self.batchnorm)
+        self.trained = select_weights(trainable, reached, model.weights)
+        self.state = State(optimizer, {name: model.weights[name] for name in self.trained})
+        self.epoch = 0
+        self.history = History()
+        updates = Updates(optimizer, self.state, max_gradient_norm)
+        self._plans = Plans(model, nodes, self.losses, self.trained, updates, self.batchnorm, threads)
+        self._inputs = model.input_specs
+        self._total: int | None = None  # updates at the end of the running fit
+        self._lock = threading.RLock()
+
+    @property
+    def steps(self) -> int:
+        return int(self.state.steps[0])
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next update."""
+        return learning_rate(self.optimizer, self.steps, self._total)
+
+    def __repr__(self) -> str:
+        return (
+            f"Trainer({self.model!r}, {self.optimizer!r}; {len(self.trained)} weights trained, "
+            f"{self.steps} updates done)"
+        )
+
+    # One step.
+
+    def step(self, x: Any, y: Any) -> float:
+        """One update from one batch.
+
+        Args:
+            x: the input (N, ...), or a dict of inputs by name. float64 and integers are converted where
+                float32 holds them.
+            y: the target of the loss (class indices (N,), or values), or a dict by output name.
+
+        Returns:
+            The loss before the update.
+
+        Raises:
+            ShapeError, DTypeError, ValueRangeError: x or y unlike what the model and the loss take.
+            TrainingError: a loss that is not finite, or a trainer in use by another thread. The weights are
+                as they were.
+        """
+        with self._exclusive():
+            return self._step(batch_of(x, y, self._inputs, list(self.losses), self.check_inputs))[0]
+
+    def gradients(self, x: Any, y: Any) -> tuple[float, dict[str, np.ndarray]]:
+        """Loss of one batch and its gradient for every trained weight, before clipping; nothing changes.
+
+        Arguments and errors as for `step`.
+        """
+        with self._exclusive():
+            batch = batch_of(x, y, self._inputs, list(self.losses), self.check_inputs)
+            plan = self._filled(batch)
+            loss = self._run(plan, until="update")
+            return loss, {name: gradient.copy() for name, gradient in plan.gradients.items()}
+
+    def evaluate(self, data: Any, batch_size: int = 32) -> Evaluation:
+        """Loss and accuracy of the model as it is used: running statistics, no dropout; nothing changes.
+
+        Args:
+            data: a pair (x, y), or a dataset with batches.
+
+        Returns:
+            (loss, accuracy): the mean over batches, weighted by their examples; accuracy 0..1 of the first
+            output whose loss knows classes, else None.
+        """
+        with self._exclusive():
+            whole("evaluate", "batch_size", batch_size, least=1)
+            return self._evaluate(data_of(data, "data"), batch_size)
+
+    def plan_bytes(self, batch: int | Mapping[str, Sequence[int]]) -> int:
+        """Memory that a training step takes beside weights and optimizer state, known before the first one.
+
+        Args:
+            batch: the number of examples; or the inputs' shapes by name, for a model that leaves more open.
+
+        Raises:
+            ShapeError: a number is not enough to know all shapes.
+        """
+        with self._exclusive():
+            return self._plans.training(batch_shapes(batch, self._inputs)).nbytes
+
+    # Whole epochs.
+
+    def fit(
+        self,
+        train: Any,
+        epochs: int,
+        validation: Any = None,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        callbacks: Sequence[Callback] = (),
+        progress: bool = True,
+    ) -> History:
+        """Train for `epochs` more epochs.
+
+        Ctrl-C or an error leaves the trainer as the last whole step left it; finished epochs are in
+        `self.history`, and the epoch that was under way is begun anew by the next `fit`.
+
+        Args:
+            train: a pair (x, y), or a dataset with batches (see cconv.train.batches.Data).
+            validation: likewise; evaluated after every epoch.
+            shuffle: in an order that depends on the trainer's seed and the epoch's number.
+            callbacks: called between epochs; see cconv.train.callbacks.
+            progress: show a bar on stderr.
+
+        Returns:
+            self.history, with a row for each epoch.
+
+        Raises:
+            As `step`. The targets of arrays are checked before the first step.
+        """
+        whole("fit", "epochs", epochs, least=1)
+        whole("fit", "batch_size", batch_size, least=1)
+        with self._exclusive():
+            data = data_of(train, "train")
+            held_out = None if validation is None else data_of(validation, "validation")
+            for part in (data, held_out):
+                if part is not None:
+                    self._check_targets(part, batch_size)
+            self._total = self.steps + epochs * -(-len(data) // batch_size)
+            last = self.epoch + epochs
+            try:
+                for callback in callbacks:
+                    callback.on_fit_begin(self)
+                while self.epoch < last:
+                    title = f"epoch {self.epoch + 1}/{last}"
+                    with ProgressBar(len(data), title, progress) as bar:
+                        row = self._epoch(data, held_out, batch_size, shuffle, bar)
+                    self.epoch += 1
+                    self.history.append(row)
+                    stops = [callback.on_epoch_end(self, row) for callback in callbacks]
+                    if any(stops):
+                        break
+                for callback in callbacks:
+                    callback.on_fit_end(self)
+            finally:
+                self._total = None
+        return self.history
+
+    def _epoch(
+        self, data: Data, held_out: Data | None, batch_size: int, shuffle: bool, bar: ProgressBar
+    ) -> Row:
+        begin = time.perf_counter()
+        mean, rate = Mean(), 0.0
+        for x, y in data.batches(batch_size, shuffle=shuffle, seed=self.seed, epoch=self.epoch):
+            batch = batch_of(x, y, self._inputs, list(self.losses), self.check_inputs)
+            rate = self.learning_rate
+            loss, plan = self._step(batch)
+            mean.add(batch.examples, loss, hits_of(self.losses, plan.outputs, batch.targets))
+            bar.advance(batch.examples, mean.total / mean.examples)
+        trained = mean.value()
+        tested = None if held_out is None else self._evaluate(held_out, batch_size)
+        row = Row(
+            epoch=self.epoch + 1,
+            loss=trained.loss,
+            accuracy=trained.accuracy,
+            val_loss=tested.loss if tested else None,
+            val_accuracy=tested.accuracy if tested else None,
+            seconds=time.perf_counter() - begin,
+            learning_rate=rate,
+        )
+        bar.finish(row)
+        return row
+
+    # Checkpoints.
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write model, optimizer state, options and history to one file, whole or not at all.
+
+        Raises:
+            OutputError: the file cannot be written; an earlier one is as it was.
+            CheckpointError: a loss or optimizer that is not cconv's own.
+        """
+        with self._exclusive():
+            checkpoint.save(self, path)
+
+    @classmethod
+    def resume(
+        cls, path: str | os.PathLike[str], threads: int | None = None, limits: Limits | None = None
+    ) -> Trainer:
+        """A trainer that goes on where `save` was called, to the same bits.
+
+        Args:
+            limits: sizes beyond which the model in the file is refused.
+
+        Raises:
+            CheckpointError: no checkpoint, a damaged or altered one, or one of another version.
+        """
+        return checkpoint.resume(cls, path, threads, limits)
+
+    # What the above are made of.
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """This thread alone; callbacks of `fit` may come back in."""
+        if not self._lock.acquire(blocking=False):
+            raise TrainingError(
+                explain(
+                    "trainer",
+                    "is used by one thread at a time",
+                    "another thread in it",
+                    "Give each thread a Trainer of its own.",
+                )
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _checked_targets(self, batch: Batch, outputs: Mapping[str, np.ndarray]) -> None:
+        for name, target in batch.targets.items():
+            spec = Spec(outputs[name].shape, outputs[name].dtype)
+            batch.targets[name] = self.losses[name].check_target(spec, target, f"target of {name!r}")
+
+    def _filled(self, batch: Batch) -> Plan:
+        """The training plan for this batch, its inputs and targets in place."""
+        plan = self._plans.training({name: array.shape for name, array in batch.inputs.items()})
+        self._checked_targets(batch, plan.outputs)
+        for name, array in batch.inputs.items():
+            plan.inputs[name][...] = array
+        for name, array in batch.targets.items():
+            plan.targets[name][...] = array
+        return plan
+
+    def _step(self, batch: Batch) -> tuple[float, Plan]:
+        plan = self._filled(batch)
+        return self._run(plan), plan
+
+    def _run(self, plan: Plan, until: str | None = None) -> float:
+        control = plan.control
+        rate = self.learning_rate if until is None else None  # what runs up to the update needs none
+        control["learning_rate"] = rate or 0
+        control["gradient_scale"] = 1
+        control["loss"] = 0
+        control["step"] = self.steps
+        control["seed"] = self.seed
+        plan.invalidate()  # frozen weights may have been written to since
+        label, status = plan.run(until)
+        loss = float(control["loss"][0])
+        if status:
+            raise self._stopped(label, status, loss, rate)
+        return loss
+
+    def _stopped(self, label: str, status: int, loss: float, rate: float | None) -> TrainingError:
+        place = f"step {self.steps + 1}" + (f" (learning rate {rate:g})" if rate is not None else "")
+        if status != NOT_FINITE:
+            return TrainingError(
+                explain(f"{place}, {label}", "indices lie within their axis", "one that does not")
+            )
+        found = f"a loss of {loss:g}" + (" whose gradient is not" if np.isfinite(loss) else "")
+        return TrainingError(
+            explain(
+                place,
+                "the loss and its gradient are finite",
+                found,
+                "Try a smaller learning rate, max_gradient_norm=1.0, or check_inputs=True to look for NaN in "
+                "the data. Weights, optimizer state and running statistics are as before this step.",
+            )
+        )
+
+    def _evaluate(self, data: Data, batch_size: int) -> Evaluation:
+        mean = Mean()
+        for x, y in data.batches(batch_size, shuffle=False, seed=self.seed, epoch=0):
+            batch = batch_of(x, y, self._inputs, list(self.losses), self.check_inputs)
+            found = self._plans.evaluation({name: array.shape for name, array in batch.inputs.items()})
+            self._checked_targets(batch, found.plan.outputs)
+            for name, array in batch.inputs.items():
+                found.plan.inputs[name][...] = array
+            for name, array in batch.targets.items():
+                found.targets[name][...] = array
+            loss = found.run()
+            mean.add(batch.examples, loss, hits_of(self.losses, found.plan.outputs, batch.targets))
+        return mean.value()
+
+    def _check_targets(self, data: Data, batch_size: int) -> None:
+        """All targets of a dataset that has them at hand, against the model's outputs for one batch."""
+        if getattr(data, "y", None) is None:
+            return
+        x, y = next(data.batches(min(batch_size, len(data)), shuffle=False, seed=self.seed, epoch=0))
+        batch = batch_of(x, y, self._inputs, list(self.losses), self.check_inputs)
+        plan = self._plans.training({name: array.shape for name, array in batch.inputs.items()})
+        for name, target in named(data.y, list(self.losses), "y").items():  # type: ignore[attr-defined]
+            output = plan.outputs[name]
+            if output.shape[0] == batch.examples:
+                spec = Spec((len(data), *output.shape[1:]), output.dtype)
+                self.losses[name].check_target(spec, target, f"target of {name!r}")

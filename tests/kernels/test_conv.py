@@ -1,0 +1,219 @@
+"""The convolution kernels on every build and number of threads, against the float64 reference."""
+
+import numpy as np
+import pytest
+from harness import ALL_BUILDS, THREADS, integers, nans, run_step
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cconv.kernels import FLOAT32, reference
+from cconv.kernels.geometry import ConvGeometry, three_axes
+from cconv.kernels.memory import Region
+from cconv.kernels.schedule import algorithm
+
+
+def geometry(n, c, k, groups, sizes, kernel, stride=1, dilation=1, pad=0, pad_end=None):
+    """ConvGeometry from per-axis tuples, or one number for all axes."""
+    rank = len(sizes)
+    stride, dilation, pad = ((v,) * rank if isinstance(v, int) else v for v in (stride, dilation, pad))
+    pad_end = pad if pad_end is None else pad_end
+    output = tuple(
+        (i + p + q - d * (m - 1) - 1) // s + 1
+        for i, p, q, d, m, s in zip(sizes, pad, pad_end, dilation, kernel, stride)
+    )
+    return ConvGeometry(
+        n, c, k, groups, three_axes(sizes, 1), three_axes(output, 1), three_axes(kernel, 1),
+        three_axes(stride, 1), three_axes(dilation, 1), three_axes(pad, 0),
+    )  # fmt: skip
+
+
+GEOMETRIES = {
+    "3x3": geometry(2, 3, 5, 1, (7, 7), (3, 3), pad=1),
+    "first layer, ragged": geometry(2, 3, 70, 1, (17, 23), (7, 7), 2, pad=3),
+    "1-d": geometry(1, 16, 16, 1, (9,), (3,), pad=1),
+    "1-d long": geometry(1, 2, 3, 1, (1000,), (5,), 3, 4, 6),
+    "3x3 stride 2": geometry(3, 20, 33, 1, (13, 11), (3, 3), 2, pad=1),
+    "two channel blocks": geometry(2, 300, 64, 1, (5, 6), (3, 3), pad=1),
+    "1x1": geometry(2, 64, 100, 1, (9, 10), (1, 1)),
+    "1x1 stride 2": geometry(2, 64, 100, 1, (9, 10), (1, 1), 2),
+    "1x1 conflicting channels": geometry(1, 1100, 40, 1, (3, 3), (1, 1)),
+    "groups": geometry(2, 12, 18, 3, (8, 9), (3, 3), (1, 2), (2, 1), (2, 1)),
+    "3-d groups": geometry(1, 4, 6, 2, (5, 6, 7), (3, 2, 3), (2, 1, 2), (1, 2, 1), (1, 1, 0)),
+    "3-d few channels": geometry(2, 3, 4, 1, (6, 5, 7), (3, 3, 3), pad=1),
+    "1x1 map": geometry(2, 6, 7, 1, (1, 1), (3, 3), pad=1),
+    "stride over kernel": geometry(2, 6, 7, 1, (7, 8), (2, 2), 3),
+    "uneven pads": geometry(2, 5, 9, 1, (5, 5), (4, 4), 1, 1, (0, 1), (2, 3)),
+    "wide": geometry(1, 2, 3, 1, (2, 900), (3, 3), pad=1),
+    "small maps, many images": geometry(16, 40, 40, 1, (2, 2), (3, 3), pad=1),
+    "one output": geometry(5, 17, 1, 1, (3, 3), (3, 3), pad=1),
+    "depthwise": geometry(2, 19, 19, 19, (8, 9), (3, 3), pad=1),
+    "depthwise stride 2": geometry(2, 33, 33, 33, (9, 8), (5, 5), 2, pad=2),
+    "depthwise dilated": geometry(1, 16, 16, 16, (12, 13), (3, 3), (2, 3), (2, 3), (2, 1)),
+    "depthwise 3-d": geometry(1, 5, 5, 5, (4, 5, 6), (2, 3, 2), (2, 1, 2), pad=1),
+    "depthwise 1-d": geometry(2, 7, 7, 7, (20,), (7,), 3, 1, 3),
+    "empty batch": geometry(0, 3, 4, 1, (5, 5), (3, 3)),
+}
+
+
+def channels_last(array):
+    return np.ascontiguousarray(np.moveaxis(array, 1, -1))
+
+
+def reference_passes(g, x, w, b, dy):
+    """y, dx, dw in float64, channels first, with three spatial axes."""
+    ends = [
+        (o - 1) * s + d * (k - 1) + 1 - i - p
+        for o, s, d, k, i, p in zip(g.output, g.stride, g.dilation, g.kernel, g.input, g.pad)
+    ]
+    # An end may be negative: then no window reaches the last elements, and there is nothing to pad.
+    pads = [*g.pad, *(max(0, end) for end in ends)]
+    options = {"strides": g.stride, "pads": pads, "dilations": g.dilation, "group": g.groups}
+    return (
+        reference.conv(x, w, b, **options),
+        reference.conv_input_gradient(dy, w, g.input, **options),
+        reference.conv_weight_gradient(dy, x, g.kernel, **options),
+    )
+
+
+def our_passes(build, g, x, w, b, dy, threads):
+    """The same from the kernels, outputs pre-filled with NaN and given back channels first."""
+    dtype = build.dtype
+    x, w, b, dy = (np.ascontiguousarray(a, dtype=dtype) for a in (channels_last(x), w, b, channels_last(dy)))
+    results = []
+    for role, source, bias, shape in [("forward", x, b, dy.shape), ("input_gradient", dy, None, x.shape)]:
+        kernels = getattr(build, algorithm(g, role))
+        packed = nans(kernels.packed_size(g, role), dtype)
+        target = nans(shape, dtype)
+        assert run_step(kernels.Pack(g, role), w, packed, threads=threads) == 0
+        gather = kernels.Gather(g, role, bias is not None)
+        assert run_step(gather, source, packed, bias, target, threads=threads) == 0
+        results.append(np.moveaxis(target, -1, 1))
+    step = getattr(build, algorithm(g, "weight_gradient")).WeightGradient(g)
+    dw = nans(w.shape, dtype)
+    assert run_step(step, x, dy, nans(step.partial_size, dtype), dw, threads=threads) == 0
+    return (*results, dw)
+
+
+def arrays_of(g, make):
+    return (
+        make((g.batch, g.channels, *g.input)),
+        make((g.outputs, g.channels // g.groups, *g.kernel)),
+        make((g.outputs,)),
+        make((g.batch, g.outputs, *g.output)),
+    )
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=lambda build: build.name)
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_exact_on_small_integers(build, name, threads):
+    g = GEOMETRIES[name]
+    rng = np.random.default_rng(0)
+    data = arrays_of(g, lambda shape: integers(rng, shape, np.float64))
+    for ours, expected in zip(our_passes(build, g, *data, threads), reference_passes(g, *data)):
+        assert np.array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_same_bits_at_any_number_of_threads(name):
+    g = GEOMETRIES[name]
+    data = arrays_of(g, np.random.default_rng(1).standard_normal)
+    one = our_passes(FLOAT32, g, *data, threads=1)
+    for threads in (2, 3, 8):
+        for a, b in zip(one, our_passes(FLOAT32, g, *data, threads=threads)):
+            assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["3x3", "two channel blocks", "1x1 conflicting channels", "depthwise"])
+def test_rounding_error(name):
+    """Float32 sums of n terms in some fixed order: the rms error stays near eps * sqrt(n) / 2."""
+    g = GEOMETRIES[name]
+    data = arrays_of(g, np.random.default_rng(2).standard_normal)
+    data = tuple(array.astype(np.float32).astype(np.float64) for array in data)
+    for ours, expected in zip(our_passes(FLOAT32, g, *data, threads=2), reference_passes(g, *data)):
+        rms = np.sqrt(np.mean((ours - expected) ** 2) / np.mean(expected**2))
+        assert rms < 2e-6
+
+
+axes = st.integers(1, 3)
+
+
+@st.composite
+def geometries(draw):
+    rank = draw(axes)
+
+    def each(low, high):
+        return tuple(draw(st.integers(low, high)) for _ in range(rank))
+
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    c, k = (groups * draw(st.integers(1, n)) for n in (20, 40))
+    if draw(st.booleans()) and draw(st.booleans()):
+        groups = k = c
+    kernel, dilation, stride = each(1, 4), each(1, 3), each(1, 4)
+    pad = each(0, 4)
+    pad_end = each(0, 4)
+    most = {1: 40, 2: 12, 3: 6}[rank]
+    sizes = tuple(
+        max(n, d * (m - 1) + 1 - p - q, 1)
+        for n, d, m, p, q in zip(each(1, most), dilation, kernel, pad, pad_end)
+    )
+    return geometry(draw(st.integers(1, 3)), c, k, groups, sizes, kernel, stride, dilation, pad, pad_end)
+
+
+@given(geometries(), st.sampled_from(ALL_BUILDS), st.sampled_from(THREADS), st.integers(0, 2**32 - 1))
+def test_any_geometry(g, build, threads, seed):
+    rng = np.random.default_rng(seed)
+    data = arrays_of(g, lambda shape: integers(rng, shape, np.float64, -2, 3))
+    for ours, expected in zip(our_passes(build, g, *data, threads), reference_passes(g, *data)):
+        assert np.array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_nothing_is_written_around_the_output(name):
+    """Guard elements before and after each output keep their value."""
+    g = GEOMETRIES[name]
+    x, w, _, dy = (
+        np.ascontiguousarray(a, dtype=np.float32) for a in arrays_of(g, np.random.default_rng(3).standard_normal)
+    )
+    x, dy = channels_last(x), channels_last(dy)
+    guard = 64
+
+    def guarded(size):
+        return np.full(size + 2 * guard, 12345.0, np.float32)
+
+    def inside(array):
+        return array.ctypes.data + guard * 4
+
+    for role, source, size in [("forward", x, dy.size), ("input_gradient", dy, x.size)]:
+        kernels = getattr(FLOAT32, algorithm(g, role))
+        packed = guarded(kernels.packed_size(g, role))
+        target = guarded(size)
+        pack, gather = kernels.Pack(g, role), kernels.Gather(g, role)
+        scratch = Region(2 * max(pack.scratch_bytes, gather.scratch_bytes))
+        run_bound(pack, [w.ctypes.data, inside(packed)], scratch)
+        run_bound(gather, [source.ctypes.data, inside(packed), 0, inside(target)], scratch)
+        for array in (packed, target):
+            assert np.all(array[:guard] == 12345.0)
+            assert np.all(array[-guard:] == 12345.0)
+    step = getattr(FLOAT32, algorithm(g, "weight_gradient")).WeightGradient(g)
+    partial, dw = guarded(step.partial_size), guarded(w.size)
+    run_bound(step, [x.ctypes.data, dy.ctypes.data, inside(partial), inside(dw)], Region(2 * step.scratch_bytes))
+    for array in (partial, dw):
+        assert np.all(array[:guard] == 12345.0)
+        assert np.all(array[-guard:] == 12345.0)
+
+
+def run_bound(step, addresses, scratch):
+    from cconv.kernels.step import Program
+
+    step.bind(addresses, scratch.address, 2)
+    assert Program([step]).run() == (1, 0)
+
+
+def test_geometry_is_checked():
+    with pytest.raises(ValueError, match="groups 2 must divide"):
+        geometry(1, 3, 4, 2, (5, 5), (3, 3))
+    with pytest.raises(ValueError, match="out of range"):
+        geometry(1, 3, 3, 1, (5, 5), (3, 3), stride=0 or -1)
+    with pytest.raises(ValueError, match="not a depthwise"):
+        FLOAT32.conv_depthwise.Gather(GEOMETRIES["3x3"])

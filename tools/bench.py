@@ -1,0 +1,256 @@
+#!/usr/bin/env python3
+"""How fast is cconv on this machine, against its FMA peak and against peers.
+
+    python tools/bench.py layers --shapes tools/shapes/resnet_50_v1_5.txt --batch 16 --threads 1
+
+These machines may be shared and noisy, so nothing here is a time alone: the peak is measured again beside every
+layer, each figure is the median of runs that alternate with the peer's, and results are compared before
+anything is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cconv.kernels import FLOAT32
+from cconv.kernels.geometry import ConvGeometry
+from cconv.kernels.memory import Region, zeros
+from cconv.kernels.schedule import algorithm
+from cconv.kernels.step import Program
+
+PASSES = {"fwd": "forward", "bwd_d": "input_gradient", "bwd_w": "weight_gradient"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution of a network, and how often the network has it."""
+
+    name: str
+    count: int
+    geometry: ConvGeometry
+
+
+def parse(line: str, batch: int | None) -> Layer | None:
+    """A line in benchdnn's grammar (tools/shapes/README.md); None for a comment or an empty one."""
+    line = line.split("#")[0].strip()
+    if not line:
+        return None
+    head, _, name = line.partition('n"')
+    name = name.rstrip('"')
+    label, _, count = name.partition("*")
+    values = {key: int(value) for key, value in re.findall(r"([a-z]+)(\d+)", head.replace("_", ""))}
+
+    def axis(kind: str, default: int | None) -> tuple[int, int, int]:
+        """Values along depth, height, width; what is absent equals the one before, or the default."""
+        h = values.get(f"{kind}h", values.get(f"{kind}d", default))
+        w = values.get(f"{kind}w", h)
+        d = values.get(f"{kind}d", {"i": 1, "o": 1, "k": 1, "s": 1, "p": 0, "d": 0}[kind])
+        if h is None or w is None:
+            raise ValueError(f"{line}: no {kind}h")
+        return d, h, w
+
+    kernel, stride, pad = axis("k", None), axis("s", 1), axis("p", 0)
+    dilation = tuple(n + 1 for n in axis("d", 0))
+    sizes = axis("i", None)
+    if "oh" in values:
+        output = axis("o", None)
+    else:
+        output = tuple(
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, p, d, k, s in zip(sizes, pad, dilation, kernel, stride)
+        )
+    geometry = ConvGeometry(
+        batch=batch or values.get("mb", 1),
+        channels=values["ic"],
+        outputs=values["oc"],
+        groups=values.get("g", 1),
+        input=sizes,
+        output=output,
+        kernel=kernel,
+        stride=stride,
+        dilation=dilation,
+        pad=pad,
+    )
+    return Layer(label.split(":")[-1] or head, int(count or 1), geometry)
+
+
+def random(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    array = zeros(shape, np.float32)
+    rng.standard_normal(out=array, dtype=np.float32)
+    return array
+
+
+@dataclass
+class Timed:
+    """Something to run again and again, and the numbers it leaves behind."""
+
+    run: Callable[[], object]
+    result: Callable[[], np.ndarray]
+
+
+def bound(steps_and_operands: list, threads: int) -> Program:
+    """A program of steps, each bound to its arrays."""
+    scratch = Region(max(step.scratch_bytes for step, _ in steps_and_operands) * threads)
+    for step, operands in steps_and_operands:
+        step.bind([0 if a is None else a.ctypes.data for a in operands], scratch.address, threads)
+    program = Program([step for step, _ in steps_and_operands])
+    program_memory[id(program)] = (scratch, steps_and_operands)
+    return program
+
+
+program_memory: dict[int, object] = {}
+
+
+def peak_program(threads: int) -> tuple[Program, float]:
+    step = FLOAT32.peak.Peak(200_000, threads * 4)
+    operands = [np.array([0.5, 0.5, 0.1], np.float32), np.empty(threads * 4, np.float32)]
+    return bound([(step, operands)], threads), step.flops
+
+
+def our_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads: int) -> Timed:
+    """cconv's kernel; weights are packed within the timed run, as they are once in every training step."""
+    kernels = getattr(FLOAT32, algorithm(g, role))
+    x, w, dy = data["x"], data["w"], data["dy"]
+    if role == "weight_gradient":
+        step = kernels.WeightGradient(g)
+        out = zeros(w.shape, np.float32)
+        program = bound([(step, [x, dy, zeros((step.partial_size,), np.float32), out])], threads)
+    else:
+        packed = zeros((kernels.packed_size(g, role),), np.float32)
+        out = zeros((dy if role == "forward" else x).shape, np.float32)
+        source = x if role == "forward" else dy
+        program = bound(
+            [(kernels.Pack(g, role), [w, packed]), (kernels.Gather(g, role), [source, packed, None, out])],
+            threads,
+        )
+    return Timed(program.run, lambda: out)
+
+
+def torch_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads: int) -> list[Timed]:
+    """PyTorch's kernel in both layouts."""
+    import torch
+
+    torch.set_num_threads(threads)
+    result = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x, w, dy = (torch.from_numpy(data[name]) for name in ("x", "w", "dy"))
+        x, dy = (t[:, 0].permute(0, 3, 1, 2).contiguous(memory_format=layout) for t in (x, dy))
+        w = w[:, :, 0].contiguous(memory_format=layout)
+        stride, pad, dilation = (list(v[1:]) for v in (g.stride, g.pad, g.dilation))
+        mask = {"forward": None, "input_gradient": (True, False, False), "weight_gradient": (False, True, False)}
+        keep: list = [None]
+
+        def run(x=x, w=w, dy=dy, stride=stride, pad=pad, dilation=dilation, keep=keep) -> None:
+            with torch.no_grad():
+                if role == "forward":
+                    keep[0] = torch.conv2d(x, w, None, stride, pad, dilation, g.groups)
+                else:
+                    grads = torch.ops.aten.convolution_backward(
+                        dy, x, w, None, stride, pad, dilation, False, [0, 0], g.groups, mask[role]
+                    )
+                    keep[0] = grads[0 if role == "input_gradient" else 1]
+
+        def value(keep=keep) -> np.ndarray:
+            array = keep[0].contiguous().numpy()
+            return array if role == "weight_gradient" else np.moveaxis(array, 1, -1)
+
+        result.append(Timed(run, value))
+    return result
+
+
+def seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def bench_layers(args: argparse.Namespace) -> list[dict]:
+    rng = np.random.default_rng(0)
+    layers = [
+        layer for line in Path(args.shapes).read_text().splitlines() if (layer := parse(line, args.batch))
+    ]
+    peak, peak_flops = peak_program(args.threads)
+    rows = []
+    header = f"{'layer':24}{'pass':8}{'GFLOP/s':>9}{'% peak':>8}"
+    print(header + (f"{args.peer:>9}{'ratio':>7}" if args.peer else ""))
+    for layer in layers:
+        g = layer.geometry
+        data = {
+            "x": random(rng, g.batch, *g.input, g.channels),
+            "w": random(rng, g.outputs, g.channels // g.groups, *g.kernel),
+            "dy": random(rng, g.batch, *g.output, g.outputs),
+        }
+        for name in args.passes.split(","):
+            role = PASSES[name]
+            ours = our_pass(role, g, data, args.threads)
+            peers = torch_pass(role, g, data, args.threads) if args.peer else []
+            for timed in [ours, *peers]:
+                timed.run()
+            for timed in peers:
+                a, b = ours.result().ravel(), timed.result().ravel()
+                worst = np.abs(a - b).max() / np.sqrt(np.mean(b.astype(np.float64) ** 2))
+                assert worst < 1e-3, f"{layer.name} {name}: differs from the peer by {worst:.2g} of its rms"
+            times: list[list[float]] = [[] for _ in range(1 + len(peers))]
+            peaks = []
+            for _ in range(args.repeats):  # peak, ours, peers, peak, ours, peers, ...
+                peaks.append(seconds(peak.run))
+                for timed, list_ in zip([ours, *peers], times):
+                    list_.append(seconds(timed.run))
+            rate = g.flops / statistics.median(times[0]) / 1e9
+            top = peak_flops / statistics.median(peaks) / 1e9
+            row = {
+                "layer": layer.name,
+                "count": layer.count,
+                "pass": name,
+                "gflops": rate,
+                "percent": 100 * rate / top,
+                "peak": top,
+            }
+            text = f"{layer.name:24}{name:8}{rate:9.1f}{row['percent']:8.1f}"
+            if peers:
+                row["peer"] = g.flops / min(statistics.median(t) for t in times[1:]) / 1e9
+                row["ratio"] = rate / row["peer"]
+                text += f"{row['peer']:9.1f}{row['ratio']:7.2f}"
+            rows.append(row)
+            print(text, flush=True)
+        program_memory.clear()
+        program_memory[id(peak)] = peak.steps
+    for name in args.passes.split(","):
+        mine = [row for row in rows if row["pass"] == name]
+        text = f"median {name}: {statistics.median(row['percent'] for row in mine):.1f} % of the FMA peak"
+        if args.peer:
+            text += f", {statistics.median(row['ratio'] for row in mine):.2f} of {args.peer}"
+        print(text)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    layers = commands.add_parser("layers", help="convolution layers one by one")
+    layers.add_argument("--shapes", required=True, help="file in benchdnn's grammar")
+    layers.add_argument("--batch", type=int, help="images; default: the file's, or 1")
+    layers.add_argument("--threads", type=int, default=1)
+    layers.add_argument("--passes", default="fwd", help="of fwd,bwd_d,bwd_w")
+    layers.add_argument("--peer", choices=["torch"])
+    layers.add_argument("--repeats", type=int, default=7)
+    for command in (layers,):
+        command.add_argument("--json", help="write the rows here")
+    args = parser.parse_args()
+    rows = bench_layers(args)
+    if args.json:
+        Path(args.json).write_text(json.dumps({"argv": sys.argv[1:], "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
