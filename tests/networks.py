@@ -56,3 +56,46 @@ def copies(weights) -> dict[str, np.ndarray]:
 def same(a, b) -> bool:
     """Equal names, equal bits."""
     return set(a) == set(b) and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def convolutional(seed=0) -> Model:
+    """x (N, 2, 8, 8) -> Conv, BatchNormalization, Relu, MaxPool, Conv, Relu, Gemm -> logits (N, 3)."""
+    rng = np.random.default_rng(seed)
+    arrays = {
+        "conv1.weight": rng.standard_normal((5, 2, 3, 3)) / 4,
+        "bn.scale": rng.uniform(0.5, 1.5, 5),
+        "bn.bias": rng.standard_normal(5) / 10,
+        "bn.mean": np.zeros(5),
+        "bn.var": np.ones(5),
+        "conv2.weight": rng.standard_normal((7, 5, 3, 3)) / 7,
+        "conv2.bias": rng.standard_normal(7) / 10,
+        "head.weight": rng.standard_normal((3, 28)) / 5,
+        "head.bias": np.zeros(3),
+    }
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["x", "conv1.weight"], ["c1"], name="conv1", pads=[1, 1, 1, 1]),
+        node("BatchNormalization", ["c1", "bn.scale", "bn.bias", "bn.mean", "bn.var"], ["b1"], name="bn"),
+        node("Relu", ["b1"], ["r1"], name="relu1"),
+        node("MaxPool", ["r1"], ["p1"], name="pool1", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Conv", ["p1", "conv2.weight", "conv2.bias"], ["c2"], name="conv2", pads=[0, 0, 0, 0]),
+        node("Relu", ["c2"], ["r2"], name="relu2"),
+        node("Flatten", ["r2"], ["f"], name="flatten"),
+        node("Gemm", ["f", "head.weight", "head.bias"], ["logits"], name="head", transB=1),
+    ]
+    return _model(
+        nodes,
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3])],
+        arrays,
+    )
+
+
+def images(count=20, seed=2) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((count, 2, 8, 8)).astype(np.float32), rng.integers(0, 3, count)
+
+
+def changed(before, after) -> set[str]:
+    """Names of the arrays that are not what they were."""
+    return {name for name, array in before.items() if not np.array_equal(array, after[name])}

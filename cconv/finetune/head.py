@@ -158,7 +158,7 @@ def _head_at(model: Model, node: ir.Node) -> Head | None:
     elif len(shape) != 2:
         return None
     elif node.op_type == "Gemm":
-        bias, axis, class_axis = _optional(node, 2), 0 if node.attributes.get_int("transB", 0) else 1, 1
+        bias, axis, class_axis = _optional(node, 2), 0 if node.attributes.get_int("transB", 0) else 1, -1
     else:
         bias = next(v for v in add.inputs if _weight(model, v) is not None) if add is not None else None
         axis, class_axis = 1, -1
@@ -221,52 +221,62 @@ def _names(graph: ir.Graph) -> set[str]:
 
 def _widen(model: Model, head: Head, before: int, count: int) -> None:
     """Put the new number of classes into the shapes that follow the head, declared and constant."""
-    reached = [head.node.outputs[0], *([head.output] if head.add is not None else [])]
-    for value in reached:  # grows while it is walked
-        _redeclare(value, head.class_axis, before, count)
+    way = [(head.node.outputs[0], head.class_axis)]
+    if head.add is not None:
+        way.append((head.output, head.class_axis))
+    seen = {value for value, _ in way}
+    for value, axis in way:  # grows while it is walked
+        _redeclare(value, axis, before, count)
         for node, i in value.uses():
-            if i != 0 or node.op_type not in _PASS_BEHIND_CONV or node.outputs[0] in reached:
-                continue
-            if node.op_type == "Reshape":
-                _reshape(model, node, before, count)
-            reached.append(node.outputs[0])
+            output = node.outputs[0]
+            if i == 0 and node.op_type in _PASS_BEHIND_CONV and output not in seen:
+                moved = _reshape(model, node, before, count) if node.op_type == "Reshape" else None
+                seen.add(output)
+                way.append((output, axis if moved is None else moved))
 
 
 def _redeclare(value: ir.Value, axis: int, before: int, count: int) -> None:
-    """The declared shape with `count` on the class axis; forgotten where the classes are not found there."""
+    """The declared shape with `count` on the class axis; all sizes open where the classes are not there."""
     if value.shape is None:
         return
-    dims = list(value.shape)
+    dims: list[int | ir.SymbolicDim | None] = list(value.shape)
     if -len(dims) <= axis < len(dims) and dims[axis] == before:
         dims[axis] = count
-        value.shape = ir.Shape(dims)
-    elif any(isinstance(n, int) and n % before == 0 for n in dims) and before > 1:
-        value.shape = None
+    elif any(isinstance(n, int) and n % before == 0 for n in dims):
+        dims = [None] * len(dims)
+    value.shape = ir.Shape(dims)
 
 
-def _reshape(model: Model, node: ir.Node, before: int, count: int) -> None:
-    """A Reshape to a constant shape that names the number of classes: exchange its last such entry."""
+def _reshape(model: Model, node: ir.Node, before: int, count: int) -> int | None:
+    """Put the new number of classes into a Reshape's constant target; returns the axis it stands on there.
+
+    None: the target leaves the classes' axis open, so there is nothing to do.
+
+    Raises:
+        ModelError: the target is not a constant, or has the number of classes only as a factor.
+    """
     target = node.inputs[1]
-    if target is None:
-        return
+    assert target is not None
     array = _constant(model, target)
-    if array is None:
+    if array is None or (before not in array and any(n > 0 and n % before == 0 for n in array)):
         raise ModelError(
             explain(
                 f"node {node.name!r} (Reshape)",
-                "the shape behind the head is a constant",
-                "one that the model computes",
+                f"the shape behind the head is a constant with {before}, the number of classes, in it",
+                "one that the model computes" if array is None else f"{array.tolist()}",
             )
         )
     places = np.flatnonzero(array == before)
     if not len(places):
-        return
+        return None
+    axis = int(places[-1])
     changed = array.copy()
-    changed[places[-1]] = count
+    changed[axis] = count
     if target.name in model.constants:
         _exchange(model, node, 1, changed)
-        return
-    name, graph = f"{node.name or node.outputs[0].name}.shape", model.ir.graph
+        return axis
+    graph = model.ir.graph
+    name = f"{node.name or node.outputs[0].name}.shape"
     while name in _names(graph):
         name += "_"
     value = _initializer(name, changed)
@@ -275,6 +285,7 @@ def _reshape(model: Model, node: ir.Node, before: int, count: int) -> None:
     constant = target.producer()
     if constant is not None and not target.uses() and not target.is_graph_output():
         graph.remove(constant, safe=True)
+    return axis
 
 
 def _constant(model: Model, value: ir.Value) -> np.ndarray | None:

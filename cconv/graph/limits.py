@@ -31,3 +31,6 @@ class Limits:
     tensor_elements: int = 2**31
     output_elements: int = 2**32
     arena_bytes: int = 2**38
+
+
+DEFAULT = Limits()

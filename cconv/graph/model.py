@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from cconv.errors import DTypeError, ModelError, ShapeError, explain
 from cconv.graph import save as saving
-from cconv.graph.limits import Limits
+from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node, nodes_of
 from cconv.graph.summary import summary
 from cconv.kernels.memory import aligned
@@ -92,7 +92,7 @@ class Model:
             declared: names in value_info, in order; see graph/save.py.
         """
         self.ir = model
-        self.limits = limits or Limits()
+        self.limits = limits or DEFAULT
         self.weights = Weights(dict(arrays or {}))
         self.constants: dict[str, np.ndarray] = {}
         self._declared = tuple(declared)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from cconv.errors import ModelError, UnsupportedOpError, explain
+from cconv.errors import ModelError, UnsafeModelError, UnsupportedOpError, explain
+from cconv.graph.limits import DEFAULT, Limits
 from cconv.ops.catalogue import find
 from cconv.ops.operator import Call, Operator
 from cconv.ops.tensor import Spec
@@ -97,7 +98,10 @@ def unsupported(nodes: Iterable[Node]) -> UnsupportedOpError:
 
 
 def calls_of(
-    nodes: Iterable[Node], inputs: Mapping[str, Spec], constants: Mapping[str, np.ndarray]
+    nodes: Iterable[Node],
+    inputs: Mapping[str, Spec],
+    constants: Mapping[str, np.ndarray],
+    limits: Limits = DEFAULT,
 ) -> Iterator[tuple[Node, Call, list[np.ndarray] | None]]:
     """Each node with its call at the shapes that follow from the inputs'.
 
@@ -107,6 +111,7 @@ def calls_of(
     Raises:
         UnsupportedOpError: one error that names all operators cconv does not have.
         ModelError: a value is used before it is defined.
+        UnsafeModelError: an output beyond limits.output_elements.
     """
     nodes = list(nodes)
     if any(node.operator is None for node in nodes):
@@ -121,6 +126,15 @@ def calls_of(
                     explain(f"node '{node.name}'", "its inputs are defined before it", f"no value {name!r}")
                 )
         call = node.call(specs, known)
+        if any(spec.size > limits.output_elements for spec in call.results):
+            raise UnsafeModelError(
+                explain(
+                    call.place,
+                    f"an output has at most {limits.output_elements} elements (Limits.output_elements)",
+                    ", ".join(str(spec.shape) for spec in call.results),
+                    "Load the model with a higher limit if you trust it.",
+                )
+            )
         specs.update(zip(node.outputs, call.results))
         operator = node.operator
         assert operator is not None

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import Message
 
 from cconv.errors import UnsafeModelError, UnsupportedOpError, explain
 from cconv.graph.external import ExternalFolder
@@ -116,6 +117,7 @@ class _Checker:
                 if proto.ir_version > onnx.IR_VERSION
                 else "Export the model again.",
             )
+        self.text(proto, "")
         if proto.training_info:
             self.refuse("", "has no training_info", f"{len(proto.training_info)}", "Remove it before.")
         domains = self.opsets(proto.opset_import, self.place)
@@ -135,6 +137,17 @@ class _Checker:
             self.define(function.input, scope, [], where)
             self.nodes(function.node, scope, [], local, 0, where)
             self.outputs(function.output, [scope], where)
+
+    def text(self, message: Message, where: str) -> None:
+        """Every string is UTF-8. Protobuf gives out others as bytes, and cannot write them back."""
+        for field, found in message.ListFields():
+            if field.type == field.TYPE_STRING:
+                texts = [found] if isinstance(found, (str, bytes)) else found
+                if any(isinstance(text, bytes) for text in texts):
+                    self.refuse(where, "its text is UTF-8", f"{found!r} in {field.name}")
+            elif field.type == field.TYPE_MESSAGE:
+                for part in [found] if isinstance(found, Message) else found:
+                    self.text(part, f"{where}.{field.name}".lstrip("."))
 
     def opsets(self, imports: Iterable[onnx.OperatorSetIdProto], where: str) -> set[str]:
         """The domains imported; ai.onnx, also spelt '', must be of a version that cconv and onnx know."""

@@ -20,9 +20,7 @@ ctypedef fused item:
 cdef enum:
     MAX_AXES = 8
     TILE = 16
-
-# Elements that a chunk should at least copy.
-CHUNK = 32768
+    CHUNK = 32768   # elements that a chunk should at least copy
 
 
 cdef void transpose(
@@ -139,3 +137,41 @@ cdef class Copy(Step):
     cdef void block(self, const item* source, item* target, Py_ssize_t columns) noexcept nogil:
         transpose(source, target, self.rows, columns, self.row_source, self.column_source, self.row_target,
                   self.column_target)
+
+
+cdef class Fill(Step):
+    """Every element of y is `value`, the bytes of one element (1, 2, 4 or 8). Operands: y."""
+
+    cdef Py_ssize_t size
+    cdef int itemsize
+    cdef char value[8]
+
+    def __init__(self, Py_ssize_t size, bytes value):
+        self.operands = 1
+        if len(value) not in (1, 2, 4, 8):
+            raise ValueError(f"Fill: an element has 1, 2, 4 or 8 bytes; found {len(value)}")
+        self.size = size
+        self.itemsize = len(value)
+        memcpy(self.value, <const char*>value, len(value))
+
+    cdef int run(self) noexcept nogil:
+        self.parallel(0, (self.size + CHUNK - 1) // CHUNK)
+        return OK
+
+    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
+        cdef Py_ssize_t start = i * CHUNK, n = min(CHUNK, self.size - start)
+        if self.itemsize == 4:
+            self.fill(<uint32_t*>self.operand[0] + start, n)
+        elif self.itemsize == 8:
+            self.fill(<uint64_t*>self.operand[0] + start, n)
+        elif self.itemsize == 1:
+            self.fill(<uint8_t*>self.operand[0] + start, n)
+        else:
+            self.fill(<uint16_t*>self.operand[0] + start, n)
+
+    cdef void fill(self, item* y, Py_ssize_t n) noexcept nogil:
+        cdef Py_ssize_t k
+        cdef item value
+        memcpy(&value, self.value, sizeof(item))
+        for k in range(n):
+            y[k] = value

@@ -25,7 +25,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from cconv.errors import ModelError, ShapeError, UnsupportedOpError, ValueRangeError
+import numpy as np
+
+from cconv.errors import DTypeError, ModelError, ShapeError, UnsupportedOpError, ValueRangeError
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Spec, Tensor, natural_layout
 
@@ -50,6 +52,11 @@ class BatchNormalization(Operator):
                     ShapeError,
                     f"input {i} ({name}) has one value per channel of the input {x.shape}: ({x.shape[1]},)",
                     f"shape {call.spec(i).shape}",
+                )
+        for i in range(5):
+            if not np.issubdtype(call.spec(i).dtype, np.floating):
+                raise call.error(
+                    DTypeError, f"input {i} holds floating-point numbers", str(call.spec(i).dtype)
                 )
         if call.attribute("spatial", 1) != 1:
             raise call.error(

@@ -8,14 +8,17 @@ from cconv.ops import (
     batchnorm,
     concat,
     conv,
+    depth_space,
+    dropout,
     matmul,
+    pad,
     pool,
     shape,
     softmax,
 )
 from cconv.ops.operator import Operator
 
-MODULES = (activation, arithmetic, batchnorm, concat, conv, matmul, pool, shape, softmax)
+MODULES = (activation, arithmetic, batchnorm, concat, conv, depth_space, dropout, matmul, pad, pool, shape, softmax)
 
 CATALOGUE: dict[tuple[str, str], Operator] = {
     ("", operator.type): operator for module in MODULES for operator in module.OPERATORS

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cconv.errors import ShapeError, ValueRangeError
+from cconv.errors import DTypeError, ShapeError, ValueRangeError
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Layout, Spec, Tensor
 from cconv.ops.window import Window, kernel_of, output_sizes, require_pads_below_kernel, window_of
@@ -21,11 +21,22 @@ AXES = "(N, C, one to three spatial axes)"
 LARGEST_IMAGE = 2**31 - 1  # a winner is a 32-bit number
 
 
-class WindowPool(Operator):
+class Pool(Operator):
+    """Base of all pooling."""
+
+    def feature_map(self, call: Call, most: int, axes: str) -> Spec:
+        """Input 0, which must hold floating-point numbers and have a rank of 3..most."""
+        spec = self.require_rank(call, 0, 3, most, axes)
+        if not np.issubdtype(spec.dtype, np.floating):
+            raise call.error(DTypeError, "works on floating-point numbers", str(spec.dtype))
+        return spec
+
+
+class WindowPool(Pool):
     """Base of pooling under a sliding window. Attributes that came after opset 7 are read at any opset."""
 
     def shapes(self, call: Call) -> list[Spec]:
-        spec = self.require_rank(call, 0, 3, 5, AXES)
+        spec = self.feature_map(call, 5, AXES)
         window = self.window(call)
         require_pads_below_kernel(call, window)
         sizes = output_sizes(call, window, spec.shape[2:], bool(call.attribute("ceil_mode", 0)))
@@ -132,11 +143,11 @@ class AveragePool(WindowPool):
         )
 
 
-class GlobalPool(Operator):
+class GlobalPool(Pool):
     """Base of pooling over all spatial axes, which stay with size 1."""
 
     def shapes(self, call: Call) -> list[Spec]:
-        spec = self.require_rank(call, 0, 3, 8, "(N, C, spatial...)")
+        spec = self.feature_map(call, 8, "(N, C, spatial...)")
         if not 1 <= math.prod(spec.shape[2:]) <= LARGEST_IMAGE:
             raise call.error(
                 ShapeError, f"an image has 1 to {LARGEST_IMAGE} pixels", f"spatial sizes {spec.shape[2:]}"

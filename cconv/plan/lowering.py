@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from cconv.errors import UnsafeModelError, explain
+from cconv.graph.limits import DEFAULT, Limits
 from cconv.kernels import build_for
 from cconv.kernels.control import CONTROL
 from cconv.kernels.memory import Region, zeros
@@ -69,12 +71,14 @@ class Builder:
     Args:
         dtype: float32 or float64, what all floating-point tensors are computed in.
         training: whether nodes behave as in training.
+        limits: memory beyond which the plan is refused.
         batchnorm: mode of the BatchNormalization node of a given name.
         is_trained: whether the values of a weight's buffer change between runs.
     """
 
     dtype: np.dtype
     training: bool = False
+    limits: Limits = DEFAULT
     batchnorm: Callable[[str], str] = lambda name: "frozen"
     is_trained: Callable[[Buffer], bool] = lambda buffer: False
     label: str = ""
@@ -199,6 +203,15 @@ class Builder:
 
         offsets, arena_bytes = place(list(lifetimes.values()))
         offset_of = dict(zip(lifetimes, offsets))
+        if arena_bytes > self.limits.arena_bytes:
+            raise UnsafeModelError(
+                explain(
+                    "plan",
+                    f"takes at most {self.limits.arena_bytes / 1e9:.1f} GB of memory (Limits.arena_bytes)",
+                    f"{arena_bytes / 1e9:.1f} GB",
+                    "Use smaller batches, or load the model with a higher limit.",
+                )
+            )
         arena = Region(arena_bytes)
         per_thread = max((emission.step.scratch_bytes for emission in emissions), default=0)
         scratch = Region(per_thread * threads)

@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from cconv.errors import TrainingError, explain
+from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node, calls_of
 from cconv.kernels.threads import get_num_threads
 from cconv.ops.operator import Lowering
@@ -103,7 +104,7 @@ def _forward(
     known = dict(constants)
     reached = set(trained)
     lowered = []
-    for node, call, folded in calls_of(nodes, specs, constants):
+    for node, call, folded in calls_of(nodes, specs, constants, builder.limits):
         if folded is not None:
             known.update(zip(node.outputs, folded))
             continue
@@ -149,6 +150,7 @@ def inference_plan(
     constants: Mapping[str, np.ndarray],
     dtype: np.dtype | type = np.float32,
     threads: int | None = None,
+    limits: Limits = DEFAULT,
 ) -> Plan:
     """Plan that computes `outputs` from `inputs`, weights frozen.
 
@@ -156,8 +158,9 @@ def inference_plan(
         nodes: those the outputs depend on, in order.
         weights: floating-point initializers, of the plan's dtype; the plan reads this memory.
         constants: the other initializers.
+        limits: sizes beyond which the model is refused, before the memory is taken.
     """
-    builder = Builder(dtype=np.dtype(dtype))
+    builder = Builder(dtype=np.dtype(dtype), limits=limits)
     placed = _placed(builder, inputs)
     fixed = {name: builder.external(array, name) for name, array in weights.items()}
     values, _ = _forward(builder, nodes, placed, fixed, {**weights, **constants}, ())
@@ -178,6 +181,7 @@ def training_plan(
     batchnorm: Callable[[str], str] = lambda name: "batch",
     dtype: np.dtype | type = np.float32,
     threads: int | None = None,
+    limits: Limits = DEFAULT,
 ) -> Plan:
     """Plan for one training step: outputs, loss, gradients of `trained`, and their update if one is given.
 
@@ -188,7 +192,7 @@ def training_plan(
     Raises:
         TrainingError: no gradient reaches one of `trained`.
     """
-    builder = Builder(dtype=np.dtype(dtype), training=True, batchnorm=batchnorm)
+    builder = Builder(dtype=np.dtype(dtype), training=True, limits=limits, batchnorm=batchnorm)
     placed = _placed(builder, inputs)
     fixed = {name: builder.external(array, name) for name, array in weights.items()}
     changing = {id(fixed[name].buffer) for name in trained}

@@ -59,6 +59,7 @@ class Session:
                 model.weights,
                 model.constants,
                 threads=threads,
+                limits=model.limits,
             )
             if len(self._plans) > KEPT:
                 self._plans.popitem(last=False)

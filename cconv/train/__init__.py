@@ -5,6 +5,7 @@
               ├── losses       what a target must be; the loss's steps
               ├── optim        the update's steps, and the state that outlives plans
               │     └── schedules    learning rate of a step
+              ├── plans        a plan for each set of shapes, the last few kept
               ├── evaluation   loss and accuracy of the model as it is used
               ├── batches, history, callbacks    what `fit` goes through, keeps and calls
               └── checkpoint   all of it in one file

@@ -35,14 +35,13 @@ def batch_of(
         ShapeError, DTypeError, ValueRangeError: x unlike that, or not as many examples in y.
     """
     inputs, targets = named(x, list(specs), "x"), named(y, outputs, "y")
-    free = {name: a for name, a in inputs.items() if not _fixed(specs[name])}
-    examples = check_lengths(free, targets)
     sizes: dict[str, int] = {}
     for name, array in inputs.items():
         inputs[name] = check_input(name, array, specs[name], sizes)
         if finite:
             check_finite(name, inputs[name])
-    return Batch(inputs, targets, examples)
+    free = {name: array for name, array in inputs.items() if not _fixed(specs[name])}
+    return Batch(inputs, targets, check_lengths(free, targets))
 
 
 def _fixed(spec: InputSpec) -> bool:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 
 from cconv.errors import CconvError, CheckpointError, explain
 from cconv.files import atomic_write
@@ -192,7 +193,10 @@ def _bare_model(model: Model) -> bytes:
 
 def _whole_model(tensors: Mapping[str, np.ndarray], limits: Limits | None, place: str) -> Model:
     """The model with its weights put back, checked like any file that is loaded."""
-    proto = onnx.ModelProto.FromString(tensors["model"].tobytes())
+    try:
+        proto = onnx.ModelProto.FromString(tensors["model"].tobytes())
+    except DecodeError as error:
+        raise CheckpointError(explain(place, "holds an ONNX model", f"{error}")) from error
     weights = {name[7:]: array for name, array in tensors.items() if name.startswith("weight:")}
     floats = [tensor for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
     _compare(weights, {t.name: np.broadcast_to(np.float32(0), tuple(t.dims)) for t in floats}, place)

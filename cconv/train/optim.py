@@ -21,7 +21,9 @@ from cconv.kernels.memory import zeros
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Tensor
 from cconv.train.options import number
-from cconv.train.schedules import Schedule, schedule_of
+from cconv.train.schedules import Constant, Cosine, Schedule, Step, schedule_of
+
+__all__ = ["SGD", "Adam", "AdamW", "Constant", "Cosine", "Optimizer", "Schedule", "State", "Step", "Updates"]
 
 
 class Optimizer(Protocol):

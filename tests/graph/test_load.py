@@ -9,12 +9,13 @@ import zipfile
 import numpy as np
 import onnx
 import pytest
-from graph import models
 from onnx import TensorProto, helper, numpy_helper
 
+import cconv.plan  # noqa: F401  (Model.run)
 from cconv.errors import CconvError, ModelError, UnsafeModelError, UnsupportedOpError
 from cconv.graph.limits import Limits
 from cconv.graph.load import load
+from graph import models
 
 
 def test_sources_give_the_same_model(tmp_path):
@@ -34,7 +35,7 @@ def test_other_sources_are_refused():
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nothing.onnx"):
+    with pytest.raises(FileNotFoundError, match=r"nothing.onnx"):
         load(tmp_path / "nothing.onnx")
 
 
@@ -150,16 +151,22 @@ def _cycle(proto):
 
 
 def _twice_attribute(proto):
-    proto.graph.node[0].attribute.extend([helper.make_attribute("alpha", 1.0), helper.make_attribute("alpha", 2.0)])
+    proto.graph.node[0].attribute.extend(
+        [helper.make_attribute("alpha", 1.0), helper.make_attribute("alpha", 2.0)]
+    )
 
 
 def _shadow(proto):
-    inner = helper.make_graph([helper.make_node("Relu", ["x"], ["h"])], "inner", [], [models.value("h", None)])
+    inner = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["h"])], "inner", [], [models.value("h", None)]
+    )
     _node("If", ["x"], ["z"], then_branch=inner, else_branch=inner)(proto)
 
 
 def _deep(proto):
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["leaf"])], "leaf", [], [models.value("leaf", None)])
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["leaf"])], "leaf", [], [models.value("leaf", None)]
+    )
     for i in range(9):
         node = helper.make_node("If", ["x"], [f"o{i}"], then_branch=graph)
         graph = helper.make_graph([node], f"level{i}", [], [models.value(f"o{i}", None)])
@@ -273,8 +280,6 @@ def test_unsupported_operators_load_and_are_named_together_when_run():
     _node("NonZero", ["x"], ["z"])(proto)
     proto.graph.output.extend([models.value("e", None), models.value("z", None)])
     model = load(proto)
-    import cconv.plan  # noqa: F401
-
     with pytest.raises(UnsupportedOpError, match=r"Einsum at 'new'; NonZero at 'new'"):
         model.run(np.zeros((1, 4), np.float32))
     assert "Einsum (not supported)" in model.summary()
@@ -296,11 +301,24 @@ def test_limits_refuse_and_can_be_raised():
     load(proto.SerializeToString(), limits=Limits(file_bytes=size, nodes=2, tensor_elements=12))
 
 
+def test_limits_of_a_run():
+    x = np.zeros((10, 4), np.float32)
+    for limits, says in (
+        (Limits(output_elements=39), r"node 'relu' .Relu.*Limits.output_elements"),
+        (Limits(arena_bytes=100), r"Limits.arena_bytes"),
+    ):
+        model = load(models.relu(), limits=limits)
+        assert model.copy().limits == limits
+        with pytest.raises(UnsafeModelError, match=says):
+            model.run(x)
+    assert load(models.relu(), limits=Limits(output_elements=40)).run(x).shape == (10, 4)
+
+
 def test_nested_subgraphs():
     proto = models.linear()
     _deep(proto)
     load(proto, limits=Limits(depth=10))
-    with pytest.raises(UnsafeModelError, match="Limits.depth"):
+    with pytest.raises(UnsafeModelError, match=r"Limits.depth"):
         load(proto, limits=Limits(depth=9))
 
 
@@ -324,7 +342,7 @@ def test_a_file_beyond_the_limit_is_not_read(tmp_path):
     path = tmp_path / "large.onnx"
     with open(path, "wb") as file:
         file.truncate(2**40)  # sparse: takes no space
-    with pytest.raises(UnsafeModelError, match="Limits.file_bytes"):
+    with pytest.raises(UnsafeModelError, match=r"Limits.file_bytes"):
         load(path)
 
 
@@ -456,5 +474,5 @@ def test_external_and_inner_data_together_are_refused(folder):
 
 def test_external_bytes_have_a_limit(folder):
     path = _with_external(folder, models.external("w.bin", W, 8, 48))
-    with pytest.raises(UnsafeModelError, match="Limits.external_bytes"):
+    with pytest.raises(UnsafeModelError, match=r"Limits.external_bytes"):
         load(path, limits=Limits(external_bytes=47))

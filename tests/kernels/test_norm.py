@@ -27,8 +27,9 @@ def statistics(build, x, threads=1):
 def check_statistics(build, x):
     """Sums of at most 32 terms in the build's precision, the rest in double: 32 roundings bound the error.
 
-    The means of the blocks are rounded to double before their differences are taken: that is the term in eps64,
-    times the condition number sqrt(1 + mean^2 / variance) for the variance. float32 is too coarse to notice.
+    The means of the blocks are rounded to double before their differences are taken: that is the term in
+    eps64, for the variance times the condition number sqrt(1 + mean^2 / variance). float32 is too coarse to
+    notice it.
     """
     # NumPy sums down a column one by one: in float64 it would be the less exact of the two.
     exact = x.astype(np.longdouble)

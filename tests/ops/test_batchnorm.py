@@ -5,7 +5,7 @@ import pytest
 from harness import forward, model_of, node_model, projection_plan
 from ops_cases.case import Case
 
-from cconv.errors import ShapeError, TrainingError, UnsupportedOpError
+from cconv.errors import DTypeError, ShapeError, TrainingError, UnsupportedOpError
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import inference_plan
 
@@ -153,4 +153,11 @@ def test_parameters_of_another_size_are_refused():
     inputs = [SHAPE, (5,), (5,), (4,), (5,)]
     node = model_of(node_model(Case("BatchNormalization", inputs), dynamic=False))
     with pytest.raises(ShapeError, match=r"input 3 \(running mean\).*\(5,\); found shape \(4,\)"):
+        projection_plan(node, ["x0"])
+
+
+def test_integers_are_refused():
+    inputs = [SHAPE, (5,), np.ones(5, np.int32), (5,), (5,)]
+    node = model_of(node_model(Case("BatchNormalization", inputs), dynamic=False))
+    with pytest.raises(DTypeError, match="input 2 holds floating-point numbers; found int32"):
         projection_plan(node, ["x0"])

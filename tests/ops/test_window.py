@@ -1,8 +1,10 @@
 """Sliding windows: sizes from attributes, and every attribute that must be refused."""
 
+import numpy as np
 import pytest
 
-from cconv.errors import ModelError, ShapeError, UnsupportedOpError, ValueRangeError
+from cconv.errors import DTypeError, ModelError, ShapeError, UnsupportedOpError, ValueRangeError
+from cconv.ops.catalogue import find
 from cconv.ops.operator import Call
 from cconv.ops.tensor import Spec
 from cconv.ops.window import Window, kernel_of, output_sizes, require_pads_below_kernel, window_of
@@ -87,14 +89,21 @@ def test_bad_kernels_are_refused():
 
 
 def test_pooling_applies_the_checks():
-    from cconv.ops.catalogue import find
-
     pool = find("", "MaxPool")
     node = call(kernel_shape=[2, 2], pads=[2, 0, 0, 0])
-    node.specs = [Spec((1, 3, 5, 5), "float32")]
+    node.specs = [Spec((1, 3, 5, 5), np.dtype(np.float32))]
     with pytest.raises(ValueRangeError, match="pads are smaller"):
         pool.shapes(node)
     node = call(kernel_shape=[2, 2])
-    node.specs = [Spec((3, 5), "float32")]
+    node.specs = [Spec((3, 5), np.dtype(np.float32))]
     with pytest.raises(ShapeError, match=r"input 0 has axes \(N, C"):
         pool.shapes(node)
+
+
+@pytest.mark.parametrize("name", ["MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"])
+def test_pooling_refuses_integers(name):
+    """ONNX allows 8-bit integers in MaxPool; kernels would read them as floats."""
+    node = call(kernel_shape=[2, 2])
+    node.specs = [Spec((1, 3, 5, 5), np.dtype(np.uint8))]
+    with pytest.raises(DTypeError, match="floating-point numbers; found uint8"):
+        find("", name).shapes(node)

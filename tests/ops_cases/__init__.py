@@ -6,12 +6,15 @@ from ops_cases import (
     batchnorm,
     concat,
     conv,
+    depth_space,
+    dropout,
     matmul,
+    pad,
     pool,
     shape,
     softmax,
 )
 
-MODULES = (activation, arithmetic, batchnorm, concat, conv, matmul, pool, shape, softmax)
+MODULES = (activation, arithmetic, batchnorm, concat, conv, depth_space, dropout, matmul, pad, pool, shape, softmax)
 
 CASES = [case for module in MODULES for case in module.CASES]

@@ -88,7 +88,8 @@ def test_gradient_is_the_derivative(shape):
 def test_equal_bits_at_any_number_of_threads():
     rng = np.random.default_rng(2)
     x, y = rng.uniform(0, 3, (8, 11, 40, 41)), rng.integers(0, 11, (8, 40, 41))
-    one, two, three = (loss_and_gradient(CrossEntropy(label_smoothing=0.1), x, y, threads=t) for t in (1, 2, 3))
+    loss = CrossEntropy(label_smoothing=0.1)
+    one, two, three = (loss_and_gradient(loss, x, y, threads=threads) for threads in (1, 2, 3))
     assert one[0] == two[0] == three[0]
     assert np.array_equal(one[1], two[1])
     assert np.array_equal(one[1], three[1])
@@ -172,7 +173,7 @@ def test_class_weights_of_another_number_of_classes():
 def test_loss_of():
     assert loss_of("cross_entropy") == CrossEntropy()
     assert loss_of("mse") == MeanSquaredError()
-    with pytest.raises(ValueRangeError, match="'cros_entropy'.*Closest: 'cross_entropy'"):
+    with pytest.raises(ValueRangeError, match=r"'cros_entropy'.*Closest: 'cross_entropy'"):
         loss_of("cros_entropy")
     with pytest.raises(ValueRangeError, match="target_spec"):
         loss_of(3)
@@ -181,9 +182,9 @@ def test_loss_of():
 def test_losses_by_output():
     assert losses_by_output(["a"], "mse") == {"a": MeanSquaredError()}
     assert list(losses_by_output(["a", "b"], {"b": "mse", "a": "mse"})) == ["a", "b"]
-    with pytest.raises(TrainingError, match="several outputs.*'a', 'b'"):
+    with pytest.raises(TrainingError, match=r"several outputs.*'a', 'b'"):
         losses_by_output(["a", "b"], "mse")
-    with pytest.raises(TrainingError, match="'logit'.*Closest: 'logits'"):
+    with pytest.raises(TrainingError, match=r"'logit'.*Closest: 'logits'"):
         losses_by_output(["logits"], {"logit": "mse"})
     with pytest.raises(TrainingError, match="empty"):
         losses_by_output(["a"], {})

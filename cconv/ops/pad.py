@@ -1,0 +1,107 @@
+"""Pad. Along each axis a mode is a table of places, made once while the plan is laid out; see kernels/pad.pyx."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from cconv.errors import ShapeError, UnsupportedOpError
+from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
+from cconv.ops.tensor import Spec, Tensor
+
+# mode: opset that brought it.
+MODES = {"constant": 7, "reflect": 7, "edge": 7, "wrap": 19}
+
+
+class Pad(Operator):
+    """Grows each axis at both ends; a negative pad takes away.
+
+    Pads and value are attributes up to opset 10, constant inputs from 11 on. What is taken away is so before
+    the rest is mirrored, repeated or wrapped.
+    """
+
+    type = "Pad"
+    inputs = (1, 4)
+    differentiable: ClassVar[tuple[int, ...] | None] = (0,)
+
+    def pads(self, call: Call) -> list[tuple[int, int]]:
+        """(before, after) for each axis."""
+        rank = len(call.spec(0).shape)
+        axes = list(range(rank))
+        if call.opset < 11:
+            flat = [int(n) for n in call.attribute("pads", call.attribute("paddings", []))]
+        else:
+            flat = [int(n) for n in call.constant(1, "pads").reshape(-1)]
+            if call.has(3):
+                axes = [normalize_axis(call, int(axis), rank) for axis in call.constant(3, "axes").reshape(-1)]
+        if len(flat) != 2 * len(axes) or len(set(axes)) != len(axes):
+            found = f"{flat} for axes {axes}"
+            raise call.error(ShapeError, "pads holds one begin, then one end for each axis", found)
+        result = [(0, 0)] * rank
+        for i, axis in enumerate(axes):
+            result[axis] = flat[i], flat[len(axes) + i]
+        return result
+
+    def mode(self, call: Call) -> str:
+        mode = call.attribute("mode", "constant")
+        if MODES.get(mode, call.opset + 1) > call.opset:
+            known = ", ".join(name for name, since in MODES.items() if since <= call.opset)
+            raise call.error(UnsupportedOpError, f"the mode is one of {known}", repr(mode))
+        return mode
+
+    def shapes(self, call: Call) -> list[Spec]:
+        spec, mode = call.spec(0), self.mode(call)
+        shape = []
+        for axis, (n, (before, after)) in enumerate(zip(spec.shape, self.pads(call))):
+            kept = n + min(before, 0) + min(after, 0)
+            size = n + before + after
+            found = f"pads {before} and {after} on axis {axis} of shape {spec.shape}"
+            if kept < 0:
+                raise call.error(ShapeError, "no more is taken away than there is", found)
+            if mode != "constant" and kept == 0 and size > 0:
+                raise call.error(ShapeError, f"mode '{mode}' needs something to repeat", found)
+            if mode == "reflect" and max(before, after) >= max(kept, 1):
+                raise call.error(ShapeError, "mode 'reflect' pads less than the size of the axis", found)
+            shape.append(size)
+        return [Spec(tuple(shape), spec.dtype)]
+
+    def tables(self, call: Call, x: Tensor) -> list[list[int]]:
+        """For each axis in the order of x's memory, the place in x for each place of the output; -1: the value."""
+        pads, mode = self.pads(call), self.mode(call)
+        tables = []
+        for axis in x.order:
+            before, after = pads[axis]
+            n = x.shape[axis]
+            places = np.arange(max(-before, 0), n - max(-after, 0))
+            width = (max(before, 0), max(after, 0))
+            if mode == "constant":
+                tables.append(np.pad(places, width, constant_values=-1).tolist())
+            else:
+                tables.append(np.pad(places, width, mode=mode).tolist() if places.size else [])
+        return tables
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        x = call.input(0)
+        if not any(before or after for before, after in self.pads(call)):
+            return [x]
+        value = call.attribute("value", 0.0)
+        if call.opset >= 11:
+            value = call.constant(2, "the value").item() if call.has(2) else 0
+        y = lower.tensor(call.results[0].shape, x.layout, x.dtype)
+        constant = np.asarray(value).astype(x.dtype).tobytes()
+        lower.emit(lower.kernels.pad.Pad(x.memory_shape, self.tables(call, x), constant), [x], [y])
+        return [y]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        x = call.input(0)
+        assert grads[0] is not None
+        dx = dy = lower.as_layout(grads[0], x.layout)
+        if any(before or after for before, after in self.pads(call)):
+            dx = lower.tensor(x.shape, x.layout)
+            lower.emit(lower.kernels.pad.PadGradient(x.memory_shape, self.tables(call, x)), [dy], [dx])
+        return [dx, *[None] * (len(call.specs) - 1)]
+
+
+OPERATORS = [Pad()]

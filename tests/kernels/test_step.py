@@ -1,0 +1,74 @@
+"""Memory, steps and programs."""
+
+import numpy as np
+import pytest
+from harness import run_step
+
+from cconv.kernels import FLOAT32
+from cconv.kernels.memory import HUGE_PAGE, Region, aligned, zeros
+from cconv.kernels.step import Program
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, 63, 64, 1000, HUGE_PAGE, HUGE_PAGE + 1])
+def test_region_is_aligned_and_zero(nbytes):
+    region = Region(nbytes)
+    assert region.address % (HUGE_PAGE if nbytes >= HUGE_PAGE else 64) == 0
+    assert region.nbytes >= nbytes
+    view = np.asarray(region)
+    assert not view.any()
+    view[:] = 7
+    assert np.asarray(region)[-1] == 7
+
+
+def test_arrays_keep_their_region_alive():
+    array = zeros((1000, 1000), np.float32)
+    array[...] = 3
+    assert array.base is not None
+    assert aligned(array[::2]).flags.c_contiguous
+    assert zeros((), np.float64).shape == ()
+    assert zeros((0, 3), np.float32).shape == (0, 3)
+    assert (array == 3).all()
+
+
+def test_too_much_memory_is_an_error():
+    with pytest.raises(MemoryError, match="cannot take"):
+        Region(1 << 62)
+
+
+def test_a_step_wants_all_its_operands():
+    step = FLOAT32.elementwise.Unary("relu", 4)
+    with pytest.raises(ValueError, match="Unary takes 2 operands, got 1"):
+        step.bind([0], 0, 1)
+
+
+def test_program_runs_a_range_and_refuses_strangers():
+    x = np.array([-1.0, 2.0], np.float32)
+    y, z = np.full(2, np.nan, np.float32), np.full(2, np.nan, np.float32)
+    first, second = FLOAT32.elementwise.Unary("relu", 2), FLOAT32.elementwise.Unary("relu", 2)
+    first.bind([x.ctypes.data, y.ctypes.data], 0, 1)
+    second.bind([y.ctypes.data, z.ctypes.data], 0, 1)
+    program = Program([first, second])
+    assert program.run(0, 1) == (1, 0)
+    assert y.tolist() == [0, 2] and np.isnan(z).all()
+    assert program.run(1) == (2, 0)
+    assert z.tolist() == [0, 2]
+    assert len(program.profile(2)) == 2
+    with pytest.raises(IndexError):
+        program.run(0, 3)
+    with pytest.raises(TypeError, match="step 1 is a str"):
+        Program([first, "second"])
+
+
+def test_kinds_are_checked():
+    with pytest.raises(ValueError, match="nonsense"):
+        FLOAT32.elementwise.Unary("nonsense", 1)
+    with pytest.raises(ValueError, match="1, 2, 4 or 8 bytes"):
+        FLOAT32.copy.Copy((2,), (1,), (1,), itemsize=3)
+
+
+@pytest.mark.parametrize("size", [0, 1, 31, 32768, 32769])
+def test_sizes_around_a_chunk(size):
+    x = np.random.default_rng(0).standard_normal(size, dtype=np.float32)
+    y = np.full(size, np.nan, np.float32)
+    assert run_step(FLOAT32.elementwise.Unary("relu", size), x, y, threads=2) == 0
+    assert np.array_equal(y, np.maximum(x, 0))

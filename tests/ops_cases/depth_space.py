@@ -1,0 +1,9 @@
+from ops_cases.case import Case
+
+CASES = [
+    Case("DepthToSpace", [(2, 12, 3, 4)], {"blocksize": 2}, opset=13),
+    Case("DepthToSpace", [(2, 12, 3, 4)], {"blocksize": 2, "mode": "CRD"}, opset=13),
+    Case("DepthToSpace", [(1, 18, 2, 1)], {"blocksize": 3}, opset=7),
+    Case("SpaceToDepth", [(2, 3, 4, 6)], {"blocksize": 2}, opset=13),
+    Case("SpaceToDepth", [(1, 1, 6, 3)], {"blocksize": 3}, opset=7),
+]

@@ -1,0 +1,80 @@
+"""Imports point one way: a file imports from its own layer and from those above it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "cconv"
+
+# From the top down. Names of folders, or of files without ".py"; one line is one layer.
+LAYERS = [
+    {"errors"},
+    {"files"},
+    {"kernels"},
+    {"versions"},
+    {"ops"},
+    {"graph"},
+    {"plan"},
+    {"functional", "nn"},
+    {"train"},
+    {"data"},
+    {"finetune"},
+    {"check"},
+    {"explain"},
+    {"cli"},
+]
+DEPTH = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+
+# The package itself names everything, lazily; `from cconv import __version__` is all that others take of it.
+FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
+
+
+def imported_layers(path: Path) -> set[str]:
+    """Layers that a file imports, at the top or inside of functions or `if TYPE_CHECKING`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module == "cconv":
+            names = [f"cconv.{alias.name}" for alias in node.names if alias.name != "__version__"]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names = [node.module or ""]
+        else:
+            continue
+        found.update(name.split(".")[1] for name in names if name.startswith("cconv."))
+    return found
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def test_the_walk_sees_imports():
+    assert imported_layers(ROOT / "plan" / "session.py") == {"errors", "graph", "kernels", "ops", "plan"}
+    assert len(FILES) > 20
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_arrows_point_up(path):
+    mine = layer_of(path)
+    assert mine in DEPTH, f"{path} belongs to no layer"
+    below = {name for name in imported_layers(path) if DEPTH[name] > DEPTH[mine]}
+    assert not below, f"{mine} imports from {below}, which lies below it"
+    beside = {name for name in imported_layers(path) - {mine} if DEPTH[name] == DEPTH[mine]}
+    assert not beside, f"{mine} imports from {beside} beside it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_onnxruntime_is_for_check_alone(path):
+    names = {
+        name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in (
+            [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        )
+    }
+    used = {name.split(".")[0] for name in names} & {"onnxruntime", "torch", "tensorflow"}
+    assert not used or (used == {"onnxruntime"} and layer_of(path) == "check")
