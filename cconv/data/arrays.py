@@ -1,8 +1,8 @@
 """Arrays: a dataset that lies in memory.
 
-Every order that it makes is a function of its arguments: samples are sorted by random numbers of a Philox
-generator with the key (seed, epoch). NumPy promises that stream for all versions, which it does not for
-`Generator.permutation`, so a run shuffles alike on every machine and can be taken up again at any epoch.
+Every order that it makes is a function of its arguments, the one that `Trainer.fit` uses too: samples are
+sorted by random numbers of a Philox generator with the key (seed, epoch). NumPy promises that stream for all
+versions, which it does not for `Generator.permutation`, so a run shuffles alike on every machine.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from cconv.errors import DTypeError, ShapeError, ValueRangeError, explain
-
-Batch = np.ndarray | dict[str, np.ndarray]
+from cconv.train.batches import shuffled
 
 
 class Arrays:
-    """Samples x with their targets y, both with the samples along axis 0.
+    """Samples x with their targets y, both with the samples along axis 0, as arrays or dicts of arrays.
 
     `x, y = dataset` takes the two apart.
 
@@ -49,7 +48,7 @@ class Arrays:
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         return iter((self.x, self.y))
 
     def __repr__(self) -> str:
@@ -62,7 +61,7 @@ class Arrays:
 
     def batches(
         self, batch_size: int, shuffle: bool = False, seed: int = 0, epoch: int = 0
-    ) -> Iterator[tuple[Batch, Batch]]:
+    ) -> Iterator[tuple[Any, Any]]:
         """(x, y) of `batch_size` samples after each other, every sample once; the last may have fewer.
 
         Args:
@@ -75,7 +74,7 @@ class Arrays:
         order = _order(len(self), seed, epoch) if shuffle else None
         return self._batches(batch_size, order)
 
-    def _batches(self, batch_size: int, order: np.ndarray | None) -> Iterator[tuple[Batch, Batch]]:
+    def _batches(self, batch_size: int, order: np.ndarray | None) -> Iterator[tuple[Any, Any]]:
         for begin in range(0, len(self), batch_size):
             part = slice(begin, begin + batch_size)
             index = part if order is None else order[part]
@@ -137,11 +136,10 @@ def _order(length: int, seed: int, epoch: int = 0) -> np.ndarray:
     """A permutation of `length` samples."""
     _at_least("seed", seed, 0)
     _at_least("epoch", epoch, 0)
-    key = np.array([seed & (2**64 - 1), epoch], dtype=np.uint64)
-    return np.argsort(np.random.Philox(key=key).random_raw(length), kind="stable")
+    return shuffled(length, seed, epoch)
 
 
-def _arrays(value: Any, side: str) -> Batch:
+def _arrays(value: Any, side: str) -> Any:
     if not isinstance(value, Mapping):
         return np.asarray(value)
     if not value:
@@ -149,7 +147,7 @@ def _arrays(value: Any, side: str) -> Batch:
     return {name: np.asarray(array) for name, array in value.items()}
 
 
-def _named(side: str, arrays: Batch) -> Iterator[tuple[str, np.ndarray]]:
+def _named(side: str, arrays: Any) -> Iterator[tuple[str, np.ndarray]]:
     """Each array with the name it has in messages."""
     if isinstance(arrays, np.ndarray):
         yield side, arrays
@@ -172,7 +170,7 @@ def _check(place: str, array: np.ndarray, finite: bool) -> None:
             )
 
 
-def _take(arrays: Batch, index: slice | np.ndarray) -> Batch:
+def _take(arrays: Any, index: slice | np.ndarray) -> Any:
     if isinstance(arrays, np.ndarray):
         return arrays[index]
     return {name: array[index] for name, array in arrays.items()}

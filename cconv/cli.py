@@ -1,0 +1,146 @@
+"""The command `cconv`.
+
+Exit status: 0 all well, 1 a check that failed, 2 a wrong call or an error of cconv (one line on stderr),
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cconv.errors import CconvError, ValueRangeError, explain
+
+OK, FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (default: the process's); returns the exit status."""
+    # Threads that spin while they wait starve each other where more of them run than processors are free: on
+    # two busy processors the demo's steps took 40 times as long. libgomp reads this once, when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (CconvError, OSError) as error:
+        print(f"cconv: {error}", file=sys.stderr)
+        return ERROR
+    except KeyboardInterrupt:
+        print("cconv: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _demo(options: argparse.Namespace) -> int:
+    import cconv
+    from cconv.demo import demo
+
+    if options.threads is not None:
+        cconv.set_num_threads(options.threads)
+    result = demo(options.out, seed=options.seed, epochs=options.epochs, progress=options.progress)
+    print(result)
+    return OK if result.ok else FAILED
+
+
+def _check(options: argparse.Namespace) -> int:
+    import cconv
+    from cconv.check import random_inputs
+
+    providers = options.providers if options.providers == "all" else options.providers.split(",")
+    model = cconv.load(options.model)
+    if options.inputs is None:
+        inputs: Any = random_inputs(model, options.batch, options.seed)
+    else:
+        inputs = _read_inputs(options.inputs)
+    report = cconv.check(options.model, inputs, providers=providers, tolerance=options.tolerance)
+    print(report)
+    return OK if report.ok else FAILED
+
+
+def _info(options: argparse.Namespace) -> int:
+    import cconv
+
+    print(cconv.load(options.model).summary())
+    return OK
+
+
+def _versions(options: argparse.Namespace) -> int:
+    import cconv
+
+    cconv.show_versions()
+    return OK
+
+
+def _read_inputs(path: Path) -> Any:
+    """The array of an .npy file, or the arrays of an .npz file by name.
+
+    Raises:
+        ValueRangeError: the file holds neither, or Python objects.
+        OSError: it cannot be read.
+    """
+    import numpy as np
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+    except (ValueError, EOFError) as error:
+        rule = "holds arrays as np.save or np.savez write them, without Python objects"
+        raise ValueRangeError(explain(f"--inputs {path}", rule, str(error).split("\n", 1)[0])) from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cconv", description="Train and fine-tune convolutional ONNX networks on a CPU."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    text = "pretrain, fine-tune, export and check a small network on digits"
+    demo = _command(commands, "demo", _demo, text)
+    folder = Path("cconv-demo")
+    demo.add_argument("--out", type=Path, default=folder, metavar="DIR", help=f"for the models ({folder})")
+    demo.add_argument("--seed", type=_number(0), default=0, metavar="N", help="of all random choices (0)")
+    demo.add_argument("--threads", type=_number(1), metavar="N", help="default: one per processor")
+    demo.add_argument("--epochs", type=_number(1), metavar="N", help="of the pretraining")
+    demo.add_argument("--no-progress", dest="progress", action="store_false", help="no bars on stderr")
+
+    check = _command(commands, "check", _check, "compare a model in cconv with the same file in onnxruntime")
+    check.add_argument("model", type=Path, metavar="MODEL.onnx")
+    check.add_argument(
+        "--inputs", type=Path, metavar="FILE", help=".npy, or .npz with an array for each input (random)"
+    )
+    check.add_argument(
+        "--providers", default="cpu", metavar="LIST", help="all, or names such as cpu,cuda (cpu)"
+    )
+    check.add_argument(
+        "--tolerance", type=float, default=1e-4, metavar="X", help="share of the largest value (1e-4)"
+    )
+    check.add_argument("--batch", type=_number(1), default=2, metavar="N", help="of random inputs (2)")
+    check.add_argument("--seed", type=_number(0), default=0, metavar="N", help="of random inputs (0)")
+
+    info = _command(commands, "info", _info, "print a model's layers, shapes and sizes")
+    info.add_argument("model", type=Path, metavar="MODEL.onnx")
+
+    _command(commands, "versions", _versions, "print versions, processor and kernels, for bug reports")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    command.set_defaults(run=run)
+    return command
+
+
+def _number(least: int) -> Any:
+    """The type of an option that is a whole number of at least `least`."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise ValueError(text)
+        return value
+
+    parse.__name__ = f"whole number >= {least}"
+    return parse
