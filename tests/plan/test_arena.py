@@ -1,7 +1,6 @@
 """Memory shared by buffers that are not alive together."""
 
 import numpy as np
-from harness import model_of
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -11,6 +10,7 @@ from cconv.ops.tensor import Layout, Spec
 from cconv.plan.arena import Lifetime, place
 from cconv.plan.lowering import Builder
 from cconv.plan.plan import inference_plan
+from harness import model_of
 
 
 @st.composite
