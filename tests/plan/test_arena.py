@@ -38,7 +38,7 @@ def test_a_chain_needs_two_buffers():
 def chain(depth: int):
     """relu(relu(...)): every step may write over its input."""
     names = [f"v{i}" for i in range(depth + 1)]
-    nodes = [helper.make_node("Relu", [a], [b]) for a, b in zip(names, names[1:])]
+    nodes = [helper.make_node("Relu", [a], [b]) for a, b in pairwise(names)]
     info = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3, 8, 8]) for name in (names[0], names[-1])
     ]
