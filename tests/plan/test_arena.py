@@ -1,5 +1,7 @@
 """Memory shared by buffers that are not alive together."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
