@@ -12,8 +12,8 @@ OPTIONS = {"stride": 2, "padding": 1, "dilation": 1, "groups": 2}
 
 def arrays(rank, dtype=np.float64):
     rng = np.random.default_rng(rank)
-    x = rng.integers(-3, 4, (2, 4) + (7, 6, 5)[:rank]).astype(dtype)
-    w = rng.integers(-3, 4, (6, 2) + (3,) * rank).astype(dtype)
+    x = rng.integers(-3, 4, (2, 4, *(7, 6, 5)[:rank])).astype(dtype)
+    w = rng.integers(-3, 4, (6, 2, *(3,) * rank)).astype(dtype)
     return x, w, rng.integers(-3, 4, 6).astype(dtype)
 
 

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from cconv.kernels.memory import Region, zeros
+from cconv.kernels.step import Program
 
 from cconv.kernels import FLOAT32
 from cconv.kernels.geometry import ConvGeometry
-from cconv.kernels.memory import Region, zeros
 from cconv.kernels.schedule import algorithm
-from cconv.kernels.step import Program
 
 PASSES = {"fwd": "forward", "bwd_d": "input_gradient", "bwd_w": "weight_gradient"}
 
@@ -147,16 +147,16 @@ def torch_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads:
         x, dy = (t[:, 0].permute(0, 3, 1, 2).contiguous(memory_format=layout) for t in (x, dy))
         w = w[:, :, 0].contiguous(memory_format=layout)
         stride, pad, dilation = (list(v[1:]) for v in (g.stride, g.pad, g.dilation))
-        mask = {"forward": None, "input_gradient": (True, False, False), "weight_gradient": (False, True, False)}
+        mask = (role == "input_gradient", role == "weight_gradient", False)
         keep: list = [None]
 
-        def run(x=x, w=w, dy=dy, stride=stride, pad=pad, dilation=dilation, keep=keep) -> None:
+        def run(x=x, w=w, dy=dy, stride=stride, pad=pad, dilation=dilation, mask=mask, keep=keep) -> None:
             with torch.no_grad():
                 if role == "forward":
                     keep[0] = torch.conv2d(x, w, None, stride, pad, dilation, g.groups)
                 else:
                     grads = torch.ops.aten.convolution_backward(
-                        dy, x, w, None, stride, pad, dilation, False, [0, 0], g.groups, mask[role]
+                        dy, x, w, None, stride, pad, dilation, False, [0, 0], g.groups, mask
                     )
                     keep[0] = grads[0 if role == "input_gradient" else 1]
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from harness import forward, model_of, node_model
-from ops_cases.case import Case
 
 from cconv.errors import DTypeError, ModelError, ShapeError, UnsupportedOpError, ValueRangeError
 from cconv.ops.shape import transposed
 from cconv.ops.tensor import Layout
 from cconv.plan.lowering import Builder
+from harness import forward, model_of, node_model
+from ops_cases.case import Case
 
 
 def ints(*values):

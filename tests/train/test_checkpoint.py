@@ -5,7 +5,6 @@ import os
 
 import numpy as np
 import pytest
-from networks import convolutional, copies, examples, images, perceptron, same
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -15,6 +14,7 @@ from cconv.train.losses import CrossEntropy, MeanSquaredError
 from cconv.train.optim import SGD, Adam, AdamW
 from cconv.train.schedules import Constant, Cosine, Step
 from cconv.train.trainer import Trainer
+from networks import convolutional, copies, examples, images, perceptron, same
 
 OPTIMIZERS = [
     SGD(0.05),
