@@ -64,6 +64,21 @@ def test_fit_goes_on_to_the_same_bits(tmp_path):
         assert whole.history[column] == resumed.history[column]
 
 
+def test_dropout_goes_on_to_the_same_bits(tmp_path):
+    whole, part = (Trainer(perceptron(dropout=0.5), seed=2) for _ in range(2))
+    losses = [whole.step(*examples()) for _ in range(6)]
+    found = [part.step(*examples()) for _ in range(3)]
+    part.save(tmp_path / "run.ckpt")
+    resumed = Trainer.resume(tmp_path / "run.ckpt")
+    found += [resumed.step(*examples()) for _ in range(3)]
+    assert found == losses
+    assert_same_run(whole, resumed)
+    other = Trainer(perceptron(dropout=0.5), seed=3)
+    assert other.step(*examples()) != losses[0]
+    assert resumed.evaluate(examples()).loss == whole.evaluate(examples()).loss  # nothing is dropped there
+    assert resumed.gradients(*examples())[0] != resumed.evaluate(examples()).loss
+
+
 def test_every_option_survives(tmp_path):
     trainer = Trainer(
         perceptron(outputs=("logits", "hidden")),
