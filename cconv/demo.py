@@ -22,12 +22,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cconv import finetune, nn, optim
+from cconv import finetune, nn
 from cconv.check import Report, check
 from cconv.data import Arrays, digits
 from cconv.errors import OutputError, explain
 from cconv.graph.load import load
 from cconv.graph.model import Model
+from cconv.train import optim
 from cconv.train.callbacks import Callback
 from cconv.train.history import Row
 from cconv.train.schedules import Cosine

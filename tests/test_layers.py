@@ -22,7 +22,9 @@ LAYERS = [
     {"finetune"},
     {"check"},
     {"explain"},
+    {"demo"},
     {"cli"},
+    {"__main__"},
 ]
 DEPTH = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 

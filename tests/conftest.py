@@ -1,0 +1,17 @@
+"""What every test run does first: say which cconv is tested, and make hypothesis repeatable in CI."""
+
+import os
+
+from hypothesis import settings
+
+import cconv
+from cconv.kernels import FLOAT32
+
+settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
+
+
+def pytest_report_header() -> str:
+    """`python -m pytest` in a clone tests the clone's cconv instead of the installed one; it shows here."""
+    return f"cconv {cconv.__version__} ({FLOAT32.name}) from {os.path.dirname(cconv.__file__)}"
