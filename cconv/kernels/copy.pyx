@@ -1,7 +1,7 @@
 """Copying with strides: layout changes, Transpose, Concat, slices.
 
 A copy between two orders of axes is a batch of 2-D transpositions: `row` is the axis that is fastest in the
-source, `column` the one that is fastest in the destination, and all others are looped over. Each transposition
+source, `column` the one that is fastest in the target, and all others are looped over. Each transposition
 goes tile by tile, so that the cache lines of both sides are used whole while they are in L1.
 Parallel over the other axes times blocks of columns; every chunk writes elements of its own.
 """
@@ -25,8 +25,8 @@ cdef enum:
 
 cdef inline void tile(
     const item* source, item* target, Py_ssize_t source_column, Py_ssize_t target_row) noexcept nogil:
-    """transpose() for one whole tile with both sides contiguous: 1.3 to 2 times the speed of the general loop,
-    as the compiler knows the sizes."""
+    """transpose() for one whole tile with both sides contiguous: 1.3 to 2 times as fast, as the
+    compiler knows the sizes."""
     cdef item held[TILE][TILE]
     cdef int r, c
     for c in range(TILE):
