@@ -62,6 +62,8 @@ def parse(line: str, batch: int | None) -> Layer | None:
     kernel, stride, pad = axis("k"), axis("s"), axis("p")
     dilation = tuple(n + 1 for n in axis("d"))
     sizes = axis("i")
+    # An axis of size 1 under a kernel of size 1 is one that the line has only to fill up three: no padding.
+    pad = tuple(0 if i == k == 1 else p for i, k, p in zip(sizes, kernel, pad))
     if values.keys() & {"od", "oh", "ow"}:
         output = axis("o")
     else:
