@@ -49,6 +49,7 @@ DIRECTIVES = {
     "boundscheck": DEBUG,
     "initializedcheck": DEBUG,
     "cdivision": True,
+    "annotation_typing": False,  # `n: int` is for readers, not a conversion
     "binding": False,
     "embedsignature": True,
     "freethreading_compatible": False,

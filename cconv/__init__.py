@@ -38,8 +38,14 @@ if TYPE_CHECKING:
     from cconv.functional import conv3d_input_gradient as conv3d_input_gradient
     from cconv.functional import conv3d_weight_gradient as conv3d_weight_gradient
     from cconv.functional import conv_transpose1d as conv_transpose1d
+    from cconv.functional import conv_transpose1d_input_gradient as conv_transpose1d_input_gradient
+    from cconv.functional import conv_transpose1d_weight_gradient as conv_transpose1d_weight_gradient
     from cconv.functional import conv_transpose2d as conv_transpose2d
+    from cconv.functional import conv_transpose2d_input_gradient as conv_transpose2d_input_gradient
+    from cconv.functional import conv_transpose2d_weight_gradient as conv_transpose2d_weight_gradient
     from cconv.functional import conv_transpose3d as conv_transpose3d
+    from cconv.functional import conv_transpose3d_input_gradient as conv_transpose3d_input_gradient
+    from cconv.functional import conv_transpose3d_weight_gradient as conv_transpose3d_weight_gradient
     from cconv.graph.limits import Limits as Limits
     from cconv.graph.load import load as load
     from cconv.graph.model import Model as Model
@@ -69,13 +75,9 @@ _LAZY: dict[str, tuple[str, str]] = {
     "show_versions": ("cconv.versions", "show_versions"),
     **{
         name: ("cconv.functional", name)
+        for kind in ("conv", "conv_transpose")
         for rank in (1, 2, 3)
-        for name in (
-            f"conv{rank}d",
-            f"conv{rank}d_input_gradient",
-            f"conv{rank}d_weight_gradient",
-            f"conv_transpose{rank}d",
-        )
+        for name in (f"{kind}{rank}d", f"{kind}{rank}d_input_gradient", f"{kind}{rank}d_weight_gradient")
     },
 }
 

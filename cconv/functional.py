@@ -1,9 +1,9 @@
 """Convolutions on NumPy arrays: the kernels without a model.
 
-    conv1d conv2d conv3d                             y = x * w + b
-    conv{1,2,3}d_input_gradient                      dx from dy and w
-    conv{1,2,3}d_weight_gradient                     dw from dy and x
-    conv_transpose1d conv_transpose2d conv_transpose3d
+    conv1d conv2d conv3d                         y = x * w + b
+    ..._input_gradient                           dx from dy and w
+    ..._weight_gradient                          dw from dy and x
+    conv_transpose1d ... and the same two gradients
 
 Arrays are in ONNX's order: x (N, C, spatial), w (K, C/groups, kernel), y (N, K, spatial'); for transposed
 convolutions w (C, K/groups, kernel). All float32, or all float64. Sizes are per axis or one for all axes.
@@ -18,7 +18,7 @@ import numpy as np
 
 from cconv.errors import DTypeError, ShapeError, explain
 from cconv.kernels.threads import get_num_threads
-from cconv.ops.conv import Conv, ConvTranspose, gather, weight_gradient
+from cconv.ops.conv import Conv, Convolution, ConvTranspose, gather
 from cconv.ops.operator import Call
 from cconv.ops.tensor import Layout, Spec, Tensor
 from cconv.plan.lowering import Builder
@@ -53,7 +53,7 @@ def _arrays(place: str, **named: np.ndarray | None) -> list[np.ndarray]:
 
 
 def _call(
-    op: Conv | ConvTranspose,
+    op: Convolution,
     place: str,
     rank: int,
     specs: Sequence[Sequence[int]],
@@ -83,76 +83,58 @@ def _expect(place: str, name: str, array: np.ndarray, shape: tuple[int, ...]) ->
         raise ShapeError(explain(place, f"{name} has the shape that follows, {shape}", str(array.shape)))
 
 
-def _conv(
+def _forward(
+    op: Convolution,
     rank: int,
     x: np.ndarray,
     w: np.ndarray,
     b: np.ndarray | None,
-    stride: Sizes,
-    padding: Sizes,
-    dilation: Sizes,
     groups: int,
+    **attributes: Sizes,
 ) -> np.ndarray:
-    place = f"conv{rank}d"
+    place = _PLACE[op.type].format(rank)
     arrays = _arrays(place, x=x, w=w, b=b)
-    op, shapes = Conv(), [array.shape for array in arrays]
-    call = _call(
-        op, place, rank, shapes, arrays[0].dtype, groups, strides=stride, pads=padding, dilations=dilation
-    )
+    call = _call(op, place, rank, [array.shape for array in arrays], arrays[0].dtype, groups, **attributes)
 
     def steps(lower: Builder, operands: list[Tensor]) -> Tensor:
         bias = operands[2] if b is not None else None
-        geometry, shape = op.geometry(call), call.results[0].shape
-        return gather(lower, geometry, "forward", operands[0], operands[1], bias, shape)
+        shape = call.results[0].shape
+        return gather(lower, op.geometry(call), op.role, operands[0], operands[1], bias, shape)
 
     return _compute(place, arrays, steps)
 
 
-def _conv_input_gradient(
+def _input_gradient(
+    op: Convolution,
     rank: int,
     dy: np.ndarray,
     w: np.ndarray,
     input_shape: Sequence[int],
-    stride: Sizes,
-    padding: Sizes,
-    dilation: Sizes,
     groups: int,
+    **attributes: Sizes,
 ) -> np.ndarray:
-    place = f"conv{rank}d_input_gradient"
+    place = _PLACE[op.type].format(rank) + "_input_gradient"
     arrays = _arrays(place, dy=dy, w=w)
-    op = Conv()
-    call = _call(
-        op,
-        place,
-        rank,
-        [tuple(input_shape), arrays[1].shape],
-        arrays[0].dtype,
-        groups,
-        strides=stride,
-        pads=padding,
-        dilations=dilation,
-    )
+    shape = tuple(input_shape)
+    call = _call(op, place, rank, [shape, arrays[1].shape], arrays[0].dtype, groups, **attributes)
     _expect(place, "dy", arrays[0], call.results[0].shape)
 
     def steps(lower: Builder, operands: list[Tensor]) -> Tensor:
-        return gather(
-            lower, op.geometry(call), "input_gradient", operands[0], operands[1], None, tuple(input_shape)
-        )
+        return gather(lower, op.geometry(call), op.transposed_role, operands[0], operands[1], None, shape)
 
     return _compute(place, arrays, steps)
 
 
-def _conv_weight_gradient(
+def _weight_gradient(
+    op: Convolution,
     rank: int,
     dy: np.ndarray,
     x: np.ndarray,
     kernel_shape: Sequence[int],
-    stride: Sizes,
-    padding: Sizes,
-    dilation: Sizes,
     groups: int,
+    **attributes: Sizes,
 ) -> np.ndarray:
-    place = f"conv{rank}d_weight_gradient"
+    place = _PLACE[op.type].format(rank) + "_weight_gradient"
     arrays = _arrays(place, dy=dy, x=x)
     if arrays[0].ndim != rank + 2 or arrays[1].ndim != rank + 2 or len(kernel_shape) != rank:
         raise ShapeError(
@@ -162,64 +144,23 @@ def _conv_weight_gradient(
                 f"dy {arrays[0].shape}, x {arrays[1].shape}, kernel_shape {tuple(kernel_shape)}",
             )
         )
-    shape = (arrays[0].shape[1], arrays[1].shape[1] // max(1, groups), *kernel_shape)
-    op = Conv()
-    call = _call(
-        op,
-        place,
-        rank,
-        [arrays[1].shape, shape],
-        arrays[0].dtype,
-        groups,
-        strides=stride,
-        pads=padding,
-        dilations=dilation,
-    )
+    outer, inner = (arrays[0], arrays[1]) if op.type == "Conv" else (arrays[1], arrays[0])
+    shape = (outer.shape[1], inner.shape[1] // max(1, groups), *kernel_shape)
+    call = _call(op, place, rank, [arrays[1].shape, shape], arrays[0].dtype, groups, **attributes)
     _expect(place, "dy", arrays[0], call.results[0].shape)
 
     def steps(lower: Builder, operands: list[Tensor]) -> Tensor:
-        return weight_gradient(lower, op.geometry(call), operands[1], operands[0], shape)
+        dy, x = operands
+        return op.weight_gradient(lower, op.geometry(call), x, dy, shape)
 
     return _compute(place, arrays, steps)
 
 
-def _conv_transpose(
-    rank: int,
-    x: np.ndarray,
-    w: np.ndarray,
-    b: np.ndarray | None,
-    stride: Sizes,
-    padding: Sizes,
-    output_padding: Sizes,
-    groups: int,
-    dilation: Sizes,
-) -> np.ndarray:
-    place = f"conv_transpose{rank}d"
-    arrays = _arrays(place, x=x, w=w, b=b)
-    op, shapes = ConvTranspose(), [array.shape for array in arrays]
-    call = _call(
-        op,
-        place,
-        rank,
-        shapes,
-        arrays[0].dtype,
-        groups,
-        strides=stride,
-        pads=padding,
-        dilations=dilation,
-        output_padding=output_padding,
-    )
-
-    def steps(lower: Builder, operands: list[Tensor]) -> Tensor:
-        bias = operands[2] if b is not None else None
-        geometry, shape = op.geometry(call), call.results[0].shape
-        return gather(lower, geometry, "input_gradient", operands[0], operands[1], bias, shape)
-
-    return _compute(place, arrays, steps)
+_PLACE = {"Conv": "conv{}d", "ConvTranspose": "conv_transpose{}d"}
 
 
 def _named(rank: int) -> tuple[Callable[..., np.ndarray], ...]:
-    """The four public functions over `rank` spatial axes."""
+    """The six public functions over `rank` spatial axes."""
 
     def conv(
         x: np.ndarray,
@@ -236,7 +177,7 @@ def _named(rank: int) -> tuple[Callable[..., np.ndarray], ...]:
             ShapeError: shapes that do not fit together.
             DTypeError: not all float32 or all float64.
         """
-        return _conv(rank, x, w, b, stride, padding, dilation, groups)
+        return _forward(Conv(), rank, x, w, b, groups, strides=stride, pads=padding, dilations=dilation)
 
     def input_gradient(
         dy: np.ndarray,
@@ -252,7 +193,9 @@ def _named(rank: int) -> tuple[Callable[..., np.ndarray], ...]:
         Raises:
             ShapeError, DTypeError: as the convolution.
         """
-        return _conv_input_gradient(rank, dy, w, input_shape, stride, padding, dilation, groups)
+        return _input_gradient(
+            Conv(), rank, dy, w, input_shape, groups, strides=stride, pads=padding, dilations=dilation
+        )
 
     def weight_gradient(
         dy: np.ndarray,
@@ -268,7 +211,9 @@ def _named(rank: int) -> tuple[Callable[..., np.ndarray], ...]:
         Raises:
             ShapeError, DTypeError: as the convolution.
         """
-        return _conv_weight_gradient(rank, dy, x, kernel_shape, stride, padding, dilation, groups)
+        return _weight_gradient(
+            Conv(), rank, dy, x, kernel_shape, groups, strides=stride, pads=padding, dilations=dilation
+        )
 
     def transpose(
         x: np.ndarray,
@@ -285,20 +230,70 @@ def _named(rank: int) -> tuple[Callable[..., np.ndarray], ...]:
         Raises:
             ShapeError, DTypeError: as the convolution.
         """
-        return _conv_transpose(rank, x, w, b, stride, padding, output_padding, groups, dilation)
+        return _forward(
+            ConvTranspose(), rank, x, w, b, groups,
+            strides=stride, pads=padding, output_padding=output_padding, dilations=dilation,
+        )  # fmt: skip
 
-    names = (
-        f"conv{rank}d",
-        f"conv{rank}d_input_gradient",
-        f"conv{rank}d_weight_gradient",
-        f"conv_transpose{rank}d",
-    )
-    functions = (conv, input_gradient, weight_gradient, transpose)
+    def transpose_input_gradient(
+        dy: np.ndarray,
+        w: np.ndarray,
+        input_shape: Sequence[int],
+        stride: Sizes = 1,
+        padding: Sizes = 0,
+        output_padding: Sizes = 0,
+        groups: int = 1,
+        dilation: Sizes = 1,
+    ) -> np.ndarray:
+        """dx of shape `input_shape` (N, C, spatial) from dy (N, K, spatial') and w (C, K/groups, kernel).
+
+        Raises:
+            ShapeError, DTypeError: as the convolution.
+        """
+        return _input_gradient(
+            ConvTranspose(), rank, dy, w, input_shape, groups,
+            strides=stride, pads=padding, output_padding=output_padding, dilations=dilation,
+        )  # fmt: skip
+
+    def transpose_weight_gradient(
+        dy: np.ndarray,
+        x: np.ndarray,
+        kernel_shape: Sequence[int],
+        stride: Sizes = 1,
+        padding: Sizes = 0,
+        output_padding: Sizes = 0,
+        groups: int = 1,
+        dilation: Sizes = 1,
+    ) -> np.ndarray:
+        """dw (C, K/groups, kernel) from dy (N, K, spatial') and x (N, C, spatial); kernel_shape: spatial sizes.
+
+        Raises:
+            ShapeError, DTypeError: as the convolution.
+        """
+        return _weight_gradient(
+            ConvTranspose(), rank, dy, x, kernel_shape, groups,
+            strides=stride, pads=padding, output_padding=output_padding, dilations=dilation,
+        )  # fmt: skip
+
+    functions = (
+        conv, input_gradient, weight_gradient, transpose, transpose_input_gradient, transpose_weight_gradient,
+    )  # fmt: skip
+    suffixes = ("", "_input_gradient", "_weight_gradient")
+    names = [f"conv{t}{rank}d{suffix}" for t in ("", "_transpose") for suffix in suffixes]
     for name, function in zip(names, functions):
         function.__name__ = function.__qualname__ = name
     return functions
 
 
-conv1d, conv1d_input_gradient, conv1d_weight_gradient, conv_transpose1d = _named(1)
-conv2d, conv2d_input_gradient, conv2d_weight_gradient, conv_transpose2d = _named(2)
-conv3d, conv3d_input_gradient, conv3d_weight_gradient, conv_transpose3d = _named(3)
+(
+    conv1d, conv1d_input_gradient, conv1d_weight_gradient,
+    conv_transpose1d, conv_transpose1d_input_gradient, conv_transpose1d_weight_gradient,
+) = _named(1)  # fmt: skip
+(
+    conv2d, conv2d_input_gradient, conv2d_weight_gradient,
+    conv_transpose2d, conv_transpose2d_input_gradient, conv_transpose2d_weight_gradient,
+) = _named(2)  # fmt: skip
+(
+    conv3d, conv3d_input_gradient, conv3d_weight_gradient,
+    conv_transpose3d, conv_transpose3d_input_gradient, conv_transpose3d_weight_gradient,
+) = _named(3)  # fmt: skip

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
+from cconv.kernels.memory import Region
+from cconv.kernels.step import Program
 from onnx import helper
-from ops_cases.case import Case
 
 from cconv.graph.model import Model
 from cconv.kernels import FLOAT64, Build, builds
-from cconv.kernels.memory import Region
-from cconv.kernels.step import Program
 from cconv.ops.tensor import Spec, Tensor
 from cconv.plan.plan import Plan, inference_plan, training_plan
+from ops_cases.case import Case
 
 ALL_BUILDS = [Build(name, np.float32) for name in builds()] + [FLOAT64]
 THREADS = (1, 2, 3)

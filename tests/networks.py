@@ -10,8 +10,8 @@ from cconv.graph.model import Model
 FEATURES, HIDDEN, CLASSES = 6, 9, 4
 
 
-def perceptron(seed=0, batch="N", outputs=("logits",)) -> Model:
-    """x (N, 6) -> Gemm -> Relu -> Gemm -> logits (N, 4); "hidden" is the value after the Relu."""
+def perceptron(seed=0, batch="N", outputs=("logits",), dropout=0.0) -> Model:
+    """x (N, 6) -> Gemm -> Relu [-> Dropout] -> Gemm -> logits (N, 4); "hidden" is what Relu gives."""
     rng = np.random.default_rng(seed)
     arrays = {
         "first.weight": rng.standard_normal((HIDDEN, FEATURES)) / 2,
@@ -24,6 +24,10 @@ def perceptron(seed=0, batch="N", outputs=("logits",)) -> Model:
         helper.make_node("Relu", ["a"], ["hidden"], name="relu"),
         helper.make_node("Gemm", ["hidden", "second.weight", "second.bias"], ["logits"], "second", transB=1),
     ]
+    if dropout:
+        arrays["ratio"] = np.array(dropout)
+        nodes.insert(2, helper.make_node("Dropout", ["hidden", "ratio"], ["dropped"], name="dropout"))
+        nodes[3].input[0] = "dropped"
     sizes = {"logits": CLASSES, "hidden": HIDDEN}
     return _model(
         nodes,

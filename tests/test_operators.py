@@ -3,10 +3,10 @@
 import numpy as np
 import onnxruntime as ort
 import pytest
-from harness import directional_error, forward, model_of, node_model, projection_plan
-from ops_cases import CASES
 
 from cconv.ops.catalogue import CATALOGUE
+from harness import directional_error, forward, model_of, node_model, projection_plan
+from ops_cases import CASES
 
 IDS = [case.id for case in CASES]
 

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from cconv.kernels.memory import Region, zeros
+from cconv.kernels.step import Program
 
 from cconv.kernels import FLOAT32
 from cconv.kernels.geometry import ConvGeometry
-from cconv.kernels.memory import Region, zeros
 from cconv.kernels.schedule import algorithm
-from cconv.kernels.step import Program
 
 PASSES = {"fwd": "forward", "bwd_d": "input_gradient", "bwd_w": "weight_gradient"}
 
@@ -50,20 +50,20 @@ def parse(line: str, batch: int | None) -> Layer | None:
     label, _, count = name.partition("*")
     values = {key: int(value) for key, value in re.findall(r"([a-z]+)(\d+)", head.replace("_", ""))}
 
-    def axis(kind: str, default: int | None) -> tuple[int, int, int]:
-        """Values along depth, height, width; what is absent equals the one before, or the default."""
-        h = values.get(f"{kind}h", values.get(f"{kind}d", default))
-        w = values.get(f"{kind}w", h)
-        d = values.get(f"{kind}d", {"i": 1, "o": 1, "k": 1, "s": 1, "p": 0, "d": 0}[kind])
-        if h is None or w is None:
-            raise ValueError(f"{line}: no {kind}h")
-        return d, h, w
+    def axis(kind: str) -> tuple[int, int, int]:
+        """Values along depth, height, width; a later axis equals the one before it if that is stated."""
+        absent = 0 if kind in "pd" else 1
+        result, last = [], absent
+        for name in "dhw":
+            last = values.get(kind + name, last)
+            result.append(last)
+        return result[0], result[1], result[2]
 
-    kernel, stride, pad = axis("k", None), axis("s", 1), axis("p", 0)
-    dilation = tuple(n + 1 for n in axis("d", 0))
-    sizes = axis("i", None)
-    if "oh" in values:
-        output = axis("o", None)
+    kernel, stride, pad = axis("k"), axis("s"), axis("p")
+    dilation = tuple(n + 1 for n in axis("d"))
+    sizes = axis("i")
+    if values.keys() & {"od", "oh", "ow"}:
+        output = axis("o")
     else:
         output = tuple(
             (n + 2 * p - d * (k - 1) - 1) // s + 1
@@ -147,16 +147,16 @@ def torch_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads:
         x, dy = (t[:, 0].permute(0, 3, 1, 2).contiguous(memory_format=layout) for t in (x, dy))
         w = w[:, :, 0].contiguous(memory_format=layout)
         stride, pad, dilation = (list(v[1:]) for v in (g.stride, g.pad, g.dilation))
-        mask = {"forward": None, "input_gradient": (True, False, False), "weight_gradient": (False, True, False)}
+        mask = (role == "input_gradient", role == "weight_gradient", False)
         keep: list = [None]
 
-        def run(x=x, w=w, dy=dy, stride=stride, pad=pad, dilation=dilation, keep=keep) -> None:
+        def run(x=x, w=w, dy=dy, stride=stride, pad=pad, dilation=dilation, mask=mask, keep=keep) -> None:
             with torch.no_grad():
                 if role == "forward":
                     keep[0] = torch.conv2d(x, w, None, stride, pad, dilation, g.groups)
                 else:
                     grads = torch.ops.aten.convolution_backward(
-                        dy, x, w, None, stride, pad, dilation, False, [0, 0], g.groups, mask[role]
+                        dy, x, w, None, stride, pad, dilation, False, [0, 0], g.groups, mask
                     )
                     keep[0] = grads[0 if role == "input_gradient" else 1]
 

@@ -22,6 +22,7 @@ def losses(dtype: str) -> list[float]:
     """Losses of the training run in tests/torch_parity/run.py, by PyTorch."""
     import torch
     from torch import nn
+
     from torch_parity import run
 
     network = nn.Sequential(

@@ -1,9 +1,8 @@
 """Dropout: y = x / (1 - ratio) for a random choice of elements, 0 for the others.
 
-Whether an element stays is a function of (seed, step, node, its place in memory) through philox.h. The gradient
-does the same to dy, so it computes the choice again rather than keep it from the forward pass: that takes no
-memory between the two, and the generator, ten rounds on whole vectors, costs about what reading a stored mask
-would. Parallel over flat chunks; nothing of a chunk depends on another.
+Whether an element stays is a function of (seed, step, node, its place in memory) through philox.h. The
+gradient does the same to dy: it computes the choice again rather than keep it from the forward pass, which
+would take memory between the two. Parallel over flat chunks; nothing of a chunk depends on another.
 """
 
 import numpy as np
@@ -24,7 +23,8 @@ cdef enum:
 cdef Py_ssize_t CHUNK = 256 * GROUP
 
 
-def philox_words(unsigned long long block, unsigned int counter2, unsigned int counter3, unsigned long long seed):
+def philox_words(
+    unsigned long long block, unsigned int counter2, unsigned int counter3, unsigned long long seed):
     """The 4 words (4, 16) uint32 of the counters block..block + 15, for tests."""
     cdef uint32_t word[4][16]
     philox(word, block, counter2, counter3, seed)
@@ -46,7 +46,7 @@ cdef class Dropout(Step):
     """
 
     cdef Py_ssize_t size
-    cdef uint64_t drop_below      # of 2^32 words, how many drop an element
+    cdef uint32_t drop_below      # of 2^32 words, how many drop an element
     cdef uint32_t node
     cdef real scale
 
@@ -55,7 +55,7 @@ cdef class Dropout(Step):
             raise ValueError(f"Dropout: the ratio lies in 0 <= ratio < 1; found {ratio}")
         self.operands = 4
         self.size = size
-        self.drop_below = round(ratio * 2.0**32)
+        self.drop_below = min(round(ratio * 2.0**32), 2**32 - 1)
         self.node = node
         self.scale = <real>(1 / (1 - ratio))
 
@@ -72,12 +72,14 @@ cdef class Dropout(Step):
         cdef const uint32_t* words = &word[0][0]
         cdef Py_ssize_t group, start, end = min((i + 1) * CHUNK, self.size), n, k
         cdef real factor[GROUP]
+        cdef real scale = self.scale
+        cdef uint32_t drop_below = self.drop_below
         for group in range(i * (CHUNK // GROUP), (end + GROUP - 1) // GROUP):
             start = group * GROUP
             n = min(GROUP, end - start)
             philox(word, <uint64_t>(group * PHILOX_LANES), self.node, <uint32_t>control.step, control.seed)
             for k in range(GROUP):
-                factor[k] = <real>0 if words[k] < self.drop_below else self.scale
+                factor[k] = scale if words[k] >= drop_below else <real>0
             for k in range(n):
                 # Not a product: what is dropped is 0 even where x is infinite or NaN.
                 y[start + k] = x[start + k] * factor[k] if factor[k] != 0 else <real>0

@@ -1,4 +1,4 @@
-"""Elementwise steps: activations, their gradients, arithmetic on equal shapes. The loops stand in elementwise.h.
+"""Elementwise steps: activations, their gradients, arithmetic on equal shapes. Loops: elementwise.h.
 
 Parallel over flat chunks of CHUNK elements: elements are independent, and the chunk is large enough to hide
 the cost of handing it out, small enough that two operands of it stay in L2.

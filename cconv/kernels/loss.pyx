@@ -9,18 +9,12 @@ from libc.math cimport isfinite, log
 from libc.stdint cimport int64_t
 
 from cconv.kernels.control cimport Control
-from cconv.kernels.simd cimport VL, real, vf, vload, vmax, vstore
+from cconv.kernels.simd cimport VL, real, vf, vload, vload_n, vmax, vset, vstore, vstore_n, vsum, vzero
 from cconv.kernels.step cimport NOT_FINITE, OK, OUT_OF_RANGE, Step
 
-cdef extern from *:
-    """
-    #ifdef CCONV_FLOAT64
-    #define EXP exp
-    #else
-    #define EXP expf
-    #endif
-    """
-    real EXP(real x) nogil
+cdef extern from "vmath.h" nogil:
+    vf vexp(vf x)
+    real vtop(vf v)
 
 # Elements that a chunk should at least handle: some tens of microseconds.
 cdef Py_ssize_t CHUNK = 8192
@@ -29,25 +23,44 @@ cdef Py_ssize_t CHUNK = 8192
 cdef enum:
     WEIGH = 0   # phases
     SWEEP = 1
-    LANES = 16  # of the widest vector
+    RUN = 32    # vectors that are added in real before their sum is added in double
 
 
 cdef real largest(const real* x, Py_ssize_t n) noexcept nogil:
     """The largest of n >= 1 numbers. Subtracted from each before exp; a NaN among them shows there."""
     cdef real m = x[0]
-    cdef real lanes[LANES]
-    cdef vf top
-    cdef Py_ssize_t i, whole = n // VL
-    if whole > 0:
-        top = vload(x)
-        for i in range(1, whole):
-            top = vmax(top, vload(x + i * VL))
-        vstore(lanes, top)
-        for i in range(VL):
-            m = lanes[i] if lanes[i] > m else m
-    for i in range(whole * VL, n):
+    cdef vf top = vset(m)
+    cdef Py_ssize_t i
+    for i in range(n // VL):
+        top = vmax(vload(x + i * VL), top)
+    m = vtop(top)
+    for i in range(n - n % VL, n):
         m = x[i] if x[i] > m else m
     return m
+
+
+cdef double exponentials(const real* x, real* e, Py_ssize_t n, real m) noexcept nogil:
+    """The sum of e[c] = exp(x[c] - m); e may be NULL."""
+    cdef vf part, v, shift = vset(m)
+    cdef double total = 0
+    cdef Py_ssize_t i = 0, stop
+    while i < n:
+        part = vzero()
+        stop = min(i + RUN * VL, n)
+        while i < stop:
+            if n - i >= VL:
+                v = vexp(vload(x + i) - shift)
+                if e != NULL:
+                    vstore(e + i, v)
+            else:
+                v = vexp(vload_n(x + i, n - i) - shift)
+                v = vload_n(<real*>&v, n - i)  # lanes that are not there must not be summed
+                if e != NULL:
+                    vstore_n(e + i, v, n - i)
+            part += v
+            i += VL
+        total += vsum(part)
+    return total
 
 
 cdef class SoftmaxCrossEntropy(Step):
@@ -151,21 +164,13 @@ cdef class SoftmaxCrossEntropy(Step):
 
     cdef double row(self, const real* x, Py_ssize_t t, const real* weights, real* gradient) noexcept nogil:
         """The loss of one row, not yet divided; its gradient."""
-        cdef real m = largest(x, self.classes), e, scale, shift
-        cdef double total = 0, log_total, loss, weighted
+        cdef real m = largest(x, self.classes), scale, shift
+        cdef double total = exponentials(x, gradient, self.classes, m)
+        cdef double log_total = log(total), loss, weighted
         cdef double hard = (1 - self.smoothing) * (<double>1 if weights == NULL else weights[t])
         cdef double soft = self.smoothing / self.classes
         cdef Py_ssize_t c
-        if gradient != NULL:
-            for c in range(self.classes):
-                e = EXP(x[c] - m)
-                gradient[c] = e
-                total += e
-        else:
-            for c in range(self.classes):
-                total += EXP(x[c] - m)
         # -log p[c] = log_total - (x[c] - m): the largest logit is taken off both, so large ones do not cancel.
-        log_total = log(total)
         loss = hard * (log_total - (<double>x[t] - m))
         if soft > 0:
             weighted = 0

@@ -71,7 +71,7 @@ cdef class Tabled(Step):
             raise ValueError(f"{type(self).__name__}: 1 to {MAX_AXES} axes, a table each; found {sizes}")
         for n, table in zip(sizes, tables):
             if any(not -1 <= place < n for place in table):
-                raise ValueError(f"{type(self).__name__}: a table names places of an axis of {n}; found {table}")
+                raise ValueError(f"{type(self).__name__}: a table names places of an axis of {n}: {table}")
         self.operands = 2
         self.outer = len(sizes) - 1
         self.table = np.array(tables[-1], dtype=np.intp)
@@ -140,7 +140,7 @@ cdef class Pad(Tabled):
             self.gather(<uint16_t*>self.operand[0], <uint16_t*>self.operand[1] + row * self.columns, source)
 
     cdef void gather(self, const item* x, item* y, Py_ssize_t source) noexcept nogil:
-        """Write y's row from the row of x that starts at `source`, or from the value alone where that is -1."""
+        """Write y's row from x's row that starts at `source`, or from the value alone where that is -1."""
         cdef Py_ssize_t i
         cdef item value
         memcpy(&value, self.value, sizeof(item))

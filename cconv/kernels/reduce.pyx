@@ -2,9 +2,9 @@
 
 The axes are merged until what is left is, from slow to fast in memory, a few kept and summed ones and at last
 a `column` axis: kept and contiguous, or of size 1 where the fastest axis is a summed one. The vectors along
-it that are added to one another are the rows; a chunk adds a segment of rows into one row of totals that stays in L1, so the input
-streams through once. Rows of few columns that lie end to end are taken `fold` at a time, as if they were
-one row of whole vectors, and the totals are folded at the end.
+it that are added to one another are the rows; a chunk adds a segment of rows into one row of totals that
+stays in L1, so the input streams through once. Rows of few columns that lie end to end are taken `fold` at a
+time, as if they were one row of whole vectors, and the totals are folded at the end.
 
 Parallel over kept axes, blocks of columns and segments of rows, all cut by the shape. Segments write partial
 sums to places of their own, and a second pass adds these in their order.
@@ -57,7 +57,7 @@ cdef void add_rows(
 
 
 def merged(shape, source_strides, target_strides):
-    """Neighbouring axes as one where both sides allow it, slowest in the source first: (size, source, target)."""
+    """[(size, source, target)], neighbours as one where both sides allow it, slowest in the source first."""
     axes = sorted(
         ((n, s, t) for n, s, t in zip(shape, source_strides, target_strides) if n != 1),
         key=lambda axis: -axis[1],

@@ -3,7 +3,7 @@
     y = exp(x - m) / s     dx = y * (dy - sum(dy * y))         m = max x, s = sum exp(x - m)
     y = x - m - log s      dx = dy - exp(y) * sum(dy)
 
-The array is (outer, n, inner) in memory with the axis in the middle, which serves any axis in any layout. With
+The array is (outer, n, inner) in memory with the axis in the middle, so any axis in any layout will do. With
 inner = 1 a row is one run of vectors. Else up to WIDTH neighbouring columns are worked on side by side, their
 maxima and sums kept in the thread's scratch. Parallel over rows, or over outer times blocks of columns.
 """

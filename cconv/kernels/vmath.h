@@ -2,7 +2,8 @@
  *
  * In float32 by range reduction and a polynomial, with Moshier's coefficients (Cephes, expf.c and tanhf.c).
  * The largest errors over float32's whole range stand beside the functions; test_elementwise.py holds the
- * sigmoid and the hyperbolic tangent, and through them e^x for x <= 0, to them. NaN stays NaN. The float64 build serves gradient checks and calls libm lane by lane.
+ * sigmoid and the hyperbolic tangent, and through them e^x for x <= 0, to them. NaN stays NaN.
+ * The float64 build serves gradient checks and calls libm lane by lane.
  */
 #ifndef CCONV_VMATH_H
 #define CCONV_VMATH_H

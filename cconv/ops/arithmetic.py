@@ -89,7 +89,7 @@ class Arithmetic(Operator):
             op = {"add": np.add, "sub": np.subtract, "mul": np.multiply}[self.kind]
             return [np.asarray(op(a, b), dtype=call.results[0].dtype)]
         if not np.all(b):
-            raise call.error(ValueRangeError, "integers are divided by numbers other than 0", "a divisor of 0")
+            raise call.error(ValueRangeError, "whole numbers are divided by other than 0", "a divisor of 0")
         quotient = np.floor_divide(a, b)  # ONNX rounds to zero
         quotient += (quotient < 0) & (quotient * b != a)
         return [np.asarray(quotient, dtype=a.dtype)]

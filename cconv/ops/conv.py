@@ -62,14 +62,57 @@ def group_of(call: Call) -> int:
     return int(group)
 
 
-class Conv(Operator):
+class Convolution(Operator):
+    """What both operators share: three passes over one geometry.
+
+    Attributes:
+        role: the pass that is this operator's forward; `transposed_role` is the one that is its gradient.
+    """
+
+    inputs = (2, 3)
+    role: str
+    transposed_role: str
+
+    def geometry(self, call: Call) -> ConvGeometry:
+        raise NotImplementedError
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        bias = call.input(2) if call.has(2) else None
+        geometry, shape = self.geometry(call), call.results[0].shape
+        return [gather(lower, geometry, self.role, call.input(0), call.input(1), bias, shape)]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        geometry = self.geometry(call)
+        x, w, dy = call.input(0), call.input(1), grads[0]
+        assert dy is not None
+        dy = lower.as_layout(dy, Layout.CHANNELS_LAST)
+        dx = dw = db = None
+        if call.wanted(0):
+            dx = gather(lower, geometry, self.transposed_role, dy, w, None, x.shape)
+        if call.wanted(1):
+            dw = self.weight_gradient(lower, geometry, x, dy, w.shape)
+        if call.wanted(2):
+            db = channel_sums(lower, dy)
+        return [dx, dw, db]
+
+    def weight_gradient(
+        self, lower: Lowering, geometry: ConvGeometry, x: Tensor, dy: Tensor, shape: Sequence[int]
+    ) -> Tensor:
+        """Emit the gradient of w; x and dy are this operator's input and the gradient of its output."""
+        raise NotImplementedError
+
+    def flops(self, call: Call) -> int:
+        return self.geometry(call).flops
+
+
+class Conv(Convolution):
     """y = x * w + b over 1, 2 or 3 spatial axes.
 
     x (N, C, spatial), w (K, C/group, kernel), b (K,), y (N, K, spatial').
     """
 
     type = "Conv"
-    inputs = (2, 3)
+    role, transposed_role = "forward", "input_gradient"
 
     def shapes(self, call: Call) -> list[Spec]:
         x = self.require_rank(call, 0, 3, 5, "(N, C, 1 to 3 spatial axes)")
@@ -106,31 +149,13 @@ class Conv(Operator):
             pad=three_axes(window.pads_begin, 0),
         )
 
-    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
-        bias = call.input(2) if call.has(2) else None
-        geometry = self.geometry(call)
-        y = gather(lower, geometry, "forward", call.input(0), call.input(1), bias, call.results[0].shape)
-        return [y]
-
-    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
-        geometry = self.geometry(call)
-        x, w, dy = call.input(0), call.input(1), grads[0]
-        assert dy is not None
-        dy = lower.as_layout(dy, Layout.CHANNELS_LAST)
-        dx = dw = db = None
-        if call.wanted(0):
-            dx = gather(lower, geometry, "input_gradient", dy, w, None, x.shape)
-        if call.wanted(1):
-            dw = weight_gradient(lower, geometry, x, dy, w.shape)
-        if call.wanted(2):
-            db = channel_sums(lower, dy)
-        return [dx, dw, db]
-
-    def flops(self, call: Call) -> int:
-        return self.geometry(call).flops
+    def weight_gradient(
+        self, lower: Lowering, geometry: ConvGeometry, x: Tensor, dy: Tensor, shape: Sequence[int]
+    ) -> Tensor:
+        return weight_gradient(lower, geometry, x, dy, shape)
 
 
-class ConvTranspose(Operator):
+class ConvTranspose(Convolution):
     """The transpose of Conv's linear map from x to y, plus a bias.
 
     x (N, C, spatial), w (C, K/group, kernel), b (K,), y (N, K, spatial'). Without output_shape, along each axis
@@ -138,7 +163,7 @@ class ConvTranspose(Operator):
     """
 
     type = "ConvTranspose"
-    inputs = (2, 3)
+    role, transposed_role = "input_gradient", "forward"
 
     def shapes(self, call: Call) -> list[Spec]:
         x = self.require_rank(call, 0, 3, 5, "(N, C, 1 to 3 spatial axes)")
@@ -206,27 +231,10 @@ class ConvTranspose(Operator):
             pad=three_axes(begin, 0),
         )
 
-    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
-        bias = call.input(2) if call.has(2) else None
-        geometry, shape = self.geometry(call), call.results[0].shape
-        return [gather(lower, geometry, "input_gradient", call.input(0), call.input(1), bias, shape)]
-
-    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
-        geometry = self.geometry(call)
-        x, w, dy = call.input(0), call.input(1), grads[0]
-        assert dy is not None
-        dy = lower.as_layout(dy, Layout.CHANNELS_LAST)
-        dx = dw = db = None
-        if call.wanted(0):
-            dx = gather(lower, geometry, "forward", dy, w, None, x.shape)
-        if call.wanted(1):
-            dw = weight_gradient(lower, geometry, dy, x, w.shape)
-        if call.wanted(2):
-            db = channel_sums(lower, dy)
-        return [dx, dw, db]
-
-    def flops(self, call: Call) -> int:
-        return self.geometry(call).flops
+    def weight_gradient(
+        self, lower: Lowering, geometry: ConvGeometry, x: Tensor, dy: Tensor, shape: Sequence[int]
+    ) -> Tensor:
+        return weight_gradient(lower, geometry, dy, x, shape)
 
 
 OPERATORS = [Conv(), ConvTranspose()]

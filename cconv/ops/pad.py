@@ -1,9 +1,9 @@
-"""Pad. Along each axis a mode is a table of places, made once while the plan is laid out; see kernels/pad.pyx."""
+"""Pad. Along an axis a mode is a table of places, made while the plan is laid out; see kernels/pad.pyx."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal, cast
 
 import numpy as np
 
@@ -35,7 +35,8 @@ class Pad(Operator):
         else:
             flat = [int(n) for n in call.constant(1, "pads").reshape(-1)]
             if call.has(3):
-                axes = [normalize_axis(call, int(axis), rank) for axis in call.constant(3, "axes").reshape(-1)]
+                given = call.constant(3, "axes").reshape(-1)
+                axes = [normalize_axis(call, int(axis), rank) for axis in given]
         if len(flat) != 2 * len(axes) or len(set(axes)) != len(axes):
             found = f"{flat} for axes {axes}"
             raise call.error(ShapeError, "pads holds one begin, then one end for each axis", found)
@@ -68,7 +69,7 @@ class Pad(Operator):
         return [Spec(tuple(shape), spec.dtype)]
 
     def tables(self, call: Call, x: Tensor) -> list[list[int]]:
-        """For each axis in the order of x's memory, the place in x for each place of the output; -1: the value."""
+        """For each axis in the order of x's memory, the place in x for each place in y; -1: value."""
         pads, mode = self.pads(call), self.mode(call)
         tables = []
         for axis in x.order:
@@ -78,8 +79,11 @@ class Pad(Operator):
             width = (max(before, 0), max(after, 0))
             if mode == "constant":
                 tables.append(np.pad(places, width, constant_values=-1).tolist())
+            elif places.size == 0:
+                tables.append([])
             else:
-                tables.append(np.pad(places, width, mode=mode).tolist() if places.size else [])
+                kind = cast(Literal["reflect", "edge", "wrap"], mode)
+                tables.append(np.pad(places, width, mode=kind).tolist())
         return tables
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:

@@ -1,8 +1,8 @@
 """Operators that move no numbers, or only move them: Reshape and its kind, Transpose, Identity, Constant.
 
 ONNX's Reshape, Flatten, Squeeze and Unsqueeze speak of row-major order. A channels-last feature map is
-brought into that order first, for which nothing moves where its spatial axes or its channels have size 1; from
-there on the result is the same memory under another shape.
+brought into that order first (nothing moves where its spatial axes or its channels have size 1); from there
+on the result is the same memory under another shape.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ class Softmax(Operator):
         self.logarithm = logarithm
 
     def axis(self, call: Call) -> int:
-        old = call.opset < 13
-        return normalize_axis(call, call.attribute("axis", 1 if old else -1), len(call.spec(0).shape), int(old))
+        old, rank = call.opset < 13, len(call.spec(0).shape)
+        return normalize_axis(call, call.attribute("axis", 1 if old else -1), rank, extra=int(old))
 
     def shapes(self, call: Call) -> list[Spec]:
         spec = call.spec(0)

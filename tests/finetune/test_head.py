@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from graph import models
 from onnx import TensorProto, helper, numpy_helper
 
 from cconv import finetune
 from cconv.errors import ModelError, ValueRangeError
 from cconv.graph.load import load
 from cconv.graph.model import Model
+from graph import models
 
 RNG = np.random.default_rng(0)
 

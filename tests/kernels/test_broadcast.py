@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 OPS = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
@@ -44,9 +45,7 @@ def test_broadcast(build, kind, a, b):
     expected = OPS[kind](x, y)
     for threads in THREADS:
         z = nans(expected.shape, build.dtype)
-        step = build.broadcast.Broadcast(
-            kind, z.shape, strides_in(a, z.ndim), strides_in(b, z.ndim)
-        )
+        step = build.broadcast.Broadcast(kind, z.shape, strides_in(a, z.ndim), strides_in(b, z.ndim))
         run_step(step, np.asarray(x), np.asarray(y), z, threads=threads)
         assert np.array_equal(z, expected)
 
@@ -63,7 +62,7 @@ def test_operands_in_another_order(build):
 
 def test_what_cannot_be_done_is_refused():
     module = ALL_BUILDS[0].broadcast
-    with pytest.raises(ValueError, match="no loop 'pow'.*div"):
+    with pytest.raises(ValueError, match=r"no loop 'pow'.*div"):
         module.Broadcast("pow", (3,), (1,), (1,))
     shape = (2,) * 9
     with pytest.raises(ValueError, match="at most 8 axes"):

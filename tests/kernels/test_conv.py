@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from harness import ALL_BUILDS, THREADS, integers, nans, run_step
+from cconv.kernels.memory import Region
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cconv.kernels import FLOAT32, reference
 from cconv.kernels.geometry import ConvGeometry, three_axes
-from cconv.kernels.memory import Region
 from cconv.kernels.schedule import algorithm
+from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 
 def geometry(n, c, k, groups, sizes, kernel, stride=1, dilation=1, pad=0, pad_end=None):

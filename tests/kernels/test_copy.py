@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from harness import ALL_BUILDS, THREADS, run_step
 
 DTYPES = (np.uint8, np.int16, np.float32, np.int64)

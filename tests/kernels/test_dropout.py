@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from harness import ALL_BUILDS, THREADS, nans, run_step
 
 from cconv.kernels.control import CONTROL
+from harness import ALL_BUILDS, THREADS, nans, run_step
 
 # Random123's kat_vectors, philox4x32-10: counter, key, expected.
 KNOWN = [

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 SIZES = (0, 1, 7, 33, 100, 32768, 65541)
@@ -14,7 +15,12 @@ def sigmoid(x):
 # kind: parameters, f(x), f'(x) and which of x and y the gradient's loop reads.
 UNARY = {
     "relu": ((0, 0), lambda x: np.maximum(x, 0), lambda x: x > 0, "xy"),
-    "leaky_relu": ((0.25, 0), lambda x: np.where(x < 0, 0.25 * x, x), lambda x: np.where(x > 0, 1, 0.25), "xy"),
+    "leaky_relu": (
+        (0.25, 0),
+        lambda x: np.where(x < 0, 0.25 * x, x),
+        lambda x: np.where(x > 0, 1, 0.25),
+        "xy",
+    ),
     "clip": ((-2, 1), lambda x: np.clip(x, -2, 1), lambda x: (x > -2) & (x < 1), "xy"),
     "sigmoid": ((0, 0), sigmoid, lambda x: sigmoid(x) * sigmoid(-x), "y"),
     "tanh": ((0, 0), np.tanh, lambda x: 1 - np.tanh(x) ** 2, "y"),

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 from cconv.kernels.control import CONTROL
+from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 OK, NOT_FINITE, OUT_OF_RANGE = 0, 1, 2
 

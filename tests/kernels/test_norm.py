@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 # rows, channels: one and several blocks of rows and of channels, ragged ends.

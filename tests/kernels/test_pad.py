@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 # Sizes in the order of memory; a table for each axis: places of the source, -1 for the constant.

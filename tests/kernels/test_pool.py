@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from harness import ALL_BUILDS, FLOAT64, THREADS, integers, nans, run_step
 
 # images, channels, sizes, windows, kernel, stride, dilation, pads before, pads after

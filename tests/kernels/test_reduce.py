@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 # shape in memory order, axes summed over.

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from harness import ALL_BUILDS, THREADS, nans, run_step
 
 SHAPES = [
@@ -34,7 +35,7 @@ def test_softmax(build, shape, logarithm):
     for threads in THREADS:
         y = nans(shape, build.dtype)
         run_step(build.softmax.Softmax(*shape, logarithm=logarithm), x, y, threads=threads)
-        # x - max rounds once, to eps / 2 * |x - max|, at most about 60: the relative error of the exponential,
+        # x - max rounds once, to eps / 2 * |x - max|, about 60 at most: the relative error of e^x,
         # and the absolute one of its logarithm.
         scale = 64 if logarithm else 64 * expected
         assert np.all(np.abs(y - expected) <= np.finfo(build.dtype).eps * scale)

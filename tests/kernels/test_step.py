@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from harness import run_step
-
-from cconv.kernels import FLOAT32
 from cconv.kernels.memory import HUGE_PAGE, Region, aligned, zeros
 from cconv.kernels.step import Program
+
+from cconv.kernels import FLOAT32
+from harness import run_step
 
 
 @pytest.mark.parametrize("nbytes", [0, 1, 63, 64, 1000, HUGE_PAGE, HUGE_PAGE + 1])

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from harness import ALL_BUILDS, THREADS, integers, run_step
 
 from cconv.kernels.control import CONTROL
+from harness import ALL_BUILDS, THREADS, integers, run_step
 
 OK, NOT_FINITE = 0, 1
 SIZES = [0, 1, 7, 100, 32768, 32771, 100_003]

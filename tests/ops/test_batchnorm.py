@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from harness import forward, model_of, node_model, projection_plan
-from ops_cases.case import Case
 
 from cconv.errors import DTypeError, ShapeError, TrainingError, UnsupportedOpError
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import inference_plan
+from harness import forward, model_of, node_model, projection_plan
+from ops_cases.case import Case
 
 SHAPE = (4, 5, 6, 3)
 MOMENTUM, EPSILON = 0.75, 1e-3

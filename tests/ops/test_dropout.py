@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from harness import model_of, node_model, projection_plan
 from ops_cases.case import Case
 

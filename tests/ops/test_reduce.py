@@ -22,7 +22,19 @@ def evaluate(x, layout, operation):
 @pytest.mark.parametrize("layout", Layout)
 @pytest.mark.parametrize(
     "shape",
-    [(2, 3, 4, 5), (1, 3, 1, 1), (2, 1, 4, 1), (3, 1, 1), (3, 4, 5), (4, 5), (5,), (1,), (), (1, 1, 1, 1), (2, 3, 4, 1)],
+    [
+        (2, 3, 4, 5),
+        (1, 3, 1, 1),
+        (2, 1, 4, 1),
+        (3, 1, 1),
+        (3, 4, 5),
+        (4, 5),
+        (5,),
+        (1,),
+        (),
+        (1, 1, 1, 1),
+        (2, 3, 4, 1),
+    ],
 )
 def test_sum_to(layout, shape):
     x = np.arange(120.0).reshape(2, 3, 4, 5)

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from harness import forward, model_of, node_model
-from ops_cases.case import Case
 
 from cconv.errors import DTypeError, ModelError, ShapeError, UnsupportedOpError, ValueRangeError
 from cconv.ops.shape import transposed
 from cconv.ops.tensor import Layout
 from cconv.plan.lowering import Builder
+from harness import forward, model_of, node_model
+from ops_cases.case import Case
 
 
 def ints(*values):
@@ -40,9 +40,21 @@ REFUSED = [
     (Case("Constant", [], {"value_string": "text"}), UnsupportedOpError, "value_ints; found value_string"),
     (Case("Pad", [(2, 3), ints(0, 1)], constant_inputs=(1,)), ShapeError, "one begin, then one end"),
     (Case("Pad", [(2,), ints(-2, -1)], constant_inputs=(1,)), ShapeError, "than there is"),
-    (Case("Pad", [(2,), ints(2, 0)], {"mode": "reflect"}, constant_inputs=(1,)), ShapeError, "less than the size"),
-    (Case("Pad", [(0,), ints(1, 0)], {"mode": "edge"}, constant_inputs=(1,)), ShapeError, "something to repeat"),
-    (Case("Pad", [(2,), ints(1, 0)], {"mode": "wrap"}, constant_inputs=(1,), opset=18), UnsupportedOpError, "'wrap'"),
+    (
+        Case("Pad", [(2,), ints(2, 0)], {"mode": "reflect"}, constant_inputs=(1,)),
+        ShapeError,
+        "less than the size",
+    ),
+    (
+        Case("Pad", [(0,), ints(1, 0)], {"mode": "edge"}, constant_inputs=(1,)),
+        ShapeError,
+        "something to repeat",
+    ),
+    (
+        Case("Pad", [(2,), ints(1, 0)], {"mode": "wrap"}, constant_inputs=(1,), opset=18),
+        UnsupportedOpError,
+        "'wrap'",
+    ),
     (Case("Softmax", [(2, 3)], {"axis": 2}), ShapeError, "-2..1; found axis 2"),
     (Case("Dropout", [(3,), np.array(1, np.float32)], constant_inputs=(1,)), ValueRangeError, "ratio < 1"),
     (Case("Dropout", [(3,)], opset=7, outputs=2), UnsupportedOpError, "mask from opset 10"),

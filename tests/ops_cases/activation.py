@@ -6,7 +6,7 @@ SHAPES = [(7,), (3, 5), (2, 3, 4, 5), (1, 17, 3), (2, 4, 3, 2, 5)]
 
 
 def away_from(*kinks):
-    """Normal numbers, those within 0.01 of a kink moved off: a difference quotient across one is no gradient."""
+    """Normal numbers, none within 0.01 of a kink: a difference quotient across one is no gradient."""
 
     def fill(rng, shape):
         x = rng.standard_normal(shape)
@@ -31,12 +31,19 @@ CASES += [
     for shape in SHAPES
     for attributes, opset in [({}, 7), ({"alpha": 0.2}, 16), ({"alpha": -0.3}, 16), ({"alpha": 0.0}, 16)]
 ]
-CASES += [Case(kind, [shape], opset=opset) for shape in SHAPES for kind in ("Sigmoid", "Tanh") for opset in (7, 13)]
+CASES += [
+    Case(kind, [shape], opset=opset) for shape in SHAPES for kind in ("Sigmoid", "Tanh") for opset in (7, 13)
+]
 CASES += [Case(kind, [(5, 33)], fill=wide, note="tails") for kind in ("Sigmoid", "Tanh")]
 CASES += [
     Case("Clip", [shape], attributes, opset=opset, fill=away_from(-0.5, 0.7))
     for shape in SHAPES
-    for attributes, opset in [({}, 7), ({"min": -0.5, "max": 0.7}, 7), ({"min": -0.5}, 10), ({"max": 0.7}, 10)]
+    for attributes, opset in [
+        ({}, 7),
+        ({"min": -0.5, "max": 0.7}, 7),
+        ({"min": -0.5}, 10),
+        ({"max": 0.7}, 10),
+    ]
 ]
 CASES += [
     Case("Clip", [shape, *bounds], constant_inputs=(1, 2), opset=opset, fill=away_from(-0.5, 0.7), note=note)

@@ -46,5 +46,6 @@ CASES += [
 # Shape arithmetic: integers, both known.
 LEFT, RIGHT = np.array([[-7, 7, 9], [-8, 8, 0]]), np.array([2, -2, 4])
 CASES += [
-    Case(kind, [LEFT, RIGHT], constant_inputs=(0, 1), note="integers") for kind in ("Add", "Sub", "Mul", "Div")
+    Case(kind, [LEFT, RIGHT], constant_inputs=(0, 1), note="integers")
+    for kind in ("Add", "Sub", "Mul", "Div")
 ]

@@ -1,4 +1,4 @@
-"""Inference; what a training plan does with it stands in test_dropout.py, as onnxruntime draws other numbers."""
+"""Inference; training stands in tests/ops/test_dropout.py, as onnxruntime draws other numbers."""
 
 import numpy as np
 
@@ -18,7 +18,15 @@ CASES += [
 ]
 # Not in opset 10, where onnxruntime's mask is all false though every element is kept.
 CASES += [
-    Case("Dropout", [(2, 3, 4), RATIO, OFF], constant_inputs=(1, 2), opset=opset, outputs=2, gradient=(), note="mask")
+    Case(
+        "Dropout",
+        [(2, 3, 4), RATIO, OFF],
+        constant_inputs=(1, 2),
+        opset=opset,
+        outputs=2,
+        gradient=(),
+        note="mask",
+    )
     for opset in (12, 13)
 ]
 # With nothing to drop the training plan is exact, and its gradient can be checked like any other.

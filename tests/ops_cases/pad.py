@@ -27,7 +27,14 @@ CASES = [
     for opset in (7, 10)
 ]
 CASES += [
-    Case("Pad", [shape, ints(*pads), *more], {"mode": "constant"}, constant_inputs=(1, 2), opset=opset, note=f"{pads}")
+    Case(
+        "Pad",
+        [shape, ints(*pads), *more],
+        {"mode": "constant"},
+        constant_inputs=(1, 2),
+        opset=opset,
+        note=f"{pads}",
+    )
     for shape, pads in OLD
     for opset, more in [(11, ()), (13, (value(-2),)), (21, (value(0.5),))]
 ]
@@ -51,15 +58,29 @@ CASES += [
     for mode in ("reflect", "edge")
 ]
 CASES += [
-    Case("Pad", [(2, 3, 6, 5), ints(0, 0, -2, 1, 0, 0, 1, -1)], {"mode": mode}, constant_inputs=(1,), note="negative")
+    Case(
+        "Pad",
+        [(2, 3, 6, 5), ints(0, 0, -2, 1, 0, 0, 1, -1)],
+        {"mode": mode},
+        constant_inputs=(1,),
+        note="negative",
+    )
     for mode in ("reflect", "edge", "wrap")
 ]
 CASES += [
-    Case("Pad", [(2, 3, 4, 5), ints(1, 2, 0, 1), None, ints(3, -2)], {"mode": mode}, constant_inputs=(1, 3), note="axes")
+    Case(
+        "Pad",
+        [(2, 3, 4, 5), ints(1, 2, 0, 1), None, ints(3, -2)],
+        {"mode": mode},
+        constant_inputs=(1, 3),
+        note="axes",
+    )
     for mode in ("constant", "edge")
 ]
 LONGS, BYTES = np.arange(6).reshape(2, 3), np.arange(6, dtype=np.uint8).reshape(2, 3)
 CASES += [
-    Case("Pad", [data, ints(1, 0, 0, 2), np.array(7, data.dtype)], constant_inputs=(1, 2), note=f"{data.dtype}")
+    Case(
+        "Pad", [data, ints(1, 0, 0, 2), np.array(7, data.dtype)], constant_inputs=(1, 2), note=f"{data.dtype}"
+    )
     for data in (LONGS, BYTES, LONGS.astype(np.int32), LONGS > 2)
 ]

@@ -1,7 +1,8 @@
 """Memory shared by buffers that are not alive together."""
 
+from itertools import pairwise
+
 import numpy as np
-from harness import model_of
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -11,6 +12,7 @@ from cconv.ops.tensor import Layout, Spec
 from cconv.plan.arena import Lifetime, place
 from cconv.plan.lowering import Builder
 from cconv.plan.plan import inference_plan
+from harness import model_of
 
 
 @st.composite
@@ -38,7 +40,7 @@ def test_a_chain_needs_two_buffers():
 def chain(depth: int):
     """relu(relu(...)): every step may write over its input."""
     names = [f"v{i}" for i in range(depth + 1)]
-    nodes = [helper.make_node("Relu", [a], [b]) for a, b in zip(names, names[1:])]
+    nodes = [helper.make_node("Relu", [a], [b]) for a, b in pairwise(names)]
     info = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3, 8, 8]) for name in (names[0], names[-1])
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from torch_parity import run
 
 ROOT = Path(__file__).parents[2]

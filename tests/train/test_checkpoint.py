@@ -5,7 +5,6 @@ import os
 
 import numpy as np
 import pytest
-from networks import convolutional, copies, examples, images, perceptron, same
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -15,6 +14,7 @@ from cconv.train.losses import CrossEntropy, MeanSquaredError
 from cconv.train.optim import SGD, Adam, AdamW
 from cconv.train.schedules import Constant, Cosine, Step
 from cconv.train.trainer import Trainer
+from networks import convolutional, copies, examples, images, perceptron, same
 
 OPTIMIZERS = [
     SGD(0.05),
@@ -62,6 +62,21 @@ def test_fit_goes_on_to_the_same_bits(tmp_path):
     assert_same_run(whole, resumed)
     for column in ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):
         assert whole.history[column] == resumed.history[column]
+
+
+def test_dropout_goes_on_to_the_same_bits(tmp_path):
+    whole, part = (Trainer(perceptron(dropout=0.5), seed=2) for _ in range(2))
+    losses = [whole.step(*examples()) for _ in range(6)]
+    found = [part.step(*examples()) for _ in range(3)]
+    part.save(tmp_path / "run.ckpt")
+    resumed = Trainer.resume(tmp_path / "run.ckpt")
+    found += [resumed.step(*examples()) for _ in range(3)]
+    assert found == losses
+    assert_same_run(whole, resumed)
+    other = Trainer(perceptron(dropout=0.5), seed=3)
+    assert other.step(*examples()) != losses[0]
+    assert resumed.evaluate(examples()).loss == whole.evaluate(examples()).loss  # nothing is dropped there
+    assert resumed.gradients(*examples())[0] != resumed.evaluate(examples()).loss
 
 
 def test_every_option_survives(tmp_path):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from networks import convolutional, copies, examples, images, perceptron, same
 
 from cconv.data import Arrays
 from cconv.errors import ShapeError, TrainingError, ValueRangeError
@@ -11,6 +10,7 @@ from cconv.train.history import History, Row
 from cconv.train.losses import CrossEntropy
 from cconv.train.optim import SGD, Adam
 from cconv.train.trainer import Trainer
+from networks import convolutional, copies, examples, images, perceptron, same
 
 
 def test_fit_learns():

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from networks import changed, copies, examples, perceptron
 
 from cconv.errors import TrainingError, ValueRangeError
 from cconv.train.optim import SGD, Adam, AdamW, learning_rate
 from cconv.train.schedules import Constant, Cosine, Schedule, Step
 from cconv.train.trainer import Trainer
+from networks import changed, copies, examples, perceptron
 
 RUNS = {
     "sgd": (SGD(0.1), "SGD", {}),

@@ -4,7 +4,6 @@ import threading
 
 import numpy as np
 import pytest
-from networks import CLASSES, HIDDEN, changed, convolutional, copies, examples, images, perceptron, same
 from onnx import TensorProto, helper
 
 from cconv.errors import DTypeError, ShapeError, TrainingError, UnsupportedOpError, ValueRangeError
@@ -12,6 +11,7 @@ from cconv.graph.load import load
 from cconv.train.losses import CrossEntropy
 from cconv.train.optim import SGD, Adam
 from cconv.train.trainer import Trainer
+from networks import CLASSES, HIDDEN, changed, convolutional, copies, examples, images, perceptron, same
 
 
 def state_of(trainer: Trainer) -> dict[str, np.ndarray]:
