@@ -100,20 +100,26 @@ class Timed:
     result: Callable[[], np.ndarray]
 
 
-def bound(steps_and_operands: list, threads: int) -> Program:
+@dataclass
+class Bound:
+    """A program with the memory that its steps point to."""
+
+    program: Program
+    held: object
+
+    def run(self) -> None:
+        self.program.run()
+
+
+def bound(steps_and_operands: list, threads: int) -> Bound:
     """A program of steps, each bound to its arrays."""
     scratch = Region(max(step.scratch_bytes for step, _ in steps_and_operands) * threads)
     for step, operands in steps_and_operands:
         step.bind([0 if a is None else a.ctypes.data for a in operands], scratch.address, threads)
-    program = Program([step for step, _ in steps_and_operands])
-    program_memory[id(program)] = (scratch, steps_and_operands)
-    return program
+    return Bound(Program([step for step, _ in steps_and_operands]), (scratch, steps_and_operands))
 
 
-program_memory: dict[int, object] = {}
-
-
-def peak_program(threads: int) -> tuple[Program, float]:
+def peak_program(threads: int) -> tuple[Bound, float]:
     step = FLOAT32.peak.Peak(200_000, threads * 4)
     operands = [np.array([0.5, 0.5, 0.1], np.float32), np.empty(threads * 4, np.float32)]
     return bound([(step, operands)], threads), step.flops
@@ -225,8 +231,6 @@ def bench_layers(args: argparse.Namespace) -> list[dict]:
                 text += f"{row['peer']:9.1f}{row['ratio']:7.2f}"
             rows.append(row)
             print(text, flush=True)
-        program_memory.clear()
-        program_memory[id(peak)] = peak.steps
     for name in args.passes.split(","):
         mine = [row for row in rows if row["pass"] == name]
         text = f"median {name}: {statistics.median(row['percent'] for row in mine):.1f} % of the FMA peak"
