@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from cconv.graph.model import Model as Model
     from cconv.kernels.threads import get_num_threads as get_num_threads
     from cconv.kernels.threads import set_num_threads as set_num_threads
+    from cconv.train import callbacks as callbacks
     from cconv.train import losses as losses
     from cconv.train import optim as optim
     from cconv.train.trainer import Trainer as Trainer
@@ -63,6 +64,7 @@ _LAZY: dict[str, tuple[str, str]] = {
     "Limits": ("cconv.graph.limits", "Limits"),
     "Model": ("cconv.graph.model", "Model"),
     "Trainer": ("cconv.train.trainer", "Trainer"),
+    "callbacks": ("cconv.train.callbacks", ""),
     "check": ("cconv.check", "check"),
     "data": ("cconv.data", ""),
     "finetune": ("cconv.finetune", ""),

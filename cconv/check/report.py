@@ -56,10 +56,8 @@ class Report:
         return min(shares, default=None)
 
     def __str__(self) -> str:
-        if self.ok:
-            verdict = "ok"
-        else:
-            verdict = "FAILED" if self.comparisons or self.refused else "FAILED: no provider ran"
+        tried = self.comparisons or self.refused
+        verdict = "ok" if self.ok else "FAILED" if tried else "FAILED: no provider ran"
         count = f"{self.samples} sample{'' if self.samples == 1 else 's'}"
         lines = [
             f"check against onnxruntime, {count}: {verdict} "

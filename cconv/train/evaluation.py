@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cconv.errors import TrainingError, ValueRangeError, explain
+from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node
 from cconv.ops.tensor import Spec
 from cconv.plan.lowering import Builder, Memory
@@ -99,9 +100,10 @@ def evaluation_plan(
     weights: Mapping[str, np.ndarray],
     constants: Mapping[str, np.ndarray],
     threads: int,
+    limits: Limits = DEFAULT,
 ) -> EvaluationPlan:
     """See cconv.plan.plan.training_plan for the arguments."""
-    plan = inference_plan(nodes, inputs, list(losses), weights, constants, threads=threads)
+    plan = inference_plan(nodes, inputs, list(losses), weights, constants, threads=threads, limits=limits)
     builder = Builder(dtype=np.dtype(np.float32))
     targets = {}
     for name, loss in losses.items():

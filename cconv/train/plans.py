@@ -48,6 +48,7 @@ class Plans:
                 update=self.updates,
                 batchnorm=lambda name: self.batchnorm[name],
                 threads=threads,
+                limits=self.model.limits,
             ),
         )
 
@@ -61,6 +62,7 @@ class Plans:
                 self.model.weights,
                 self.model.constants,
                 threads=threads,
+                limits=self.model.limits,
             ),
         )
 
