@@ -8,8 +8,11 @@ import cconv
 from cconv.kernels import FLOAT32
 
 settings.register_profile("ci", derandomize=True, deadline=None)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+settings.register_profile("here", deadline=None)  # the first example may lay out memory
+settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+# Processes that tests start import the cconv that is tested, not a clone's that the tests were started in.
+os.environ["PYTHONSAFEPATH"] = "1"
 
 
 def pytest_report_header() -> str:
