@@ -1,4 +1,4 @@
-"""What every test run does first: say which cconv is tested, and make hypothesis repeatable in CI."""
+"""What every test run does first: settle and say which cconv is tested, make hypothesis repeatable in CI."""
 
 import os
 
@@ -6,6 +6,10 @@ from hypothesis import settings
 
 import cconv
 from cconv.kernels import FLOAT32
+
+# A child that a test starts would find the clone's cconv in its working folder, which has no kernels unless it
+# was built in place; it shall import what this process does.
+os.environ["PYTHONSAFEPATH"] = "1"
 
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("here", deadline=None)  # the first example may lay out memory

@@ -74,7 +74,7 @@ def get_num_threads() -> int:
     return _threads if CCONV_OPENMP else 1
 
 
-def set_num_threads(n: int) -> None:
+def set_num_threads(n: object) -> None:  # with `int` Cython would take the check below for granted
     """Let new plans use `n` threads. Results do not depend on it.
 
     Raises:
