@@ -7,7 +7,6 @@ Exit status: 0 all well, 1 a check that failed, 2 a wrong call or an error of cc
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +19,6 @@ OK, FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (default: the process's); returns the exit status."""
-    # Threads that spin while they wait starve each other where more of them run than processors are free: on
-    # two busy processors the demo's steps took 40 times as long. libgomp reads this once, when it is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)

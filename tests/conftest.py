@@ -15,9 +15,6 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("here", deadline=None)  # the first example may lay out memory
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
-# Processes that tests start import the cconv that is tested, not a clone's that the tests were started in.
-os.environ["PYTHONSAFEPATH"] = "1"
-
 
 def pytest_report_header() -> str:
     """`python -m pytest` in a clone tests the clone's cconv instead of the installed one; it shows here."""

@@ -4,8 +4,10 @@
     python tools/check_assembly.py
 
 For every build that has FMA instructions, looks at each tile function (kernels/tile.h) in the compiled modules,
-finds its innermost loop, and counts. A tile of n rows and v vectors takes n * v FMAs per step; any other number means that
-the compiler split multiply and add, and a stack access means that it ran out of registers. Needs `objdump`.
+finds its innermost loop, and counts. A tile of n rows and v vectors takes n * v FMAs per step; any other number
+means that the compiler split multiply and add, and a vector on the stack that it ran out of registers. Needs
+`objdump`.
+
 Exit status 1 and one line per fault.
 """
 

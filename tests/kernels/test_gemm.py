@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 from cconv.kernels import FLOAT32
+from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 # (batch, rows, columns, inner): ragged around tiles of 14 or 6 rows, blocks of 32 columns, blocks of 256 and 224.
 SIZES = [
