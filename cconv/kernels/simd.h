@@ -89,6 +89,11 @@ INLINE real vsum(vf v)
     return s;
 }
 
+/* Before a loop of constant length over registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define UNROLL _Pragma("GCC unroll 32")
+#endif
 
 #endif
