@@ -52,3 +52,8 @@ def explain(place: str, rule: str, found: str, fix: str = "") -> str:
     """One message out of the four things that every error says."""
     text = f"{place}: {rule}; found {found}."
     return f"{text} {fix}" if fix else text
+
+
+def and_more(count: int) -> str:
+    """How a message that shows one of several culprits goes on; "" where it was the only one."""
+    return f", and {count} more like it" if count else ""

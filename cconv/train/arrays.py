@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cconv.errors import DTypeError, ShapeError, ValueRangeError, explain
+from cconv.errors import DTypeError, ShapeError, ValueRangeError, and_more, explain
 from cconv.graph.model import InputSpec
 from cconv.train.options import closest, whole
 
@@ -122,7 +122,7 @@ def check_finite(name: str, array: np.ndarray) -> None:
             explain(
                 f"input {name!r}",
                 "holds finite numbers (check_inputs=True)",
-                f"{array[position]} at [{where}], and {int(bad.sum()) - 1} more like it",
+                f"{array[position]} at [{where}]{and_more(int(bad.sum()) - 1)}",
                 "Clean the data.",
             )
         )

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cconv.errors import DTypeError, ShapeError, TrainingError, ValueRangeError, explain
+from cconv.errors import DTypeError, ShapeError, TrainingError, ValueRangeError, and_more, explain
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Spec, Tensor
 from cconv.plan.plan import Loss as LoweredLoss
@@ -133,7 +133,7 @@ class CrossEntropy:
                     place,
                     f"a class index lies in 0..{classes - 1} ({classes} classes) or is the ignore_index "
                     f"{self.ignore_index}",
-                    f"{target[position]} at [{where}], and {int(bad.sum()) - 1} more like it",
+                    f"{target[position]} at [{where}]{and_more(int(bad.sum()) - 1)}",
                 )
             )
         return target.astype(np.int64, copy=False)
