@@ -138,7 +138,7 @@ def our_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads: i
         out = zeros((dy if role == "forward" else x).shape, np.float32)
         source = x if role == "forward" else dy
         program = bound(
-            [(kernels.Pack(g, role), [w, packed]), (kernels.Gather(g, role), [source, packed, None, out])],
+            [(kernels.Pack(g, role), [w, packed]), (kernels.Gather(g, role), [source, packed, None, None, out])],
             threads,
         )
     return Timed(program.run, lambda: out)

@@ -5,7 +5,7 @@ memory. Weights are packed as [tap][channel]. No strip is copied: the taps that 
 left out by the range of each axis instead.
 """
 
-from cconv.kernels.simd cimport VL, real, vf, vload, vload_n, vstore, vstore_n, vzero
+from cconv.kernels.simd cimport VL, real, vclamp, vf, vload, vload_n, vset, vstore, vstore_n, vzero
 from cconv.kernels.step cimport OK, Step
 
 # Pixel rows of a share of the weight gradient: at most this many shares are added at the end.
@@ -115,15 +115,24 @@ cdef class Pack(Depthwise):
 cdef class Gather(Depthwise):
     """Forward (x to y) or input gradient (dy to dx).
 
-    Operands: source (N, spatial, C) channels-last, packed weights, bias (C,) or none, target, channels-last.
+    Args:
+        bias, residual, clamp: as conv_direct.Gather's.
+
+    Operands: source (N, spatial, C) channels-last, packed weights, bias (C,) or none, residual or none, target;
+    feature maps channels-last. The target may be the residual's memory.
     """
 
-    cdef bint biased, transposed
+    cdef bint biased, residual, clamped, transposed
+    cdef real low, high
 
-    def __init__(self, geometry, str role="forward", bint bias=False):
+    def __init__(self, geometry, str role="forward", bint bias=False, bint residual=False, clamp=None):
         super().__init__(geometry)
-        self.operands = 4
+        self.operands = 5
         self.biased = bias
+        self.residual = residual
+        self.clamped = clamp is not None
+        if self.clamped:
+            self.low, self.high = clamp
         self.transposed = role == "input_gradient"
 
     cdef int run(self) noexcept nogil:
@@ -156,16 +165,26 @@ cdef class Gather(Depthwise):
             rh = input_of_output(h, y)
         for x in range(width):
             rw = output_of_input(w, x) if self.transposed else input_of_output(w, x)
-            self.pixel(n, rd, rh, rw, <real*>self.operand[3] + (i * width + x) * self.channels)
+            self.pixel(n, rd, rh, rw, (i * width + x) * self.channels)
 
-    cdef void pixel(self, Py_ssize_t n, Range rd, Range rh, Range rw, real* target) noexcept nogil:
-        """All channels of one target pixel."""
-        cdef Py_ssize_t c = 0
-        while c + VL <= self.channels:
-            vstore(target + c, self.lanes(n, &rd, &rh, &rw, c, VL))
+    cdef void pixel(self, Py_ssize_t n, Range rd, Range rh, Range rw, Py_ssize_t place) noexcept nogil:
+        """All channels of the target pixel at element `place`."""
+        cdef real* target = <real*>self.operand[4] + place
+        cdef const real* residual = <real*>self.operand[3] + place
+        cdef Py_ssize_t c = 0, count
+        cdef vf total
+        while c < self.channels:
+            count = min(<Py_ssize_t>VL, self.channels - c)
+            total = self.lanes(n, &rd, &rh, &rw, c, count)
+            if self.residual:
+                total = total + vload_n(residual + c, count)
+            if self.clamped:
+                total = vclamp(total, vset(self.low), vset(self.high))
+            if count == VL:
+                vstore(target + c, total)
+            else:
+                vstore_n(target + c, total, count)
             c += VL
-        if c < self.channels:
-            vstore_n(target + c, self.lanes(n, &rd, &rh, &rw, c, self.channels - c), self.channels - c)
 
     cdef vf lanes(self, Py_ssize_t n, Range* rd, Range* rh, Range* rw, Py_ssize_t c, Py_ssize_t count) noexcept nogil:
         """`count` channels from c on of one target pixel, summed over its taps."""

@@ -26,7 +26,7 @@ from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real
 from cconv.kernels.step cimport OK, Step
 from cconv.kernels.strip cimport Strip, load_strip
 from cconv.kernels.tile cimport (
-    TILE_ADD, TILE_BIAS, TILE_STORE, block_vectors, tile_across, tile_fn, tile_job,
+    TILE_ADD, TILE_BIAS, TILE_CLAMP, TILE_RESIDUAL, TILE_STORE, block_vectors, tile_across, tile_job,
 )
 
 from cconv.kernels.geometry import forward_part, input_gradient_parts, is_pointwise
@@ -101,8 +101,11 @@ cdef class Gather(Step):
         geometry: ConvGeometry.
         role: "forward" (x to y) or "input_gradient" (dy to dx).
         bias: whether a bias is added to each output channel.
+        residual: whether a tensor of the target's shape is added.
+        clamp: (low, high) that the result is clamped to, last; None: it is not.
 
-    Operands: source (N, spatial, channels) channels-last, packed weights, bias or none, target, channels-last.
+    Operands: source (N, spatial, channels) channels-last, packed weights, bias or none, residual or none, target;
+    feature maps channels-last. The target may be the residual's memory.
     """
 
     cdef Part* parts
@@ -112,12 +115,13 @@ cdef class Gather(Step):
     cdef Py_ssize_t block, blocks                     # input channels of a block; how many blocks
     cdef Py_ssize_t columns, column_blocks            # packed columns of a group; blocks of TILE_COLS
     cdef Py_ssize_t target[3]
-    cdef bint biased
+    cdef bint biased, residual, clamped
+    cdef real low, high
     cdef bint in_place                                # pixels are read where they are, no strip
     cdef bint merged                                  # a kernel row's taps and channels are one run
     cdef list keep
 
-    def __cinit__(self, geometry, str role="forward", bint bias=False):
+    def __cinit__(self, geometry, str role="forward", *args, **kwargs):
         parts = role_parts(geometry, role)
         parts = [part for part in parts if all(walk.output > 0 for walk in part)] if geometry.batch else []
         self.part_count = len(parts)
@@ -129,9 +133,13 @@ cdef class Gather(Step):
     def __dealloc__(self):
         free(self.parts)
 
-    def __init__(self, geometry, str role="forward", bint bias=False):
-        self.operands = 4
+    def __init__(self, geometry, str role="forward", bint bias=False, bint residual=False, clamp=None):
+        self.operands = 5
         self.biased = bias
+        self.residual = residual
+        self.clamped = clamp is not None
+        if self.clamped:
+            self.low, self.high = clamp
         self.groups = geometry.groups
         self.inner, self.outer = channels_of(geometry, role)
         self.source_channels = self.inner * self.groups
@@ -305,7 +313,17 @@ cdef class Gather(Step):
         job.row = pixel * sizeof(real)
         job.step = sizeof(real)
         job.ldc = self.target_channels * s.axis[2].out_step
-        job.mode = TILE_ADD if b > 0 else (TILE_BIAS if self.biased else TILE_STORE)
+        # The residual goes in with the first block, so that the target may take its memory.
+        job.mode = TILE_STORE
+        if b > 0:
+            job.mode = TILE_ADD
+        else:
+            job.mode |= (TILE_BIAS if self.biased else 0) | (TILE_RESIDUAL if self.residual else 0)
+        if b == self.blocks - 1 and self.clamped:
+            job.mode |= TILE_CLAMP
+        job.residual = self.operand[3] - self.operand[4]
+        job.low = self.low
+        job.high = self.high
         packed = <real*>self.operand[1] + p.weights + g * self.inner * p.taps * self.columns
         for nb in range(first, last):
             job.columns = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)
@@ -318,7 +336,7 @@ cdef class Gather(Step):
                 y = r - n * rows
                 a = <const char*>(source + n * strip_image + y * strip_row)
                 target_y = (row + y) * s.axis[1].out_step + s.axis[1].out_start
-                c = <real*>self.operand[3] + g * self.outer + nb * TILE_COLS + self.target_channels * (
+                c = <real*>self.operand[4] + g * self.outer + nb * TILE_COLS + self.target_channels * (
                     (((image + n) * self.target[0] + target_z) * self.target[1] + target_y) * self.target[2]
                     + target_x)
                 if 2 * columns <= TILE_ROWS:

@@ -82,6 +82,8 @@ INLINE void vstore_n(real *p, vf v, ptrdiff_t n) { memcpy(p, &v, n * sizeof(real
 INLINE vf vselect(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
 INLINE vf vmax(vf a, vf b) { return vselect(a > b, a, b); }
 INLINE vf vmin(vf a, vf b) { return vselect(a < b, a, b); }
+/* x within [low, high]; NaN stays NaN. */
+INLINE vf vclamp(vf x, vf low, vf high) { return vselect(x < low, low, vselect(x > high, high, x)); }
 INLINE real vsum(vf v)
 {
     real s = 0;

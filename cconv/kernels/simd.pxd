@@ -17,4 +17,5 @@ cdef extern from "simd.h" nogil:
     void vstore_n(real* p, vf v, Py_ssize_t n)
     vf vmax(vf a, vf b)
     vf vmin(vf a, vf b)
+    vf vclamp(vf x, vf low, vf high)
     real vsum(vf v)

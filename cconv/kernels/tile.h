@@ -1,7 +1,8 @@
 /* tile.h: the micro-kernel: one register tile of a product of matrices. Everything that multiplies uses it.
  *
- *     C[i][j]  (=, +=)  sum over segments s, steps k of  A(s, i, k) * B[s][k][j]  (+ bias[j])
+ *     C[i][j] = sum over segments s, steps k of  A(s, i, k) * B[s][k][j]   (+ C[i][j]) (+ bias[j]) (+ R[i][j])
  *
+ * and, last, clamped to an interval if asked for: what follows a convolution costs no pass of its own.
  * C has up to TILE_ROWS rows and `vectors` vectors of columns, which stay in registers throughout; per step k
  * two vectors of B are loaded and each row's A is broadcast from memory, so 14 x 2 FMAs take 16 loads. Summing
  * from zero and adding to C at the end, instead of starting from C, costs nothing and halves rounding error.
@@ -19,7 +20,8 @@
 
 #include "simd.h"
 
-enum tile_mode { TILE_STORE, TILE_ADD, TILE_BIAS };
+/* What happens to a sum before it is stored, in this order; any of them together. */
+enum tile_mode { TILE_STORE = 0, TILE_ADD = 1, TILE_BIAS = 2, TILE_RESIDUAL = 4, TILE_CLAMP = 8 };
 
 typedef struct {
     const ptrdiff_t *offset; /* of each segment, bytes from a0 and a1 */
@@ -30,7 +32,9 @@ typedef struct {
     const real *bias;        /* [columns], for TILE_BIAS */
     ptrdiff_t columns;       /* of C that exist, <= vectors * VL */
     ptrdiff_t ldc;           /* elements between rows of C */
-    int mode;
+    ptrdiff_t residual;      /* bytes from an element of C to that of R, for TILE_RESIDUAL */
+    real low, high;          /* for TILE_CLAMP; a NaN stays NaN */
+    int mode;                /* bits of tile_mode */
 } tile_job;
 
 typedef void (*tile_fn)(const tile_job *job, const char *a0, const char *a1, real *c0, real *c1);
@@ -47,6 +51,31 @@ INLINE const char *row_at(const char *p, int i, ptrdiff_t r1, ptrdiff_t r3, ptrd
     case 5: return p + r5;
     default: return p + 2 * r3;
     }
+}
+
+/* Add what is asked for to the sums and store them; the last vector has `tail` lanes. */
+INLINE void tile_finish(const int n, const int vectors, const ptrdiff_t tail, const tile_job *job,
+                        vf acc[TILE_ROWS][TILE_VECTORS], real *c0, real *c1)
+{
+    const int n0 = (n + 1) / 2;
+    const ptrdiff_t ldc = job->ldc;
+#define EACH_VECTOR                                                                                          \
+    UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++)
+#define PLACE ((i < n0 ? c0 + i * ldc : c1 + (i - n0) * ldc) + v * VL)
+#define LOAD(p) (v + 1 < vectors || tail == VL ? vload(p) : vload_n(p, tail))
+    if (job->mode & TILE_ADD) EACH_VECTOR acc[i][v] += LOAD(PLACE);
+    if (job->mode & TILE_BIAS) EACH_VECTOR acc[i][v] += LOAD(job->bias + v * VL);
+    if (job->mode & TILE_RESIDUAL)
+        EACH_VECTOR acc[i][v] += LOAD((const real *)((const char *)PLACE + job->residual));
+    if (job->mode & TILE_CLAMP) {
+        const vf low = vset(job->low), high = vset(job->high);
+        EACH_VECTOR acc[i][v] = vclamp(acc[i][v], low, high);
+    }
+    EACH_VECTOR if (v + 1 < vectors || tail == VL) vstore(PLACE, acc[i][v]);
+    else vstore_n(PLACE, acc[i][v], tail);
+#undef EACH_VECTOR
+#undef PLACE
+#undef LOAD
 }
 
 INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const ptrdiff_t step,
@@ -74,29 +103,10 @@ INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const
         }
     }
 
-    const ptrdiff_t ldc = job->ldc, tail = job->columns - (vectors - 1) * VL; /* columns of the last vector */
-    if (tail == VL) {
-        UNROLL for (int i = 0; i < n; i++) {
-            real *c = i < n0 ? c0 + i * ldc : c1 + (i - n0) * ldc;
-            UNROLL for (int v = 0; v < vectors; v++) {
-                vf sum = acc[i][v];
-                if (job->mode == TILE_ADD) sum += vload(c + v * VL);
-                if (job->mode == TILE_BIAS) sum += vload(job->bias + v * VL);
-                vstore(c + v * VL, sum);
-            }
-        }
-        return;
-    }
-    UNROLL for (int i = 0; i < n; i++) {
-        real *c = i < n0 ? c0 + i * ldc : c1 + (i - n0) * ldc;
-        UNROLL for (int v = 0; v < vectors; v++) {
-            const ptrdiff_t lanes = v + 1 < vectors ? VL : tail;
-            vf sum = acc[i][v];
-            if (job->mode == TILE_ADD) sum += vload_n(c + v * VL, lanes);
-            if (job->mode == TILE_BIAS) sum += vload_n(job->bias + v * VL, lanes);
-            vstore_n(c + v * VL, sum, lanes);
-        }
-    }
+    if (job->columns == vectors * VL)
+        tile_finish(n, vectors, VL, job, acc, c0, c1);
+    else
+        tile_finish(n, vectors, job->columns - (vectors - 1) * VL, job, acc, c0, c1);
 }
 
 /* One function per number of rows and vectors, so that every bound is a constant: tile_across_14_2, ... */

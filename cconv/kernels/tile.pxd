@@ -1,7 +1,7 @@
 from cconv.kernels.simd cimport real, vf
 
 cdef extern from "tile.h" nogil:
-    const int TILE_STORE, TILE_ADD, TILE_BIAS
+    const int TILE_STORE, TILE_ADD, TILE_BIAS, TILE_RESIDUAL, TILE_CLAMP
     ctypedef struct tile_job:
         const Py_ssize_t* offset
         Py_ssize_t segments
@@ -12,6 +12,8 @@ cdef extern from "tile.h" nogil:
         const real* bias
         Py_ssize_t columns
         Py_ssize_t ldc
+        Py_ssize_t residual
+        real low, high
         int mode
     ctypedef void (*tile_fn)(const tile_job* job, const char* a0, const char* a1, real* c0, real* c1) noexcept nogil
     # [rows][vectors - 1]

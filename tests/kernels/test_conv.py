@@ -86,7 +86,7 @@ def our_passes(build, g, x, w, b, dy, threads):
         target = nans(shape, dtype)
         assert run_step(kernels.Pack(g, role), w, packed, threads=threads) == 0
         gather = kernels.Gather(g, role, bias is not None)
-        assert run_step(gather, source, packed, bias, target, threads=threads) == 0
+        assert run_step(gather, source, packed, bias, None, target, threads=threads) == 0
         results.append(np.moveaxis(target, -1, 1))
     step = getattr(build, algorithm(g, "weight_gradient")).WeightGradient(g)
     dw = nans(w.shape, dtype)
@@ -112,6 +112,33 @@ def test_exact_on_small_integers(build, name, threads):
     data = arrays_of(g, lambda shape: integers(rng, shape, np.float64))
     for ours, expected in zip(our_passes(build, g, *data, threads), reference_passes(g, *data)):
         assert np.array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=lambda build: build.name)
+@pytest.mark.parametrize("role", ["forward", "input_gradient"])
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_epilogue(build, name, role):
+    """Bias, residual and clamp, in this order; the target may lie on the residual."""
+    g = GEOMETRIES[name]
+    rng = np.random.default_rng(4)
+    x, w, _, dy = arrays_of(g, lambda shape: integers(rng, shape, np.float64))
+    y, dx, _ = reference_passes(g, x, w, np.zeros(g.outputs), dy)
+    source, expected = (x, y) if role == "forward" else (dy, dx)
+    bias = integers(rng, expected.shape[1], np.float64)
+    residual = integers(rng, expected.shape, np.float64)
+    expected = expected + bias.reshape(-1, 1, 1, 1) + residual
+    kernels = getattr(build, algorithm(g, role))
+    dtype = build.dtype
+    w, bias = w.astype(dtype), bias.astype(dtype)
+    source, residual = (channels_last(a).astype(dtype) for a in (source, residual))
+    packed = nans(kernels.packed_size(g, role), dtype)
+    assert run_step(kernels.Pack(g, role), w, packed) == 0
+    for clamp in (None, (0.0, np.inf), (-3.0, 5.0)):
+        target = residual.copy()
+        step = kernels.Gather(g, role, True, True, clamp)
+        assert run_step(step, source, packed, bias, target, target, threads=2) == 0
+        limited = expected if clamp is None else np.clip(expected, *clamp)
+        assert np.array_equal(np.moveaxis(target, -1, 1), limited)
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
@@ -191,7 +218,7 @@ def test_nothing_is_written_around_the_output(name):
         pack, gather = kernels.Pack(g, role), kernels.Gather(g, role)
         scratch = Region(2 * max(pack.scratch_bytes, gather.scratch_bytes))
         run_bound(pack, [w.ctypes.data, inside(packed)], scratch)
-        run_bound(gather, [source.ctypes.data, inside(packed), 0, inside(target)], scratch)
+        run_bound(gather, [source.ctypes.data, inside(packed), 0, 0, inside(target)], scratch)
         for array in (packed, target):
             assert np.all(array[:guard] == 12345.0)
             assert np.all(array[-guard:] == 12345.0)
