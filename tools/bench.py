@@ -125,9 +125,9 @@ def peak_program(threads: int) -> tuple[Bound, float]:
     return bound([(step, operands)], threads), step.flops
 
 
-def our_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads: int) -> Timed:
+def our_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads: int, name: str) -> Timed:
     """cconv's kernel; weights are packed within the timed run, as they are once in every training step."""
-    kernels = getattr(FLOAT32, algorithm(g, role))
+    kernels = getattr(FLOAT32, name)
     x, w, dy = data["x"], data["w"], data["dy"]
     if role == "weight_gradient":
         step = kernels.WeightGradient(g)
@@ -137,10 +137,10 @@ def our_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads: i
         packed = zeros((kernels.packed_size(g, role),), np.float32)
         out = zeros((dy if role == "forward" else x).shape, np.float32)
         source = x if role == "forward" else dy
-        program = bound(
-            [(kernels.Pack(g, role), [w, packed]), (kernels.Gather(g, role), [source, packed, None, None, out])],
-            threads,
-        )
+        step = kernels.Gather(g, role)
+        workspace = zeros((step.workspace,), np.float32)
+        operands = [source, packed, None, None, out, workspace]
+        program = bound([(kernels.Pack(g, role), [w, packed]), (step, operands)], threads)
     return Timed(program.run, lambda: out)
 
 
@@ -200,7 +200,8 @@ def bench_layers(args: argparse.Namespace) -> list[dict]:
         }
         for name in args.passes.split(","):
             role = PASSES[name]
-            ours = our_pass(role, g, data, args.threads)
+            chosen = args.algorithm or algorithm(g, role)
+            ours = our_pass(role, g, data, args.threads, chosen)
             peers = torch_pass(role, g, data, args.threads) if args.peer else []
             for timed in [ours, *peers]:
                 timed.run()
@@ -249,6 +250,7 @@ def main() -> None:
     layers.add_argument("--threads", type=int, default=1)
     layers.add_argument("--passes", default="fwd", help="of fwd,bwd_d,bwd_w")
     layers.add_argument("--peer", choices=["torch"])
+    layers.add_argument("--algorithm", help="kernel module instead of the one in kernels/schedule.py")
     layers.add_argument("--repeats", type=int, default=7)
     for command in (layers,):
         command.add_argument("--json", help="write the rows here")

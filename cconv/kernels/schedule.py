@@ -4,7 +4,7 @@ The choice depends on the geometry alone, never on the number of threads, so tha
 result. An algorithm is a kernel module that offers
 
     packed_size(geometry, role), Pack(geometry, role)     weights in the order the algorithm reads them
-    Gather(geometry, role, bias)                          role "forward" or "input_gradient"
+    Gather(geometry, role, bias, residual, clamp)         role "forward" or "input_gradient"; .workspace elements
 
 or, for the role "weight_gradient",
 

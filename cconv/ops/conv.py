@@ -38,7 +38,8 @@ def gather(
     target = lower.tensor(shape, Layout.CHANNELS_LAST)
     step = kernels.Gather(geometry, role, bias is not None)
     source = lower.as_layout(source, Layout.CHANNELS_LAST)
-    lower.emit(step, reads=[source, packed, bias, None], writes=[target])
+    workspace = lower.tensor((step.workspace,), name="workspace") if step.workspace else None
+    lower.emit(step, reads=[source, packed, bias, None], writes=[target, workspace])
     return target
 
 

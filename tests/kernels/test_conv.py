@@ -86,7 +86,7 @@ def our_passes(build, g, x, w, b, dy, threads):
         target = nans(shape, dtype)
         assert run_step(kernels.Pack(g, role), w, packed, threads=threads) == 0
         gather = kernels.Gather(g, role, bias is not None)
-        assert run_step(gather, source, packed, bias, None, target, threads=threads) == 0
+        assert run_step(gather, source, packed, bias, None, target, None, threads=threads) == 0
         results.append(np.moveaxis(target, -1, 1))
     step = getattr(build, algorithm(g, "weight_gradient")).WeightGradient(g)
     dw = nans(w.shape, dtype)
@@ -136,7 +136,7 @@ def test_epilogue(build, name, role):
     for clamp in (None, (0.0, np.inf), (-3.0, 5.0)):
         target = residual.copy()
         step = kernels.Gather(g, role, True, True, clamp)
-        assert run_step(step, source, packed, bias, target, target, threads=2) == 0
+        assert run_step(step, source, packed, bias, target, target, None, threads=2) == 0
         limited = expected if clamp is None else np.clip(expected, *clamp)
         assert np.array_equal(np.moveaxis(target, -1, 1), limited)
 
@@ -218,7 +218,7 @@ def test_nothing_is_written_around_the_output(name):
         pack, gather = kernels.Pack(g, role), kernels.Gather(g, role)
         scratch = Region(2 * max(pack.scratch_bytes, gather.scratch_bytes))
         run_bound(pack, [w.ctypes.data, inside(packed)], scratch)
-        run_bound(gather, [source.ctypes.data, inside(packed), 0, 0, inside(target)], scratch)
+        run_bound(gather, [source.ctypes.data, inside(packed), 0, 0, inside(target), 0], scratch)
         for array in (packed, target):
             assert np.all(array[:guard] == 12345.0)
             assert np.all(array[-guard:] == 12345.0)
