@@ -6,9 +6,12 @@ product [tiles x channels] @ [channels x outputs] for the register tile; 36 plan
 
     by tiles     a job is a block of tiles: transform, multiply all 36 planes, transform back, block by block, so that
                  V, the transformed tiles, stays in L2. Transformed weights are streamed from the shared cache.
+    by planes    where the transformed weights are too many to stream past every small block of tiles: a large block
+                 is transformed, then multiplied plane by plane, then transformed back, each part shared out over all
+                 threads. A plane's tiles and weights are in L2 while they meet.
     by outputs   where all tiles together are few (7x7 maps) and the weights many: all tiles are transformed first
                  into memory that all threads share, then a job is a block of output channels and transforms the
-                 weights of that block itself, which never go to memory.
+                 weights of that block itself, some channels at a time, so that they never leave L2.
 
 Planes are an odd number of cache lines apart: 36 streams at multiples of 4 KiB would share their cache sets.
 """
@@ -17,7 +20,7 @@ from libc.string cimport memset
 
 from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real
 from cconv.kernels.step cimport OK, Step
-from cconv.kernels.tile cimport TILE_STORE, block_vectors, tile_across, tile_job
+from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, tile_across, tile_job
 
 from cconv.kernels.geometry import forward_part, input_gradient_parts
 
@@ -36,11 +39,18 @@ cdef enum:
     PLANES = 36
 
 # Tiles of a block of the walk by tiles.
-BLOCK_TILES = 2 * TILE_ROWS if TILE_ROWS > 8 else 4 * TILE_ROWS
+cdef Py_ssize_t BLOCK_TILES = 2 * TILE_ROWS if TILE_ROWS > 8 else 4 * TILE_ROWS
 # The walk by outputs is taken where a map has at most this many tiles in all.
-FEW_TILES = 128
-# Blocks of TILE_COLS outputs whose products are kept at once.
-GROUP = 4
+cdef Py_ssize_t FEW_TILES = 128
+# Blocks of TILE_COLS outputs whose products are kept at once in the walk by tiles.
+cdef Py_ssize_t GROUP = 4
+# The walk by planes is taken from this many weights on, with at most this many tiles in a block.
+cdef Py_ssize_t MANY_WEIGHTS = 150 * 150, PLANE_TILES = 32 * TILE_ROWS
+# Blocks of outputs of a job of the walk by outputs, and channels whose weights it transforms at once: 590 KB.
+cdef Py_ssize_t JOB_BLOCKS = 2, WEIGHT_CHANNELS = 128
+
+cdef enum Walk:
+    BY_TILES, BY_PLANES, BY_OUTPUTS
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -73,7 +83,7 @@ cdef class Base(Step):
     cdef Py_ssize_t inner, outer, column_blocks, columns
     cdef Py_ssize_t batch, height, width, out_height, out_width, pad_y, pad_x
     cdef Py_ssize_t tiles_y, tiles_x, tiles
-    cdef bint by_outputs
+    cdef int walk
     cdef int kernel[9]     # index in ONNX's kernel of each tap of the gather
     cdef Py_ssize_t inner_stride, outer_stride
 
@@ -96,7 +106,11 @@ cdef class Base(Step):
         self.pad_y, self.pad_x = h.pad, w.pad
         self.tiles_y, self.tiles_x = ceil_div(h.output, 4), ceil_div(w.output, 4)
         self.tiles = self.batch * self.tiles_y * self.tiles_x
-        self.by_outputs = self.tiles <= FEW_TILES
+        self.walk = BY_TILES
+        if self.tiles <= FEW_TILES:
+            self.walk = BY_OUTPUTS
+        elif self.inner * self.outer >= MANY_WEIGHTS:
+            self.walk = BY_PLANES
         for i in range(3):
             for j in range(3):
                 self.kernel[3 * i + j] = h.kernel[i] * 3 + w.kernel[j]
@@ -109,7 +123,7 @@ cdef class Base(Step):
 def packed_size(geometry, str role):
     """Elements of the packed weights: as they are (walk by outputs), or transformed."""
     cdef Base base = Base(geometry, role)
-    return base.inner * base.columns * (9 if base.by_outputs else PLANES)
+    return base.inner * base.columns * (9 if base.walk == BY_OUTPUTS else PLANES)
 
 
 cdef class Pack(Base):
@@ -122,7 +136,7 @@ cdef class Pack(Base):
     def __init__(self, geometry, str role="forward"):
         super().__init__(geometry, role)
         self.operands = 2
-        self.scratch_bytes = 0 if self.by_outputs else 9 * TILE_COLS * sizeof(real)
+        self.scratch_bytes = 0 if self.walk == BY_OUTPUTS else 9 * TILE_COLS * sizeof(real)
 
     cdef int run(self) noexcept nogil:
         self.parallel(0, self.column_blocks * ceil_div(self.inner, 16))
@@ -135,16 +149,16 @@ cdef class Pack(Base):
         cdef Py_ssize_t c, j, t, v
         cdef const real* w = <real*>self.operand[0] + nb * TILE_COLS * self.outer_stride
         cdef const real* g
-        cdef real* packed = <real*>self.operand[1] + nb * TILE_COLS * self.inner * (9 if self.by_outputs else PLANES)
+        cdef real* packed = <real*>self.operand[1] + nb * TILE_COLS * self.inner * (9 if self.walk == BY_OUTPUTS else PLANES)
         cdef real* taps = <real*>self.scratch_of(thread)
         for c in range(first, min(first + 16, self.inner)):
-            if self.by_outputs:
+            if self.walk == BY_OUTPUTS:
                 taps = packed + c * 9 * width
             for j in range(width):
                 g = w + j * self.outer_stride + c * self.inner_stride
                 for t in range(9):
                     taps[t * width + j] = g[self.kernel[t]] if j < live else 0
-            if not self.by_outputs:
+            if self.walk != BY_OUTPUTS:
                 for v in range(0, width // VL):
                     winograd_weights(taps + v * VL, width, packed + c * width + v * VL, self.inner * width)
 
@@ -165,7 +179,8 @@ cdef class Gather(Base):
     cdef bint biased, residual, clamped
     cdef real low, high
     cdef readonly Py_ssize_t workspace
-    cdef Py_ssize_t block, group, v_row, v_plane, m_row, m_plane, u_plane
+    cdef Py_ssize_t block, group, v_row, v_plane, m_row, m_plane
+    cdef Py_ssize_t current      # block of tiles that the walks by planes and by outputs are at
 
     def __init__(self, geometry, str role="forward", bint bias=False, bint residual=False, clamp=None):
         super().__init__(geometry, role)
@@ -173,54 +188,91 @@ cdef class Gather(Base):
         self.biased, self.residual, self.clamped = bias, residual, clamp is not None
         if self.clamped:
             self.low, self.high = clamp
-        self.block = self.tiles if self.by_outputs else min(self.tiles, <Py_ssize_t>BLOCK_TILES)
+        most = {BY_TILES: BLOCK_TILES, BY_PLANES: PLANE_TILES, BY_OUTPUTS: FEW_TILES}[self.walk]
+        blocks = ceil_div(self.tiles, most)
+        self.block = ceil_div(self.tiles, max(1, blocks))
         self.v_row = self.inner + CACHE_LINE_REALS
         self.v_plane = odd_lines(self.block * self.v_row)
-        self.group = 1 if self.by_outputs else min(self.column_blocks, <Py_ssize_t>GROUP)
+        self.group = min(self.column_blocks, {BY_TILES: GROUP, BY_PLANES: self.column_blocks, BY_OUTPUTS: JOB_BLOCKS}[self.walk])
         self.m_row = self.group * TILE_COLS + CACHE_LINE_REALS
         self.m_plane = odd_lines(self.block * self.m_row)
-        self.workspace = PLANES * self.v_plane if self.by_outputs else 0
-        # Per thread: zeros that stand for pixels outside, the products, and V or the block's transformed weights.
-        own = odd_lines(self.inner) + PLANES * self.m_plane
-        self.u_plane = self.inner * TILE_COLS
-        own += PLANES * (self.u_plane if self.by_outputs else self.v_plane)
+        v, m = PLANES * self.v_plane, PLANES * self.m_plane
+        u = PLANES * min(self.inner, WEIGHT_CHANNELS) * TILE_COLS * self.group
+        self.workspace = {BY_TILES: 0, BY_PLANES: v + m, BY_OUTPUTS: v}[self.walk]
+        # Per thread: zeros that stand for pixels outside, and what of V, M and U the threads do not share.
+        own = odd_lines(self.inner) + {BY_TILES: v + m, BY_PLANES: 0, BY_OUTPUTS: m + u}[self.walk]
         self.scratch_bytes = own * sizeof(real)
 
     cdef int run(self) noexcept nogil:
-        if self.by_outputs:
-            self.parallel(0, self.tiles)
-            self.parallel(1, self.column_blocks)
-        else:
-            self.parallel(2, ceil_div(self.tiles, self.block))
+        cdef Py_ssize_t blocks = ceil_div(self.tiles, self.block)
+        if self.walk == BY_TILES:
+            self.parallel(0, blocks)
+            return OK
+        for self.current in range(blocks):
+            self.parallel(1, self.count_of(self.current))
+            self.parallel(2, PLANES if self.walk == BY_PLANES else ceil_div(self.column_blocks, self.group))
+            if self.walk == BY_PLANES:
+                self.parallel(3, self.count_of(self.current))
         return OK
 
-    # Parallel axis: tiles, then blocks of outputs; or blocks of tiles. Every output is written by one chunk.
+    cdef Py_ssize_t count_of(self, Py_ssize_t block) noexcept nogil:
+        """Tiles of a block."""
+        return min(self.block, self.tiles - block * self.block)
+
+    # Parallel axis: blocks of tiles; or tiles, then planes or blocks of outputs, then tiles again. Every output is
+    # written by one chunk.
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
         cdef real* zeros = <real*>self.scratch_of(thread)
-        cdef real* m = zeros + odd_lines(self.inner)
-        cdef real* own = m + PLANES * self.m_plane
-        cdef const real* u
-        cdef Py_ssize_t t, first, count, nb, begin, end
+        cdef real* own = zeros + odd_lines(self.inner)
+        cdef real* v = <real*>self.operand[5]
+        cdef real* m = v + PLANES * self.v_plane
+        cdef Py_ssize_t first = self.current * self.block, count = self.count_of(self.current)
+        cdef Py_ssize_t nb
         if phase == 0:
-            memset(zeros, 0, self.inner * sizeof(real))
-            self.transform(zeros, <real*>self.operand[5], i, i, 1)
+            self.tile_block(i, zeros, own, own + PLANES * self.v_plane)
         elif phase == 1:
-            self.transform_weights(i, own)
-            self.multiply(<real*>self.operand[5], own, m, i, self.tiles)
-            self.back(m, 0, self.tiles, i, i + 1)
-        else:
             memset(zeros, 0, self.inner * sizeof(real))
-            first = i * self.block
-            count = min(self.block, self.tiles - first)
-            self.transform(zeros, own, 0, first, count)
-            begin = 0
-            while begin < self.column_blocks:
-                end = min(begin + self.group, self.column_blocks)
+            self.transform(zeros, v, i, first + i, 1)
+        elif phase == 3:
+            self.back(m + i * self.m_row, first + i, 1, 0, self.column_blocks)
+        elif self.walk == BY_PLANES:
+            for nb in range(self.column_blocks):
+                self.multiply(v, self.weights_of(nb), self.inner, m + nb * TILE_COLS, nb, 0, self.inner, i, i + 1, count)
+        else:
+            self.output_block(i, v, own, own + PLANES * self.m_plane, count)
+
+    cdef void tile_block(self, Py_ssize_t block, real* zeros, real* v, real* m) noexcept nogil:
+        """The walk by tiles: all of one block."""
+        cdef Py_ssize_t first = block * self.block, count = self.count_of(block), nb, begin = 0, end
+        memset(zeros, 0, self.inner * sizeof(real))
+        self.transform(zeros, v, 0, first, count)
+        while begin < self.column_blocks:
+            end = min(begin + self.group, self.column_blocks)
+            for nb in range(begin, end):
+                self.multiply(v, self.weights_of(nb), self.inner, m + (nb - begin) * TILE_COLS, nb, 0, self.inner,
+                              0, PLANES, count)
+            self.back(m, first, count, begin, end)
+            begin = end
+
+    cdef void output_block(self, Py_ssize_t job, const real* v, real* m, real* u, Py_ssize_t count) noexcept nogil:
+        """The walk by outputs: all tiles for some blocks of outputs."""
+        cdef Py_ssize_t begin = job * self.group, end = min(begin + self.group, self.column_blocks), nb
+        cdef Py_ssize_t channel = 0, channels, plane, size
+        while channel < self.inner:
+            channels = min(WEIGHT_CHANNELS, self.inner - channel)
+            size = PLANES * channels * TILE_COLS
+            for nb in range(begin, end):
+                self.transform_weights(nb, channel, channels, u + (nb - begin) * size)
+            for plane in range(PLANES):
                 for nb in range(begin, end):
-                    u = <real*>self.operand[1] + nb * TILE_COLS * self.inner * PLANES
-                    self.multiply(own, u, m + (nb - begin) * TILE_COLS, nb, count)
-                self.back(m, first, count, begin, end)
-                begin = end
+                    self.multiply(v, u + (nb - begin) * size, channels, m + (nb - begin) * TILE_COLS, nb, channel,
+                                  channels, plane, plane + 1, count)
+            channel += channels
+        self.back(m, self.current * self.block, count, begin, end)
+
+    cdef const real* weights_of(self, Py_ssize_t nb) noexcept nogil:
+        """Transformed weights of a block of outputs."""
+        return <real*>self.operand[1] + nb * TILE_COLS * self.inner * PLANES
 
     cdef void transform(self, const real* zeros, real* v, Py_ssize_t row, Py_ssize_t first,
                         Py_ssize_t count) noexcept nogil:
@@ -242,38 +294,44 @@ cdef class Gather(Base):
                         p[6 * i + j] = x + ((n * self.height + y) * self.width + z) * self.inner
             winograd_input(p, self.inner, self.inner, v + (row + t - first) * self.v_row, self.v_plane)
 
-    cdef void transform_weights(self, Py_ssize_t nb, real* u) noexcept nogil:
-        """Packed weights of one block of outputs to [plane][channel][column]."""
-        cdef Py_ssize_t width = self.width_of(nb), c, v
-        cdef const real* g = <real*>self.operand[1] + nb * TILE_COLS * self.inner * 9
-        for c in range(self.inner):
-            for v in range(width // VL):
-                winograd_weights(g + c * 9 * width + v * VL, width, u + c * width + v * VL, self.inner * width)
+    cdef void transform_weights(self, Py_ssize_t nb, Py_ssize_t channel, Py_ssize_t channels, real* u) noexcept nogil:
+        """Packed weights of one block of outputs and some channels to [plane][channel][column]."""
+        cdef Py_ssize_t width = self.width_of(nb), c, k
+        cdef const real* g = <real*>self.operand[1] + (nb * TILE_COLS * self.inner + channel * width) * 9
+        for c in range(channels):
+            for k in range(width // VL):
+                winograd_weights(g + c * 9 * width + k * VL, width, u + c * width + k * VL, channels * width)
 
-    cdef void multiply(self, const real* v, const real* u, real* m, Py_ssize_t nb, Py_ssize_t count) noexcept nogil:
-        """m[plane][tile][column] = v[plane] @ u[plane] for `count` tiles and one block of outputs."""
+    cdef void multiply(
+        self, const real* v, const real* u, Py_ssize_t u_channels, real* m, Py_ssize_t nb, Py_ssize_t channel,
+        Py_ssize_t channels, Py_ssize_t plane, Py_ssize_t last_plane, Py_ssize_t count
+    ) noexcept nogil:
+        """m[plane][tile][column] (+)= v[plane][tile][channel..] @ u[plane] for `count` tiles, one block of outputs.
+
+        Channels after the first are added to what is there. u is [plane][u_channels][column].
+        """
         cdef Py_ssize_t width = self.width_of(nb)
         cdef int vectors = <int>(width // VL)
-        cdef Py_ssize_t plane, t, begin, end, half, zero = 0
+        cdef Py_ssize_t t, begin, end, half, zero = 0
         cdef Py_ssize_t tiles = (count + TILE_ROWS - 1) // TILE_ROWS
         cdef const char* a
         cdef real* c
         cdef tile_job job
         job.offset = &zero
         job.segments = 1
-        job.depth = self.inner
+        job.depth = channels
         job.row = self.v_row * sizeof(real)
         job.step = sizeof(real)
         job.columns = width
         job.ldc = self.m_row
-        job.mode = TILE_STORE
-        for plane in range(PLANES):
-            job.b = u + plane * self.inner * width
+        job.mode = TILE_STORE if channel == 0 else TILE_ADD
+        for plane in range(plane, last_plane):
+            job.b = u + plane * u_channels * width
             for t in range(tiles):
                 begin = count * t // tiles
                 end = count * (t + 1) // tiles
                 half = (end - begin + 1) // 2
-                a = <const char*>(v + plane * self.v_plane + begin * self.v_row)
+                a = <const char*>(v + plane * self.v_plane + begin * self.v_row + channel)
                 c = m + plane * self.m_plane + begin * self.m_row
                 tile_across[end - begin][vectors - 1](&job, a, a + half * job.row, c, c + half * self.m_row)
 

@@ -32,7 +32,7 @@ def gather(
     shape: Sequence[int],
 ) -> Tensor:
     """Emit the pass `role` ("forward" or "input_gradient"); returns its result of the given ONNX shape."""
-    kernels = getattr(lower.kernels, algorithm(geometry, role))
+    kernels = getattr(lower.kernels, algorithm(geometry, role, lower.precision))
     packed = lower.tensor((kernels.packed_size(geometry, role),), name="packed weights")
     lower.derive(kernels.Pack(geometry, role), reads=[weight], writes=[packed])
     target = lower.tensor(shape, Layout.CHANNELS_LAST)
@@ -47,7 +47,7 @@ def weight_gradient(
     lower: Lowering, geometry: ConvGeometry, x: Tensor, dy: Tensor, shape: Sequence[int]
 ) -> Tensor:
     """Emit the weight gradient; returns it in ONNX's order."""
-    step = getattr(lower.kernels, algorithm(geometry, "weight_gradient")).WeightGradient(geometry)
+    step = getattr(lower.kernels, algorithm(geometry, "weight_gradient", lower.precision)).WeightGradient(geometry)
     partial = lower.tensor((step.partial_size,), name="partial sums")
     target = lower.tensor(shape)
     x = lower.as_layout(x, Layout.CHANNELS_LAST)
