@@ -24,10 +24,10 @@ import numpy as np
 
 from cconv.kernels.cpu import NEEDS, best_build, features
 
-# How many times a waiting thread of libgomp looks for work before it sleeps, about 0.2 ms in all. Its default is 15
-# times that: on processors that other programs use too, threads then starve each other (a small network's mean step
-# 1.1 ms instead of 0.6 ms). Sleeping at once costs more still where the processors are free (0.85 ms against 0.28 ms).
-SPINS = 20_000
+# How many times a waiting thread of libgomp looks for work before it sleeps: about 50 microseconds in all. Its default
+# is 60 times that, and on processors that other programs use too, threads then starve each other: a small network's
+# step took 2.3 ms with 20,000 where it takes 0.25 ms on one thread.
+SPINS = 5_000
 
 
 def _load_threads() -> None:

@@ -6,7 +6,7 @@ left out by the range of each axis instead.
 """
 
 from cconv.kernels.simd cimport VL, real, vclamp, vf, vload, vload_n, vset, vstore, vstore_n, vzero
-from cconv.kernels.step cimport OK, Step
+from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 
 # Pixel rows of a share of the weight gradient: at most this many shares are added at the end.
 MOST_SHARES = 64
@@ -128,6 +128,7 @@ cdef class Gather(Depthwise):
 
     def __init__(self, geometry, str role="forward", bint bias=False, bint residual=False, clamp=None):
         super().__init__(geometry)
+        self.work = geometry.flops / (FLOPS_PER_LANE * VL)
         self.operands = 6
         self.biased = bias
         self.residual = residual
@@ -240,6 +241,7 @@ cdef class WeightGradient(Depthwise):
 
     def __init__(self, geometry):
         super().__init__(geometry)
+        self.work = geometry.flops / (FLOPS_PER_LANE * VL)
         self.operands = 4
         self.rows = self.batch * self.axis[0].output * self.axis[1].output
         self.shares = max(1, min(self.rows, MOST_SHARES))

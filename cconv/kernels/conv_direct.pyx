@@ -23,7 +23,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 
 from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real
-from cconv.kernels.step cimport OK, Step
+from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.strip cimport Strip, load_strip
 from cconv.kernels.tile cimport (
     TILE_ADD, TILE_BIAS, TILE_CLAMP, TILE_RESIDUAL, TILE_STORE, block_vectors, tile_across, tile_job,
@@ -135,6 +135,7 @@ cdef class Gather(Step):
         free(self.parts)
 
     def __init__(self, geometry, str role="forward", bint bias=False, bint residual=False, clamp=None):
+        self.work = geometry.flops / (FLOPS_PER_LANE * VL)
         self.operands = 6
         self.biased = bias
         self.residual = residual

@@ -21,7 +21,7 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
 from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real
-from cconv.kernels.step cimport OK, Step
+from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.strip cimport Strip, load_strip
 from cconv.kernels.tile cimport TILE_ADD, block_vectors, copy_pixels, tile_along, tile_job, zero_pixels
 
@@ -68,6 +68,7 @@ cdef class WeightGradient(Step):
 
     def __init__(self, geometry):
         cdef Strip* s = &self.strip
+        self.work = geometry.flops / (FLOPS_PER_LANE * VL)
         self.operands = 4
         self.keep = []
         self.batch = geometry.batch

@@ -19,7 +19,7 @@ Planes are an odd number of cache lines apart: 36 streams at multiples of 4 KiB 
 from libc.string cimport memset
 
 from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real
-from cconv.kernels.step cimport OK, Step
+from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, tile_across, tile_job
 
 from cconv.kernels.geometry import forward_part, input_gradient_parts
@@ -184,6 +184,7 @@ cdef class Gather(Base):
 
     def __init__(self, geometry, str role="forward", bint bias=False, bint residual=False, clamp=None):
         super().__init__(geometry, role)
+        self.work = geometry.flops / (FLOPS_PER_LANE * VL)
         self.operands = 6
         self.biased, self.residual, self.clamped = bias, residual, clamp is not None
         if self.clamped:

@@ -15,7 +15,7 @@ Every sum runs over the tiles of a block from zero in registers, and over blocks
 from libc.string cimport memset
 
 from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real
-from cconv.kernels.step cimport OK, Step
+from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, tile_along, tile_job
 
 cdef extern from "winograd.h" nogil:
@@ -67,6 +67,7 @@ cdef class WeightGradient(Step):
             and g.input[0] == g.output[0] == 1 and g.pad[0] == 0 and g.channels % VL == g.outputs % VL == 0
         ):
             raise ValueError(f"conv_winograd_weight: not for this geometry: {g}")
+        self.work = geometry.flops / (FLOPS_PER_LANE * VL)
         self.operands = 4
         self.inner, self.outer = g.channels, g.outputs
         self.column_blocks = ceil_div(self.outer, TILE_COLS)

@@ -10,7 +10,7 @@ import numpy as np
 from libc.stdint cimport uintptr_t
 
 from cconv.kernels.simd cimport TILE_COLS, TILE_ROWS, VL, real
-from cconv.kernels.step cimport OK, Step
+from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.tile cimport (
     TILE_ADD, TILE_BIAS, TILE_STORE, block_vectors, tile_across, tile_along, tile_job,
 )
@@ -53,6 +53,7 @@ cdef class Gemm(Step):
     def __init__(self, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t inner, a_strides, b_strides,
                  a_offsets=(0,), b_offsets=(0,), double alpha=1, bint bias=False):
         self.operands = 4
+        self.work = 2.0 * rows * columns * inner * len(a_offsets) / (FLOPS_PER_LANE * VL)
         self.rows, self.columns, self.inner = rows, columns, inner
         self.a_row, self.a_step = a_strides
         self.b_row, self.b_column = b_strides

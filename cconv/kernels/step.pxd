@@ -1,5 +1,6 @@
 cdef enum:
     MAX_OPERANDS = 10
+    FLOPS_PER_LANE = 8   # of a vector, in a nanosecond, by one core at two thirds of its peak; for Step.work
 
 cdef enum Status:
     OK = 0
@@ -12,6 +13,8 @@ cdef class Step:
     cdef readonly Py_ssize_t scratch_bytes
     cdef readonly int operands         # how many of them the step uses
     cdef int threads
+    cdef double work                   # nanoseconds that its arithmetic takes one core, roughly; 0: not known
+    cdef double cost                   # of a run, roughly, once `weigh` was called
     cdef int run(self) noexcept nogil
     # Run self.chunk(phase, i, thread) for i in 0..chunks-1, in any order, on any thread; returns when all ran.
     cdef void parallel(self, int phase, Py_ssize_t chunks) noexcept nogil

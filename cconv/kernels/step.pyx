@@ -20,6 +20,10 @@ cdef extern from "<time.h>" nogil:
     const int CLOCK_MONOTONIC
     int clock_gettime(int clock, timespec* now)
 
+# A run shorter than this many nanoseconds is not worth waking threads for (a wake-up costs 2 to 50 microseconds), and
+# what a byte costs that comes from the cache or goes there.
+cdef double WORTH_THREADS = 50000, NANOSECONDS_PER_BYTE = 0.05
+
 
 cdef struct Phase:
     void* step
@@ -44,10 +48,15 @@ cdef class Step:
         cdef Phase context
         context.step = <void*>self
         context.phase = phase
-        parallel_for(run_chunk, &context, chunks, self.threads)
+        parallel_for(run_chunk, &context, chunks, 1 if 0 < self.cost < WORTH_THREADS else self.threads)
 
     cdef char* scratch_of(self, int thread) noexcept nogil:
         return self.scratch + thread * self.scratch_bytes
+
+    def weigh(self, double nbytes):
+        """Judge from its arithmetic and from the bytes of its operands what a run costs. A step that was not
+        weighed uses all its threads, however small."""
+        self.cost = max(self.work, nbytes * NANOSECONDS_PER_BYTE)
 
     def bind(self, addresses, size_t scratch, int threads):
         """Give the step its operands' addresses (0 for an absent one), its scratch and its threads.
