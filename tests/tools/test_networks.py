@@ -12,7 +12,7 @@ from cconv.plan.plan import training_plan
 from cconv.train.losses import CrossEntropy
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-import networks
+from benchmark import networks
 
 # As torchvision publishes them; LeNet-5 and the demo's network by hand.
 PARAMETERS = {
@@ -39,7 +39,7 @@ def batch(name, size, count):
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_as_many_parameters_as_published(name):
-    if name == "vgg16":  # half a gigabyte of weights: count those of a small image, and the first linear layer's rest
+    if name == "vgg16":  # half a gigabyte: count at a small size, and add what the first linear layer lacks there
         model = networks.build(name, size=32)
         rest = 4096 * 512 * (7 * 7 - 1)
     else:
@@ -70,13 +70,13 @@ def test_what_there_is_not(name, size, text):
         networks.network(name, size)
 
 
-def torch_module(name, model):
+def reference(name, model):
     """PyTorch's network in float64 with the model's weights: the reference, free of its own rounding."""
     torch = pytest.importorskip("torch")
-    module = networks.to_torch(networks.network(name, SMALL[name], classes=5)).double()
-    arrays = {key: torch.from_numpy(array.astype(np.float64)) for key, array in networks.state(model).items()}
-    missing, unexpected = module.load_state_dict(arrays, strict=False)
-    assert not unexpected and all(key.endswith("num_batches_tracked") for key in missing)
+    from benchmark.torch_side import load, torch_module
+
+    module = torch_module(networks.describe(networks.network(name, SMALL[name], classes=5))).double()
+    load(module, networks.state(model))
     assert sum(p.numel() for p in module.parameters()) == sum(model.weights[p].size for p in model.parameters)
     return torch, module
 
@@ -90,7 +90,7 @@ def error(ours, theirs):
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_the_same_outputs_as_pytorch(name):
     model = networks.build(name, SMALL[name], classes=5)
-    torch, module = torch_module(name, model)
+    torch, module = reference(name, model)
     x, _ = batch(name, SMALL[name], 3)
     with torch.no_grad():
         wanted = module.eval()(torch.from_numpy(x).double()).numpy()
@@ -101,7 +101,7 @@ def test_the_same_outputs_as_pytorch(name):
 def test_the_same_gradients_as_pytorch(name):
     """In float64: a maximum or a Relu within float32's rounding of a tie sends its gradient elsewhere."""
     model = networks.build(name, SMALL[name], classes=5)
-    torch, module = torch_module(name, model)
+    torch, module = reference(name, model)
     x, y = batch(name, SMALL[name], 4)
     plan = training_plan(
         model.nodes,
@@ -133,9 +133,10 @@ def test_the_same_training_as_pytorch(name):
     """Three steps as the benchmark takes them, in float32 on both sides."""
     model = networks.build(name)
     torch = pytest.importorskip("torch")
-    module = networks.to_torch(networks.network(name))
-    arrays = {key: torch.from_numpy(array.copy()) for key, array in networks.state(model).items()}
-    module.load_state_dict(arrays, strict=False)
+    from benchmark.torch_side import load, torch_module
+
+    module = torch_module(networks.describe(networks.network(name)))
+    load(module, networks.state(model))
     x, y = batch(name, networks.NETWORKS[name].size, 8)
     trainer = Trainer(model, optimizer=optim.SGD(0.01, momentum=0.9))
     optimizer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9)

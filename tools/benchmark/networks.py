@@ -1,29 +1,26 @@
-"""The networks of the benchmark, written once with cconv.nn; `to_torch` makes the same ones for PyTorch.
+"""The networks of the benchmark, written once with cconv.nn; PyTorch gets a description of the same layers.
 
-    model = build("resnet18")                       a cconv.Model, its weights drawn with a seed
-    module = to_torch(network("resnet18"))          the same layers as a torch.nn.Module
-    for name, array in state(model).items(): ...    the same weights, by the names of module.state_dict()
+    model = build("resnet18")                             a cconv.Model, its weights drawn with a seed
+    module = torch_module(describe(network("resnet18")))  the same layers as a torch.nn.Module
+    load(module, state(model))                            the same weights, by PyTorch's names
 
 They are torchvision's (ResNet-18; ResNet-50 v1.5, with the stride in the 3x3 convolution; VGG-16 without
 BatchNorm; MobileNetV2 of width 1.0), LeNet-5 with ReLU and max-pooling, and the network of `cconv demo`. Dropout is
 left out, since two random streams cannot be compared.
 
-torch is loaded by `to_torch` alone.
+`torch_module` and `load` are in torch_side.py; nothing here loads torch.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from cconv import demo, nn
 from cconv.graph.model import Model
-
-if TYPE_CHECKING:
-    import torch
 
 
 class Network(NamedTuple):
@@ -202,31 +199,14 @@ def state(model: Model) -> dict[str, np.ndarray]:
     return {name: array for name, array in model.weights.items() if name.endswith(kinds)}
 
 
-def to_torch(layer: nn.Layer) -> torch.nn.Module:
-    """The layer and all that it holds as PyTorch's, as torchvision writes them: activations and sums in place.
+def describe(layer: nn.Layer) -> list:
+    """The layer and all that it holds as plain values: [type, arguments, layers in it].
 
-    Layers and their arguments have PyTorch's names, so most of this is a look-up.
+    torch_side.py makes PyTorch's modules of it, in a process that has never loaded cconv.
     """
-    import torch
-
-    class Residual(torch.nn.Module):
-        def __init__(self, body: torch.nn.Module, shortcut: torch.nn.Module | None) -> None:
-            super().__init__()
-            self.body = body
-            self.shortcut = shortcut
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y = self.body(x)
-            y += x if self.shortcut is None else self.shortcut(x)
-            return y
-
     if isinstance(layer, nn.Sequential):
-        return torch.nn.Sequential(*map(to_torch, layer))
+        return ["Sequential", {}, [describe(inner) for inner in layer]]
     if isinstance(layer, nn.Residual):
-        return Residual(to_torch(layer.body), to_torch(layer.shortcut) if layer.shortcut else None)
-    if isinstance(layer, nn.GlobalAvgPool):
-        return torch.nn.AdaptiveAvgPool2d(1)
-    options: dict[str, Any] = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
-    if isinstance(layer, (nn.ReLU, nn.ReLU6)):
-        options["inplace"] = True
-    return getattr(torch.nn, type(layer).__name__)(**options)
+        return ["Residual", {}, [describe(inner) for inner in (layer.body, layer.shortcut) if inner is not None]]
+    arguments = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
+    return [type(layer).__name__, arguments, []]
