@@ -82,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     layers.add_argument("--threads", type=count, default=1)
     layers.add_argument("--passes", type=listed(*PASSES), default=["fwd"], help="of fwd,bwd_d,bwd_w")
     layers.add_argument("--peer", choices=["torch"])
+    layers.add_argument("--algorithm", help="kernel module instead of the one in kernels/schedule.py")
 
     nets = commands.add_parser("nets", help="whole networks")
     names = list(networks.NETWORKS)

@@ -155,12 +155,13 @@ class Model:
             found.update(name for i, name in enumerate(node.inputs) if allowed is None or i in allowed)
         return [name for name in self.weights if name in found]
 
-    def run(self, inputs: Any, threads: int | None = None) -> Any:
+    def run(self, inputs: Any, threads: int | None = None, precision: str = "fast") -> Any:
         """Outputs of the model, as new arrays.
 
         Args:
             inputs: an array for a model of one input, or a dict of arrays by input name.
             threads: default: `cconv.get_num_threads()`; results do not depend on it.
+            precision: "fast", or "direct" to compute no convolution by Winograd's algorithm.
 
         Returns:
             An array for a model of one output, else a dict of arrays by output name.
@@ -172,7 +173,7 @@ class Model:
         """
         if self._runner is None:
             self._runner = Model._session(self)
-        return self._runner.run(inputs, threads)
+        return self._runner.run(inputs, threads, precision)
 
     def summary(self, input_shapes: Mapping[str, Sequence[int]] | None = None) -> str:
         """A table of the nodes: output shape, parameters, floating-point operations of one sample.

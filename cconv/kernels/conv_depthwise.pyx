@@ -118,16 +118,17 @@ cdef class Gather(Depthwise):
     Args:
         bias, residual, clamp: as conv_direct.Gather's.
 
-    Operands: source (N, spatial, C) channels-last, packed weights, bias (C,) or none, residual or none, target;
-    feature maps channels-last. The target may be the residual's memory.
+    Operands: source (N, spatial, C) channels-last, packed weights, bias (C,) or none, residual or none, target,
+    workspace (none is needed); feature maps channels-last. The target may be the residual's memory.
     """
 
+    cdef readonly Py_ssize_t workspace                # 0
     cdef bint biased, residual, clamped, transposed
     cdef real low, high
 
     def __init__(self, geometry, str role="forward", bint bias=False, bint residual=False, clamp=None):
         super().__init__(geometry)
-        self.operands = 5
+        self.operands = 6
         self.biased = bias
         self.residual = residual
         self.clamped = clamp is not None

@@ -104,8 +104,8 @@ cdef class Gather(Step):
         residual: whether a tensor of the target's shape is added.
         clamp: (low, high) that the result is clamped to, last; None: it is not.
 
-    Operands: source (N, spatial, channels) channels-last, packed weights, bias or none, residual or none, target;
-    feature maps channels-last. The target may be the residual's memory.
+    Operands: source (N, spatial, channels) channels-last, packed weights, bias or none, residual or none, target,
+    workspace (none is needed); feature maps channels-last. The target may be the residual's memory.
     """
 
     cdef Part* parts
@@ -115,6 +115,7 @@ cdef class Gather(Step):
     cdef Py_ssize_t block, blocks                     # input channels of a block; how many blocks
     cdef Py_ssize_t columns, column_blocks            # packed columns of a group; blocks of TILE_COLS
     cdef Py_ssize_t target[3]
+    cdef readonly Py_ssize_t workspace                # 0
     cdef bint biased, residual, clamped
     cdef real low, high
     cdef bint in_place                                # pixels are read where they are, no strip
@@ -134,7 +135,7 @@ cdef class Gather(Step):
         free(self.parts)
 
     def __init__(self, geometry, str role="forward", bint bias=False, bint residual=False, clamp=None):
-        self.operands = 5
+        self.operands = 6
         self.biased = bias
         self.residual = residual
         self.clamped = clamp is not None

@@ -32,13 +32,14 @@ def gather(
     shape: Sequence[int],
 ) -> Tensor:
     """Emit the pass `role` ("forward" or "input_gradient"); returns its result of the given ONNX shape."""
-    kernels = getattr(lower.kernels, algorithm(geometry, role))
+    kernels = getattr(lower.kernels, algorithm(geometry, role, lower.precision))
     packed = lower.tensor((kernels.packed_size(geometry, role),), name="packed weights")
     lower.derive(kernels.Pack(geometry, role), reads=[weight], writes=[packed])
     target = lower.tensor(shape, Layout.CHANNELS_LAST)
     step = kernels.Gather(geometry, role, bias is not None)
     source = lower.as_layout(source, Layout.CHANNELS_LAST)
-    lower.emit(step, reads=[source, packed, bias, None], writes=[target])
+    workspace = lower.tensor((step.workspace,), name="workspace") if step.workspace else None
+    lower.emit(step, reads=[source, packed, bias, None], writes=[target, workspace])
     return target
 
 
@@ -46,7 +47,7 @@ def weight_gradient(
     lower: Lowering, geometry: ConvGeometry, x: Tensor, dy: Tensor, shape: Sequence[int]
 ) -> Tensor:
     """Emit the weight gradient; returns it in ONNX's order."""
-    step = getattr(lower.kernels, algorithm(geometry, "weight_gradient")).WeightGradient(geometry)
+    step = getattr(lower.kernels, algorithm(geometry, "weight_gradient", lower.precision)).WeightGradient(geometry)
     partial = lower.tensor((step.partial_size,), name="partial sums")
     target = lower.tensor(shape)
     x = lower.as_layout(x, Layout.CHANNELS_LAST)

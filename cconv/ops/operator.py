@@ -112,6 +112,8 @@ class Lowering(Protocol):
 
     kernels: Build
     dtype: np.dtype
+    precision: str
+    """"fast" or "direct"; see kernels/schedule.py."""
     training: bool
     """Whether nodes behave as in training: batch statistics, dropout."""
     control: Tensor

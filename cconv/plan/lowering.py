@@ -72,6 +72,7 @@ class Builder:
         dtype: float32 or float64, what all floating-point tensors are computed in.
         training: whether nodes behave as in training.
         limits: memory beyond which the plan is refused.
+        precision: "fast" or "direct"; see kernels/schedule.py.
         batchnorm: mode of the BatchNormalization node of a given name.
         is_trained: whether the values of a weight's buffer change between runs.
     """
@@ -79,6 +80,7 @@ class Builder:
     dtype: np.dtype
     training: bool = False
     limits: Limits = DEFAULT
+    precision: str = "fast"
     batchnorm: Callable[[str], str] = lambda name: "frozen"
     is_trained: Callable[[Buffer], bool] = lambda buffer: False
     label: str = ""

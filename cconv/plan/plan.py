@@ -151,6 +151,7 @@ def inference_plan(
     dtype: np.dtype | type = np.float32,
     threads: int | None = None,
     limits: Limits = DEFAULT,
+    precision: str = "fast",
 ) -> Plan:
     """Plan that computes `outputs` from `inputs`, weights frozen.
 
@@ -159,8 +160,9 @@ def inference_plan(
         weights: floating-point initializers, of the plan's dtype; the plan reads this memory.
         constants: the other initializers.
         limits: sizes beyond which the model is refused, before the memory is taken.
+        precision: "fast" or "direct"; see kernels/schedule.py.
     """
-    builder = Builder(dtype=np.dtype(dtype), limits=limits)
+    builder = Builder(dtype=np.dtype(dtype), limits=limits, precision=precision)
     placed = _placed(builder, inputs)
     fixed = {name: builder.external(array, name) for name, array in weights.items()}
     values, _ = _forward(builder, nodes, placed, fixed, {**weights, **constants}, ())
@@ -182,6 +184,7 @@ def training_plan(
     dtype: np.dtype | type = np.float32,
     threads: int | None = None,
     limits: Limits = DEFAULT,
+    precision: str = "fast",
 ) -> Plan:
     """Plan for one training step: outputs, loss, gradients of `trained`, and their update if one is given.
 
@@ -192,7 +195,9 @@ def training_plan(
     Raises:
         TrainingError: no gradient reaches one of `trained`.
     """
-    builder = Builder(dtype=np.dtype(dtype), training=True, limits=limits, batchnorm=batchnorm)
+    builder = Builder(
+        dtype=np.dtype(dtype), training=True, limits=limits, precision=precision, batchnorm=batchnorm
+    )
     placed = _placed(builder, inputs)
     fixed = {name: builder.external(array, name) for name, array in weights.items()}
     changing = {id(fixed[name].buffer) for name in trained}

@@ -12,6 +12,7 @@ import numpy as np
 from cconv.errors import DTypeError, ShapeError, ValueRangeError, explain
 from cconv.graph.model import Model
 from cconv.graph.nodes import needed_for
+from cconv.kernels.schedule import PRECISIONS
 from cconv.kernels.threads import get_num_threads
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import Plan, inference_plan
@@ -31,11 +32,14 @@ class Session:
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
 
-    def run(self, inputs: Any, threads: int | None = None) -> Any:
+    def run(self, inputs: Any, threads: int | None = None, precision: str = "fast") -> Any:
         """See Model.run."""
+        if precision not in PRECISIONS:
+            known = " or ".join(repr(name) for name in PRECISIONS)
+            raise ValueRangeError(explain("run", f"precision is {known}", repr(precision)))
         feeds = self._feeds(inputs)
         with self._lock:
-            plan = self._plan({name: value.shape for name, value in feeds.items()}, threads)
+            plan = self._plan({name: value.shape for name, value in feeds.items()}, threads, precision)
             for name, value in feeds.items():
                 plan.inputs[name][...] = value
             plan.invalidate()  # weights may have been written to since
@@ -47,9 +51,9 @@ class Session:
             results = {name: plan.outputs[name].copy() for name in self._outputs}
         return results[self._outputs[0]] if len(results) == 1 else results
 
-    def _plan(self, shapes: Mapping[str, tuple[int, ...]], threads: int | None) -> Plan:
+    def _plan(self, shapes: Mapping[str, tuple[int, ...]], threads: int | None, precision: str) -> Plan:
         threads = threads or get_num_threads()
-        key = (tuple(shapes.items()), threads)
+        key = (tuple(shapes.items()), threads, precision)
         if key not in self._plans:
             model = self._model
             self._plans[key] = inference_plan(
@@ -60,6 +64,7 @@ class Session:
                 model.constants,
                 threads=threads,
                 limits=model.limits,
+                precision=precision,
             )
             if len(self._plans) > KEPT:
                 self._plans.popitem(last=False)

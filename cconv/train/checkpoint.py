@@ -69,6 +69,7 @@ def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         "batchnorm": trainer.batchnorm,
         "max_gradient_norm": _described(trainer.max_gradient_norm),
         "check_inputs": trainer.check_inputs,
+        "precision": trainer.precision,
         "history": [dataclasses.asdict(row) for row in trainer.history],
     }
     tensors = {"model": np.frombuffer(_bare_model(trainer.model), dtype=np.uint8)}
@@ -102,6 +103,7 @@ def resume(
             seed=record["seed"],
             max_gradient_norm=record["max_gradient_norm"],
             check_inputs=record["check_inputs"],
+            precision=record["precision"],
         )
         history = History([Row(**row) for row in record["history"]])
         steps, epoch = int(record["steps"]), int(record["epoch"])

@@ -101,9 +101,12 @@ def evaluation_plan(
     constants: Mapping[str, np.ndarray],
     threads: int,
     limits: Limits = DEFAULT,
+    precision: str = "fast",
 ) -> EvaluationPlan:
     """See cconv.plan.plan.training_plan for the arguments."""
-    plan = inference_plan(nodes, inputs, list(losses), weights, constants, threads=threads, limits=limits)
+    plan = inference_plan(
+        nodes, inputs, list(losses), weights, constants, threads=threads, limits=limits, precision=precision
+    )
     builder = Builder(dtype=np.dtype(np.float32))
     targets = {}
     for name, loss in losses.items():

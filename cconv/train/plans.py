@@ -33,6 +33,7 @@ class Plans:
     updates: Updates
     batchnorm: Mapping[str, str]
     threads: int | None
+    precision: str
     _kept: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
 
     def training(self, shapes: Shapes) -> Plan:
@@ -49,6 +50,7 @@ class Plans:
                 batchnorm=lambda name: self.batchnorm[name],
                 threads=threads,
                 limits=self.model.limits,
+                precision=self.precision,
             ),
         )
 
@@ -63,6 +65,7 @@ class Plans:
                 self.model.constants,
                 threads=threads,
                 limits=self.model.limits,
+                precision=self.precision,
             ),
         )
 

@@ -20,6 +20,7 @@ from cconv.errors import TrainingError, ValueRangeError, explain
 from cconv.graph.limits import Limits
 from cconv.graph.model import Model
 from cconv.graph.nodes import needed_for
+from cconv.kernels.schedule import PRECISIONS
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import Plan
 from cconv.train import checkpoint
@@ -56,6 +57,8 @@ class Trainer:
         seed: of dropout and of the order in which `fit` shuffles.
         max_gradient_norm: where the norm of all gradients together is larger, they are scaled down to it.
         check_inputs: look for NaN and infinity in every batch.
+        precision: "fast" computes 3x3 convolutions of stride 1 by Winograd's algorithm, whose rms error is up to
+            4 times a direct float32 convolution's; "direct" computes all by the direct one.
 
     Attributes:
         trained: names of the weights that are trained.
@@ -80,7 +83,11 @@ class Trainer:
         seed: int = 0,
         max_gradient_norm: float | None = None,
         check_inputs: bool = False,
+        precision: str = "fast",
     ) -> None:
+        if precision not in PRECISIONS:
+            known = " or ".join(repr(name) for name in PRECISIONS)
+            raise ValueRangeError(explain("Trainer", f"precision is {known}", repr(precision)))
         whole("Trainer", "seed", seed, least=0, below=2**63)
         if threads is not None:
             whole("Trainer", "threads", threads, least=1)
@@ -95,6 +102,7 @@ class Trainer:
         self.threads = threads
         self.max_gradient_norm = max_gradient_norm
         self.check_inputs = check_inputs
+        self.precision = precision
         nodes = needed_for(model.nodes, self.losses)
         self.batchnorm = batchnorm_modes(batchnorm, nodes)
         reached = reached_weights(nodes, self.losses, model.weights, self.batchnorm)
@@ -103,7 +111,7 @@ class Trainer:
         self.epoch = 0
         self.history = History()
         updates = Updates(optimizer, self.state, max_gradient_norm)
-        self._plans = Plans(model, nodes, self.losses, self.trained, updates, self.batchnorm, threads)
+        self._plans = Plans(model, nodes, self.losses, self.trained, updates, self.batchnorm, threads, precision)
         self._inputs = model.input_specs
         self._total: int | None = None  # updates at the end of the running fit
         self._lock = threading.RLock()

@@ -6,26 +6,10 @@ from cconv.kernels.memory import Region
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cconv.kernels import FLOAT32, reference
-from cconv.kernels.geometry import ConvGeometry, three_axes
+from cconv.kernels import FLOAT32
 from cconv.kernels.schedule import algorithm
+from convolutions import channels_last, geometry, reference_passes
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
-
-
-def geometry(n, c, k, groups, sizes, kernel, stride=1, dilation=1, pad=0, pad_end=None):
-    """ConvGeometry from per-axis tuples, or one number for all axes."""
-    rank = len(sizes)
-    stride, dilation, pad = ((v,) * rank if isinstance(v, int) else v for v in (stride, dilation, pad))
-    pad_end = pad if pad_end is None else pad_end
-    output = tuple(
-        (i + p + q - d * (m - 1) - 1) // s + 1
-        for i, p, q, d, m, s in zip(sizes, pad, pad_end, dilation, kernel, stride)
-    )
-    return ConvGeometry(
-        n, c, k, groups, three_axes(sizes, 1), three_axes(output, 1), three_axes(kernel, 1),
-        three_axes(stride, 1), three_axes(dilation, 1), three_axes(pad, 0),
-    )  # fmt: skip
-
 
 GEOMETRIES = {
     "3x3": geometry(2, 3, 5, 1, (7, 7), (3, 3), pad=1),
@@ -55,40 +39,20 @@ GEOMETRIES = {
 }
 
 
-def channels_last(array):
-    return np.ascontiguousarray(np.moveaxis(array, 1, -1))
-
-
-def reference_passes(g, x, w, b, dy):
-    """y, dx, dw in float64, channels first, with three spatial axes."""
-    ends = [
-        (o - 1) * s + d * (k - 1) + 1 - i - p
-        for o, s, d, k, i, p in zip(g.output, g.stride, g.dilation, g.kernel, g.input, g.pad)
-    ]
-    # An end may be negative: then no window reaches the last elements, and there is nothing to pad.
-    pads = [*g.pad, *(max(0, end) for end in ends)]
-    options = {"strides": g.stride, "pads": pads, "dilations": g.dilation, "group": g.groups}
-    return (
-        reference.conv(x, w, b, **options),
-        reference.conv_input_gradient(dy, w, g.input, **options),
-        reference.conv_weight_gradient(dy, x, g.kernel, **options),
-    )
-
-
 def our_passes(build, g, x, w, b, dy, threads):
     """The same from the kernels, outputs pre-filled with NaN and given back channels first."""
     dtype = build.dtype
     x, w, b, dy = (np.ascontiguousarray(a, dtype=dtype) for a in (channels_last(x), w, b, channels_last(dy)))
     results = []
     for role, source, bias, shape in [("forward", x, b, dy.shape), ("input_gradient", dy, None, x.shape)]:
-        kernels = getattr(build, algorithm(g, role))
+        kernels = getattr(build, algorithm(g, role, "direct"))
         packed = nans(kernels.packed_size(g, role), dtype)
         target = nans(shape, dtype)
         assert run_step(kernels.Pack(g, role), w, packed, threads=threads) == 0
         gather = kernels.Gather(g, role, bias is not None)
-        assert run_step(gather, source, packed, bias, None, target, threads=threads) == 0
+        assert run_step(gather, source, packed, bias, None, target, None, threads=threads) == 0
         results.append(np.moveaxis(target, -1, 1))
-    step = getattr(build, algorithm(g, "weight_gradient")).WeightGradient(g)
+    step = getattr(build, algorithm(g, "weight_gradient", "direct")).WeightGradient(g)
     dw = nans(w.shape, dtype)
     assert run_step(step, x, dy, nans(step.partial_size, dtype), dw, threads=threads) == 0
     return (*results, dw)
@@ -127,7 +91,7 @@ def test_epilogue(build, name, role):
     bias = integers(rng, expected.shape[1], np.float64)
     residual = integers(rng, expected.shape, np.float64)
     expected = expected + bias.reshape(-1, 1, 1, 1) + residual
-    kernels = getattr(build, algorithm(g, role))
+    kernels = getattr(build, algorithm(g, role, "direct"))
     dtype = build.dtype
     w, bias = w.astype(dtype), bias.astype(dtype)
     source, residual = (channels_last(a).astype(dtype) for a in (source, residual))
@@ -136,7 +100,7 @@ def test_epilogue(build, name, role):
     for clamp in (None, (0.0, np.inf), (-3.0, 5.0)):
         target = residual.copy()
         step = kernels.Gather(g, role, True, True, clamp)
-        assert run_step(step, source, packed, bias, target, target, threads=2) == 0
+        assert run_step(step, source, packed, bias, target, target, None, threads=2) == 0
         limited = expected if clamp is None else np.clip(expected, *clamp)
         assert np.array_equal(np.moveaxis(target, -1, 1), limited)
 
@@ -212,17 +176,17 @@ def test_nothing_is_written_around_the_output(name):
         return array.ctypes.data + guard * 4
 
     for role, source, size in [("forward", x, dy.size), ("input_gradient", dy, x.size)]:
-        kernels = getattr(FLOAT32, algorithm(g, role))
+        kernels = getattr(FLOAT32, algorithm(g, role, "direct"))
         packed = guarded(kernels.packed_size(g, role))
         target = guarded(size)
         pack, gather = kernels.Pack(g, role), kernels.Gather(g, role)
         scratch = Region(2 * max(pack.scratch_bytes, gather.scratch_bytes))
         run_bound(pack, [w.ctypes.data, inside(packed)], scratch)
-        run_bound(gather, [source.ctypes.data, inside(packed), 0, 0, inside(target)], scratch)
+        run_bound(gather, [source.ctypes.data, inside(packed), 0, 0, inside(target), 0], scratch)
         for array in (packed, target):
             assert np.all(array[:guard] == 12345.0)
             assert np.all(array[-guard:] == 12345.0)
-    step = getattr(FLOAT32, algorithm(g, "weight_gradient")).WeightGradient(g)
+    step = getattr(FLOAT32, algorithm(g, "weight_gradient", "direct")).WeightGradient(g)
     partial, dw = guarded(step.partial_size), guarded(w.size)
     run_bound(step, [x.ctypes.data, dy.ctypes.data, inside(partial), inside(dw)], Region(2 * step.scratch_bytes))
     for array in (partial, dw):

@@ -89,9 +89,9 @@ class Timed:
     result: Callable[[], np.ndarray]
 
 
-def our_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads: int) -> Timed:
+def our_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads: int, name: str) -> Timed:
     """cconv's kernel; weights are packed within the timed run, as they are once in every training step."""
-    kernels = getattr(FLOAT32, algorithm(g, role))
+    kernels = getattr(FLOAT32, name)
     x, w, dy = data["x"], data["w"], data["dy"]
     if role == "weight_gradient":
         step = kernels.WeightGradient(g)
@@ -101,10 +101,10 @@ def our_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads: i
         packed = zeros((kernels.packed_size(g, role),), np.float32)
         out = zeros((dy if role == "forward" else x).shape, np.float32)
         source = x if role == "forward" else dy
-        program = bound(
-            [(kernels.Pack(g, role), [w, packed]), (kernels.Gather(g, role), [source, packed, None, None, out])],
-            threads,
-        )
+        step = kernels.Gather(g, role)
+        workspace = zeros((step.workspace,), np.float32)
+        operands = [source, packed, None, None, out, workspace]
+        program = bound([(kernels.Pack(g, role), [w, packed]), (step, operands)], threads)
     return Timed(program.run, lambda: out)
 
 
@@ -158,7 +158,8 @@ def bench_layers(args: argparse.Namespace) -> list[dict]:
         }
         for name in args.passes:
             role = PASSES[name]
-            ours = our_pass(role, g, data, args.threads)
+            chosen = args.algorithm or algorithm(g, role)
+            ours = our_pass(role, g, data, args.threads, chosen)
             peers = torch_pass(role, g, data, args.threads) if args.peer else []
             for timed in [ours, *peers]:
                 timed.run()

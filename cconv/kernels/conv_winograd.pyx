@@ -1,0 +1,359 @@
+"""Winograd convolution F(4x4, 3x3): forward and input gradient of 3x3 convolutions of stride 1.
+
+The 6x6 pixels under each tile of 4x4 outputs are transformed to 36 planes; in every plane the convolution is a
+product [tiles x channels] @ [channels x outputs] for the register tile; 36 planes of products are transformed back
+(winograd.h). 2.25 times as many bytes move, 4 times fewer are multiplied. Two walks:
+
+    by tiles     a job is a block of tiles: transform, multiply all 36 planes, transform back, block by block, so that
+                 V, the transformed tiles, stays in L2. Transformed weights are streamed from the shared cache.
+    by planes    where the transformed weights are too many to stream past every small block of tiles: a large block
+                 is transformed, then multiplied plane by plane, then transformed back, each part shared out over all
+                 threads. A plane's tiles and weights are in L2 while they meet.
+    by outputs   where all tiles together are few (7x7 maps) and the weights many: all tiles are transformed first
+                 into memory that all threads share, then a job is a block of output channels and transforms the
+                 weights of that block itself, some channels at a time, so that they never leave L2.
+
+Planes are an odd number of cache lines apart: 36 streams at multiples of 4 KiB would share their cache sets.
+"""
+
+from libc.string cimport memset
+
+from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real
+from cconv.kernels.step cimport OK, Step
+from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, tile_across, tile_job
+
+from cconv.kernels.geometry import forward_part, input_gradient_parts
+
+cdef extern from "winograd.h" nogil:
+    ctypedef struct winograd_epilogue:
+        const real* bias
+        Py_ssize_t residual
+        int add_residual, clamped
+        real low, high
+    void winograd_input(const real* const* p, Py_ssize_t channels, Py_ssize_t pixel, real* v, Py_ssize_t plane)
+    void winograd_output(const real* m, Py_ssize_t plane, Py_ssize_t channels, real* y, Py_ssize_t row,
+                         Py_ssize_t pixel, int rows, int columns, const winograd_epilogue* e)
+    void winograd_weights(const real* g, Py_ssize_t tap, real* u, Py_ssize_t plane)
+
+cdef enum:
+    PLANES = 36
+
+# Tiles of a block of the walk by tiles.
+cdef Py_ssize_t BLOCK_TILES = 2 * TILE_ROWS if TILE_ROWS > 8 else 4 * TILE_ROWS
+# The walk by outputs is taken where a map has at most this many tiles in all.
+cdef Py_ssize_t FEW_TILES = 128
+# Blocks of TILE_COLS outputs whose products are kept at once in the walk by tiles.
+cdef Py_ssize_t GROUP = 4
+# The walk by planes is taken from this many weights on, with at most this many tiles in a block.
+cdef Py_ssize_t MANY_WEIGHTS = 150 * 150, PLANE_TILES = 32 * TILE_ROWS
+# Blocks of outputs of a job of the walk by outputs, and channels whose weights it transforms at once: 590 KB.
+cdef Py_ssize_t JOB_BLOCKS = 2, WEIGHT_CHANNELS = 128
+
+cdef enum Walk:
+    BY_TILES, BY_PLANES, BY_OUTPUTS
+
+
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+
+cdef inline Py_ssize_t odd_lines(Py_ssize_t n) noexcept nogil:
+    """At least n elements, an odd number of cache lines."""
+    cdef Py_ssize_t lines = ceil_div(n, CACHE_LINE_REALS)
+    return (lines | 1) * CACHE_LINE_REALS
+
+
+def part_of(geometry, str role):
+    """The gather of "forward" or "input_gradient" (of stride 1, so there is one)."""
+    return forward_part(geometry) if role == "forward" else input_gradient_parts(geometry)[0]
+
+
+def fits(geometry):
+    """Whether this algorithm can compute the geometry: 3x3, stride 1, not dilated, whole vectors of channels."""
+    return (
+        geometry.kernel == (1, 3, 3) and geometry.stride == (1, 1, 1) and geometry.dilation == (1, 1, 1)
+        and geometry.groups == 1 and geometry.input[0] == geometry.output[0] == 1 and geometry.pad[0] == 0
+        and geometry.channels % VL == 0 and geometry.outputs % VL == 0
+    )
+
+
+cdef class Base(Step):
+    """Sizes that packing and multiplying share."""
+
+    cdef Py_ssize_t inner, outer, column_blocks, columns
+    cdef Py_ssize_t batch, height, width, out_height, out_width, pad_y, pad_x
+    cdef Py_ssize_t tiles_y, tiles_x, tiles
+    cdef int walk
+    cdef int kernel[9]     # index in ONNX's kernel of each tap of the gather
+    cdef Py_ssize_t inner_stride, outer_stride
+
+    def __init__(self, geometry, str role="forward", *args):
+        if not fits(geometry):
+            raise ValueError(f"conv_winograd: not for this geometry: {geometry}")
+        _, h, w = part_of(geometry, role)
+        forward = role == "forward"
+        self.inner, self.outer = geometry.channels, geometry.outputs
+        self.outer_stride, self.inner_stride = geometry.channels * 9, 9
+        if not forward:
+            self.inner, self.outer = self.outer, self.inner
+            self.outer_stride, self.inner_stride = self.inner_stride, self.outer_stride
+        self.column_blocks = ceil_div(self.outer, TILE_COLS)
+        last = self.outer - (self.column_blocks - 1) * TILE_COLS
+        self.columns = (self.column_blocks - 1) * TILE_COLS + block_vectors(last) * VL
+        self.batch = geometry.batch
+        self.height, self.width = h.input, w.input
+        self.out_height, self.out_width = h.output, w.output
+        self.pad_y, self.pad_x = h.pad, w.pad
+        self.tiles_y, self.tiles_x = ceil_div(h.output, 4), ceil_div(w.output, 4)
+        self.tiles = self.batch * self.tiles_y * self.tiles_x
+        self.walk = BY_TILES
+        if self.tiles <= FEW_TILES:
+            self.walk = BY_OUTPUTS
+        elif self.inner * self.outer >= MANY_WEIGHTS:
+            self.walk = BY_PLANES
+        for i in range(3):
+            for j in range(3):
+                self.kernel[3 * i + j] = h.kernel[i] * 3 + w.kernel[j]
+
+    cdef Py_ssize_t width_of(self, Py_ssize_t nb) noexcept nogil:
+        """Packed columns of a block of outputs."""
+        return block_vectors(min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)) * VL
+
+
+def packed_size(geometry, str role):
+    """Elements of the packed weights: as they are (walk by outputs), or transformed."""
+    cdef Base base = Base(geometry, role)
+    return base.inner * base.columns * (9 if base.walk == BY_OUTPUTS else PLANES)
+
+
+cdef class Pack(Base):
+    """Weights (K, C, 3, 3) to [output block][channel][tap][column], or, for the walk by tiles, transformed to
+    [output block][plane][channel][column].
+
+    Operands: weights, packed.
+    """
+
+    def __init__(self, geometry, str role="forward"):
+        super().__init__(geometry, role)
+        self.operands = 2
+        self.scratch_bytes = 0 if self.walk == BY_OUTPUTS else 9 * TILE_COLS * sizeof(real)
+
+    cdef int run(self) noexcept nogil:
+        self.parallel(0, self.column_blocks * ceil_div(self.inner, 16))
+        return OK
+
+    # Parallel axis: blocks of outputs x 16 channels.
+    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
+        cdef Py_ssize_t nb = i % self.column_blocks, first = i // self.column_blocks * 16
+        cdef Py_ssize_t width = self.width_of(nb), live = min(width, self.outer - nb * TILE_COLS)
+        cdef Py_ssize_t c, j, t, v
+        cdef const real* w = <real*>self.operand[0] + nb * TILE_COLS * self.outer_stride
+        cdef const real* g
+        cdef real* packed = <real*>self.operand[1] + nb * TILE_COLS * self.inner * (9 if self.walk == BY_OUTPUTS else PLANES)
+        cdef real* taps = <real*>self.scratch_of(thread)
+        for c in range(first, min(first + 16, self.inner)):
+            if self.walk == BY_OUTPUTS:
+                taps = packed + c * 9 * width
+            for j in range(width):
+                g = w + j * self.outer_stride + c * self.inner_stride
+                for t in range(9):
+                    taps[t * width + j] = g[self.kernel[t]] if j < live else 0
+            if self.walk != BY_OUTPUTS:
+                for v in range(0, width // VL):
+                    winograd_weights(taps + v * VL, width, packed + c * width + v * VL, self.inner * width)
+
+
+cdef class Gather(Base):
+    """Forward (x to y) or input gradient (dy to dx).
+
+    Args:
+        geometry, role, bias, residual, clamp: as conv_direct.Gather's.
+
+    Attributes:
+        workspace: elements of the workspace.
+
+    Operands: source (N, H, W, C), packed weights, bias or none, residual or none, target, workspace (written; none
+    where its size is 0). The target may be the residual's memory.
+    """
+
+    cdef bint biased, residual, clamped
+    cdef real low, high
+    cdef readonly Py_ssize_t workspace
+    cdef Py_ssize_t block, group, v_row, v_plane, m_row, m_plane
+    cdef Py_ssize_t current      # block of tiles that the walks by planes and by outputs are at
+
+    def __init__(self, geometry, str role="forward", bint bias=False, bint residual=False, clamp=None):
+        super().__init__(geometry, role)
+        self.operands = 6
+        self.biased, self.residual, self.clamped = bias, residual, clamp is not None
+        if self.clamped:
+            self.low, self.high = clamp
+        most = {BY_TILES: BLOCK_TILES, BY_PLANES: PLANE_TILES, BY_OUTPUTS: FEW_TILES}[self.walk]
+        blocks = ceil_div(self.tiles, most)
+        self.block = ceil_div(self.tiles, max(1, blocks))
+        self.v_row = self.inner + CACHE_LINE_REALS
+        self.v_plane = odd_lines(self.block * self.v_row)
+        self.group = min(self.column_blocks, {BY_TILES: GROUP, BY_PLANES: self.column_blocks, BY_OUTPUTS: JOB_BLOCKS}[self.walk])
+        self.m_row = self.group * TILE_COLS + CACHE_LINE_REALS
+        self.m_plane = odd_lines(self.block * self.m_row)
+        v, m = PLANES * self.v_plane, PLANES * self.m_plane
+        u = PLANES * min(self.inner, WEIGHT_CHANNELS) * TILE_COLS * self.group
+        self.workspace = {BY_TILES: 0, BY_PLANES: v + m, BY_OUTPUTS: v}[self.walk]
+        # Per thread: zeros that stand for pixels outside, and what of V, M and U the threads do not share.
+        own = odd_lines(self.inner) + {BY_TILES: v + m, BY_PLANES: 0, BY_OUTPUTS: m + u}[self.walk]
+        self.scratch_bytes = own * sizeof(real)
+
+    cdef int run(self) noexcept nogil:
+        cdef Py_ssize_t blocks = ceil_div(self.tiles, self.block)
+        if self.walk == BY_TILES:
+            self.parallel(0, blocks)
+            return OK
+        for self.current in range(blocks):
+            self.parallel(1, self.count_of(self.current))
+            self.parallel(2, PLANES if self.walk == BY_PLANES else ceil_div(self.column_blocks, self.group))
+            if self.walk == BY_PLANES:
+                self.parallel(3, self.count_of(self.current))
+        return OK
+
+    cdef Py_ssize_t count_of(self, Py_ssize_t block) noexcept nogil:
+        """Tiles of a block."""
+        return min(self.block, self.tiles - block * self.block)
+
+    # Parallel axis: blocks of tiles; or tiles, then planes or blocks of outputs, then tiles again. Every output is
+    # written by one chunk.
+    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
+        cdef real* zeros = <real*>self.scratch_of(thread)
+        cdef real* own = zeros + odd_lines(self.inner)
+        cdef real* v = <real*>self.operand[5]
+        cdef real* m = v + PLANES * self.v_plane
+        cdef Py_ssize_t first = self.current * self.block, count = self.count_of(self.current)
+        cdef Py_ssize_t nb
+        if phase == 0:
+            self.tile_block(i, zeros, own, own + PLANES * self.v_plane)
+        elif phase == 1:
+            memset(zeros, 0, self.inner * sizeof(real))
+            self.transform(zeros, v, i, first + i, 1)
+        elif phase == 3:
+            self.back(m + i * self.m_row, first + i, 1, 0, self.column_blocks)
+        elif self.walk == BY_PLANES:
+            for nb in range(self.column_blocks):
+                self.multiply(v, self.weights_of(nb), self.inner, m + nb * TILE_COLS, nb, 0, self.inner, i, i + 1, count)
+        else:
+            self.output_block(i, v, own, own + PLANES * self.m_plane, count)
+
+    cdef void tile_block(self, Py_ssize_t block, real* zeros, real* v, real* m) noexcept nogil:
+        """The walk by tiles: all of one block."""
+        cdef Py_ssize_t first = block * self.block, count = self.count_of(block), nb, begin = 0, end
+        memset(zeros, 0, self.inner * sizeof(real))
+        self.transform(zeros, v, 0, first, count)
+        while begin < self.column_blocks:
+            end = min(begin + self.group, self.column_blocks)
+            for nb in range(begin, end):
+                self.multiply(v, self.weights_of(nb), self.inner, m + (nb - begin) * TILE_COLS, nb, 0, self.inner,
+                              0, PLANES, count)
+            self.back(m, first, count, begin, end)
+            begin = end
+
+    cdef void output_block(self, Py_ssize_t job, const real* v, real* m, real* u, Py_ssize_t count) noexcept nogil:
+        """The walk by outputs: all tiles for some blocks of outputs."""
+        cdef Py_ssize_t begin = job * self.group, end = min(begin + self.group, self.column_blocks), nb
+        cdef Py_ssize_t channel = 0, channels, plane, size
+        while channel < self.inner:
+            channels = min(WEIGHT_CHANNELS, self.inner - channel)
+            size = PLANES * channels * TILE_COLS
+            for nb in range(begin, end):
+                self.transform_weights(nb, channel, channels, u + (nb - begin) * size)
+            for plane in range(PLANES):
+                for nb in range(begin, end):
+                    self.multiply(v, u + (nb - begin) * size, channels, m + (nb - begin) * TILE_COLS, nb, channel,
+                                  channels, plane, plane + 1, count)
+            channel += channels
+        self.back(m, self.current * self.block, count, begin, end)
+
+    cdef const real* weights_of(self, Py_ssize_t nb) noexcept nogil:
+        """Transformed weights of a block of outputs."""
+        return <real*>self.operand[1] + nb * TILE_COLS * self.inner * PLANES
+
+    cdef void transform(self, const real* zeros, real* v, Py_ssize_t row, Py_ssize_t first,
+                        Py_ssize_t count) noexcept nogil:
+        """Tiles first..first+count-1 to rows row.. of V."""
+        cdef const real* x = <real*>self.operand[0]
+        cdef const real* p[36]
+        cdef Py_ssize_t t, n, ty, tx, y, z, i, j
+        for t in range(first, first + count):
+            tx = t % self.tiles_x
+            ty = t // self.tiles_x % self.tiles_y
+            n = t // (self.tiles_x * self.tiles_y)
+            for i in range(6):
+                y = 4 * ty - self.pad_y + i
+                for j in range(6):
+                    z = 4 * tx - self.pad_x + j
+                    if y < 0 or y >= self.height or z < 0 or z >= self.width:
+                        p[6 * i + j] = zeros
+                    else:
+                        p[6 * i + j] = x + ((n * self.height + y) * self.width + z) * self.inner
+            winograd_input(p, self.inner, self.inner, v + (row + t - first) * self.v_row, self.v_plane)
+
+    cdef void transform_weights(self, Py_ssize_t nb, Py_ssize_t channel, Py_ssize_t channels, real* u) noexcept nogil:
+        """Packed weights of one block of outputs and some channels to [plane][channel][column]."""
+        cdef Py_ssize_t width = self.width_of(nb), c, k
+        cdef const real* g = <real*>self.operand[1] + (nb * TILE_COLS * self.inner + channel * width) * 9
+        for c in range(channels):
+            for k in range(width // VL):
+                winograd_weights(g + c * 9 * width + k * VL, width, u + c * width + k * VL, channels * width)
+
+    cdef void multiply(
+        self, const real* v, const real* u, Py_ssize_t u_channels, real* m, Py_ssize_t nb, Py_ssize_t channel,
+        Py_ssize_t channels, Py_ssize_t plane, Py_ssize_t last_plane, Py_ssize_t count
+    ) noexcept nogil:
+        """m[plane][tile][column] (+)= v[plane][tile][channel..] @ u[plane] for `count` tiles, one block of outputs.
+
+        Channels after the first are added to what is there. u is [plane][u_channels][column].
+        """
+        cdef Py_ssize_t width = self.width_of(nb)
+        cdef int vectors = <int>(width // VL)
+        cdef Py_ssize_t t, begin, end, half, zero = 0
+        cdef Py_ssize_t tiles = (count + TILE_ROWS - 1) // TILE_ROWS
+        cdef const char* a
+        cdef real* c
+        cdef tile_job job
+        job.offset = &zero
+        job.segments = 1
+        job.depth = channels
+        job.row = self.v_row * sizeof(real)
+        job.step = sizeof(real)
+        job.columns = width
+        job.ldc = self.m_row
+        job.mode = TILE_STORE if channel == 0 else TILE_ADD
+        for plane in range(plane, last_plane):
+            job.b = u + plane * u_channels * width
+            for t in range(tiles):
+                begin = count * t // tiles
+                end = count * (t + 1) // tiles
+                half = (end - begin + 1) // 2
+                a = <const char*>(v + plane * self.v_plane + begin * self.v_row + channel)
+                c = m + plane * self.m_plane + begin * self.m_row
+                tile_across[end - begin][vectors - 1](&job, a, a + half * job.row, c, c + half * self.m_row)
+
+    cdef void back(self, const real* m, Py_ssize_t first, Py_ssize_t count, Py_ssize_t begin,
+                   Py_ssize_t end) noexcept nogil:
+        """Products of tiles first..first+count-1 and blocks of outputs begin..end-1 to the target."""
+        cdef Py_ssize_t channels = min(end * TILE_COLS, self.outer) - begin * TILE_COLS
+        cdef Py_ssize_t t, n, ty, tx
+        cdef real* y
+        cdef winograd_epilogue e
+        e.bias = <real*>self.operand[2] + begin * TILE_COLS if self.biased else NULL
+        e.residual = self.operand[3] - self.operand[4]
+        e.add_residual = self.residual
+        e.clamped = self.clamped
+        e.low = self.low
+        e.high = self.high
+        for t in range(first, first + count):
+            tx = t % self.tiles_x
+            ty = t // self.tiles_x % self.tiles_y
+            n = t // (self.tiles_x * self.tiles_y)
+            y = <real*>self.operand[4] + begin * TILE_COLS + self.outer * (
+                (n * self.out_height + 4 * ty) * self.out_width + 4 * tx)
+            winograd_output(m + (t - first) * self.m_row, self.m_plane, channels, y, self.out_width * self.outer,
+                            self.outer, <int>min(4, self.out_height - 4 * ty),
+                            <int>min(4, self.out_width - 4 * tx), &e)

@@ -1,0 +1,117 @@
+/* winograd.h: the transforms of Winograd's convolution for 3x3 kernels, on vectors of channels.
+ *
+ * F(4x4, 3x3) computes a tile of 4x4 outputs from 6x6 inputs with 36 multiplications per channel pair instead of
+ * 144 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015):
+ *
+ *     Y = A^T [ (G g G^T) . (B^T d B) ] A
+ *
+ * Interpolation points 0, 1, -1, 1/2, -2 and infinity: half the rms error of the usual 0, 1, -1, 2, -2, since their
+ * powers grow less (compare Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for
+ * Deep Neural Networks", 2020). Each transform below is the product with one of the matrices, with shared sums.
+ */
+#ifndef CCONV_WINOGRAD_H
+#define CCONV_WINOGRAD_H
+
+#include "simd.h"
+
+enum { WINOGRAD_OUT = 4, WINOGRAD_IN = 6, WINOGRAD_PLANES = 36 };
+
+/* r = B^T d */
+INLINE void winograd_bt(vf d0, vf d1, vf d2, vf d3, vf d4, vf d5, vf *r, const int stride)
+{
+    const vf p = d3 - d1, q = d4 - d2;
+    r[0] = (d0 - d2) + (q + (real)1.5 * p);
+    r[stride] = (q + p) + (real)1.5 * (d2 + d3);
+    r[2 * stride] = (q - p) + (real)1.5 * (d3 - d2);
+    r[3 * stride] = q + (real)2 * p;
+    r[4 * stride] = q - (real)0.5 * p;
+    r[5 * stride] = (d5 - d3) + ((real)1.5 * q - p);
+}
+
+/* y = A^T m: 6 products to 4 outputs */
+INLINE void winograd_at(vf m0, vf m1, vf m2, vf m3, vf m4, vf m5, vf *y, const int stride)
+{
+    const vf s = m1 + m2, d = m1 - m2;
+    y[0] = (m0 + s) + (m3 + m4);
+    y[stride] = d + ((real)0.5 * m3 - (real)2 * m4);
+    y[2 * stride] = s + ((real)0.25 * m3 + (real)4 * m4);
+    y[3 * stride] = (d + m5) + ((real)0.125 * m3 - (real)8 * m4);
+}
+
+/* u = G g: 3 taps to 6 */
+INLINE void winograd_g(vf a, vf b, vf c, vf *u, const int stride)
+{
+    const vf s = a + c;
+    u[0] = a;
+    u[stride] = (s + b) * (real)(1. / 3);
+    u[2 * stride] = (b - s) * (real)(1. / 3);
+    u[3 * stride] = ((real)4 * a + (real)2 * b + c) * (real)(-4. / 15);
+    u[4 * stride] = (a - (real)2 * b + (real)4 * c) * (real)(1. / 15);
+    u[5 * stride] = c;
+}
+
+/* One tile of 6x6 pixels, `channels` (a multiple of VL) of each from p[row * 6 + column]: plane xi of the result is at
+ * v + xi * plane. Prefetches what the tile after next will read of these rows. */
+static void winograd_input(const real *const *p, ptrdiff_t channels, ptrdiff_t pixel, real *v, ptrdiff_t plane)
+{
+    for (ptrdiff_t c = 0; c < channels; c += VL) {
+        vf m[36];
+        UNROLL for (int i = 0; i < 6; i++)
+            UNROLL for (int j = 0; j < 4; j++) __builtin_prefetch(p[i * 6 + 3] + c + (7 + j) * pixel);
+        UNROLL for (int j = 0; j < 6; j++)
+            winograd_bt(vload(p[j] + c), vload(p[6 + j] + c), vload(p[12 + j] + c), vload(p[18 + j] + c),
+                        vload(p[24 + j] + c), vload(p[30 + j] + c), m + j, 6);
+        UNROLL for (int i = 0; i < 6; i++) {
+            vf o[6];
+            winograd_bt(m[i * 6], m[i * 6 + 1], m[i * 6 + 2], m[i * 6 + 3], m[i * 6 + 4], m[i * 6 + 5], o, 1);
+            UNROLL for (int j = 0; j < 6; j++) vstore(v + (i * 6 + j) * plane + c, o[j]);
+        }
+    }
+}
+
+/* What a tile's outputs get before they are stored. */
+typedef struct {
+    const real *bias;   /* of the first channel, or NULL */
+    ptrdiff_t residual; /* bytes from an output to its residual */
+    int add_residual, clamped;
+    real low, high;
+} winograd_epilogue;
+
+/* One tile: planes at m + xi * plane to rows x columns (<= 4x4) outputs of `channels` channels each. */
+static void winograd_output(const real *m, ptrdiff_t plane, ptrdiff_t channels, real *y, ptrdiff_t row,
+                            ptrdiff_t pixel, int rows, int columns, const winograd_epilogue *e)
+{
+    for (ptrdiff_t c = 0; c < channels; c += VL) {
+        vf a[24], b[16];
+        UNROLL for (int j = 0; j < 6; j++)
+            winograd_at(vload(m + j * plane + c), vload(m + (6 + j) * plane + c), vload(m + (12 + j) * plane + c),
+                        vload(m + (18 + j) * plane + c), vload(m + (24 + j) * plane + c),
+                        vload(m + (30 + j) * plane + c), a + j, 6);
+        UNROLL for (int i = 0; i < 4; i++)
+            winograd_at(a[i * 6], a[i * 6 + 1], a[i * 6 + 2], a[i * 6 + 3], a[i * 6 + 4], a[i * 6 + 5], b + i * 4, 1);
+        const vf bias = e->bias ? vload(e->bias + c) : vzero(), low = vset(e->low), high = vset(e->high);
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < columns; j++) {
+                real *q = y + i * row + j * pixel + c;
+                vf value = b[i * 4 + j] + bias;
+                if (e->add_residual) value += vload((const real *)((const char *)q + e->residual));
+                if (e->clamped) value = vclamp(value, low, high);
+                vstore(q, value);
+            }
+    }
+}
+
+/* u[xi * plane] = (G g G^T)[xi] for VL outputs of one channel: tap t of the kernel at g + t * tap. */
+INLINE void winograd_weights(const real *g, ptrdiff_t tap, real *u, ptrdiff_t plane)
+{
+    vf a[18];
+    UNROLL for (int j = 0; j < 3; j++)
+        winograd_g(vload(g + j * tap), vload(g + (3 + j) * tap), vload(g + (6 + j) * tap), a + j, 3);
+    UNROLL for (int i = 0; i < 6; i++) {
+        vf o[6];
+        winograd_g(a[i * 3], a[i * 3 + 1], a[i * 3 + 2], o, 1);
+        UNROLL for (int j = 0; j < 6; j++) vstore(u + (i * 6 + j) * plane, o[j]);
+    }
+}
+
+#endif

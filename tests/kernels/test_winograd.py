@@ -1,0 +1,117 @@
+"""Winograd's algorithm on every build: against the float64 reference, within its error bound, equal bits."""
+
+import numpy as np
+import pytest
+
+from cconv.kernels import FLOAT32
+from cconv.kernels.schedule import algorithm
+from convolutions import channels_last, geometry, reference_passes
+from harness import ALL_BUILDS, THREADS, nans, run_step
+
+# Every walk; outputs that do not fill their tiles; outputs of one vector in the last block.
+GEOMETRIES = {
+    "by tiles": geometry(9, 32, 48, 1, (15, 14), (3, 3), pad=1),
+    "by tiles, several groups of outputs": geometry(3, 32, 160, 1, (28, 28), (3, 3), pad=1),
+    "by planes": geometry(9, 160, 176, 1, (17, 15), (3, 3), pad=1),
+    "by outputs": geometry(3, 160, 96, 1, (7, 7), (3, 3), pad=1),
+    "uneven pads": geometry(2, 32, 32, 1, (9, 11), (3, 3), pad=(0, 2), pad_end=(1, 0)),
+    "no pads": geometry(2, 48, 32, 1, (8, 9), (3, 3)),
+    "wide pads": geometry(1, 32, 32, 1, (6, 6), (3, 3), pad=3),
+}
+ROLES = ("forward", "input_gradient")
+
+
+def passes(build, kind, g, x, w, dy, threads=1, bias=None, residual=None, clamp=None):
+    """Forward and input gradient by one kernel module, channels first."""
+    kernels, dtype = getattr(build, kind), build.dtype
+    results = []
+    for role, source, target in ((ROLES[0], x, dy), (ROLES[1], dy, x)):
+        step = kernels.Gather(g, role, bias is not None, residual is not None, clamp)
+        packed = nans(kernels.packed_size(g, role), dtype)
+        assert run_step(kernels.Pack(g, role), w.astype(dtype), packed, threads=threads) == 0
+        out = nans(channels_last(target).shape, dtype)
+        workspace = nans(step.workspace, dtype)
+        operands = [channels_last(source).astype(dtype), packed, bias, residual, out, workspace]
+        assert run_step(step, *operands, threads=threads) == 0
+        results.append(np.moveaxis(out, -1, 1))
+    return results
+
+
+def data(g, mean=0.0, seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = (g.batch, g.channels, *g.input), (g.outputs, g.channels, *g.kernel), (g.batch, g.outputs, *g.output)
+    x, w, dy = (rng.standard_normal(shape).astype(np.float32).astype(np.float64) for shape in shapes)
+    return x + mean, w, dy + mean
+
+
+def rms(a):
+    return np.sqrt(np.mean(np.square(a, dtype=np.float64)))
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=lambda build: build.name)
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_equals_the_reference(build, name, threads):
+    """Rms error 1e-5 of the result's rms: a wrong tap or border would be off by 0.1."""
+    g = GEOMETRIES[name]
+    x, w, dy = data(g)
+    expected = reference_passes(g, x, w, np.zeros(g.outputs), dy)
+    for ours, exact in zip(passes(build, "conv_winograd", g, x, w, dy, threads), expected):
+        assert rms(ours - exact) < (1e-5 if build.dtype == np.float32 else 1e-13) * rms(exact)
+
+
+@pytest.mark.parametrize("mean", [0.0, 10.0])
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_error_stays_within_four_times_the_direct_one(name, mean):
+    """The promise of precision="fast", also where a large mean makes the transforms cancel."""
+    g = GEOMETRIES[name]
+    x, w, dy = data(g, mean)
+    expected = reference_passes(g, x, w, np.zeros(g.outputs), dy)
+    fast = passes(FLOAT32, "conv_winograd", g, x, w, dy)
+    direct = passes(FLOAT32, "conv_direct", g, x, w, dy)
+    for a, b, exact in zip(fast, direct, expected):
+        assert rms(a - exact) <= 4 * max(rms(b - exact), 1e-7 * rms(exact))
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_same_bits_at_any_number_of_threads(name):
+    g = GEOMETRIES[name]
+    one = passes(FLOAT32, "conv_winograd", g, *data(g))
+    for threads in (2, 3, 8):
+        for a, b in zip(one, passes(FLOAT32, "conv_winograd", g, *data(g), threads)):
+            assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=lambda build: build.name)
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_epilogue(build, name):
+    """Bias, residual on the target's memory, clamp: as on the plain result."""
+    g = GEOMETRIES[name]
+    x, w, dy = data(g)
+    plain = passes(build, "conv_winograd", g, x, w, dy)[0]
+    kernels, dtype = build.conv_winograd, build.dtype
+    rng = np.random.default_rng(1)
+    bias = rng.standard_normal(g.outputs).astype(dtype)
+    residual = rng.standard_normal(channels_last(plain).shape).astype(dtype)
+    expected = np.clip(channels_last(plain) + bias + residual, -0.5, 0.5)
+    packed = nans(kernels.packed_size(g, "forward"), dtype)
+    run_step(kernels.Pack(g, "forward"), w.astype(dtype), packed)
+    step = kernels.Gather(g, "forward", True, True, (-0.5, 0.5))
+    operands = [channels_last(x).astype(dtype), packed, bias, residual, residual, nans(step.workspace, dtype)]
+    assert run_step(step, *operands, threads=2) == 0
+    assert np.abs(residual - expected).max() < 1e-6 * rms(plain) * 10
+
+
+def test_schedule_takes_it_where_it_fits():
+    assert all(algorithm(g, "forward") == "conv_winograd" for g in GEOMETRIES.values())
+    assert all(algorithm(g, "forward", "direct") == "conv_direct" for g in GEOMETRIES.values())
+    for other in (
+        geometry(1, 32, 32, 1, (9, 9), (3, 3), stride=2, pad=1),
+        geometry(1, 32, 32, 1, (9, 9), (3, 3), dilation=2, pad=2),
+        geometry(1, 32, 32, 1, (9, 9), (5, 5), pad=2),
+        geometry(1, 40, 32, 1, (9, 9), (3, 3), pad=1),
+        geometry(1, 64, 64, 2, (9, 9), (3, 3), pad=1),
+    ):
+        assert algorithm(other, "forward") == "conv_direct"
+    with pytest.raises(ValueError, match="not for this geometry"):
+        FLOAT32.conv_winograd.Gather(geometry(1, 32, 32, 1, (9, 9), (5, 5), pad=2))
