@@ -25,8 +25,8 @@ next. *Tuned*, it is started with GLIBC_TUNABLES that make glibc keep them (Linu
 PyTorch gets its images in the layout it works in; cconv converts them within the step. Memory is the peak of the
 whole process, libraries included, over the timed steps.
 
-Peers come with `pip install '.[bench]'`. Progress goes to stderr, tables to stdout. The exit status is 1 if a peer
-failed or disagreed; its last lines are shown.
+Peers come with `pip install '.[bench]'`. Progress goes to stderr, tables to stdout. The exit status is 1 if a side
+failed or disagreed; its last lines are shown, and the others go on.
 """
 
 from __future__ import annotations
@@ -126,11 +126,15 @@ def rounds(args: argparse.Namespace) -> list[tuple[contest.Task, list[sides.Side
 
 
 def bench_networks(args: argparse.Namespace) -> list[contest.Score]:
-    """Run all rounds and print their tables."""
+    """Run all rounds and print their tables; Ctrl-C ends the rounds, and what was measured is printed."""
     peak = peak_program(args.threads)
-    scores = []
-    for task, opponents in rounds(args):
-        scores += contest.contest(task, opponents, args.threads, args.repeats, peak, args.timeout)
+    scores: list[contest.Score] = []
+    try:
+        for task, opponents in rounds(args):
+            for score in contest.contest(task, opponents, args.threads, args.repeats, peak, args.timeout):
+                scores.append(score)
+    except KeyboardInterrupt:
+        contest.say("interrupted; the tables hold what was measured until now")
     for line in report.machine(scores, args.threads):
         print(line)
     print()
@@ -171,11 +175,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.command == "layers":
         rows = bench_layers(args)
     else:
-        try:
-            scores = bench_networks(args)
-        except contest.WorkerError as error:
-            print(error, file=sys.stderr)
-            return 1
+        scores = bench_networks(args)
         rows = [dataclasses.asdict(score) for score in scores]
         failed = any(score.failure for score in scores)
     if args.json:

@@ -220,6 +220,26 @@ def test_sides_that_disagree_are_not_timed(monkeypatch, capsys):
     assert "failed" in said.out and "FMA peak" not in said.out
 
 
+def test_what_was_measured_is_printed_although_cconv_fails_later(monkeypatch, capsys):
+    """The second network's file is damaged; the first one's row is there."""
+
+    class Damaged(contest.Folder):
+        def __init__(self, task):
+            super().__init__(task)
+            if task.net == "demo":
+                (self.path / "model.onnx").write_bytes(b"no model")
+
+    monkeypatch.setattr(contest, "Folder", Damaged)
+    arguments = ["--batch", "2", "--modes", "infer", "--peers", "onnxruntime", "--repeats", "1"]
+    status = bench.main(["nets", "--nets", "lenet5,demo", *arguments])
+    said = capsys.readouterr()
+    assert status == 1
+    assert "demo infer, batch 2: cconv sets up\n  cconv failed (exit status 1); its last lines:\n" in said.err
+    rows = [line.split() for line in said.out.splitlines()]
+    assert ["demo", "cconv", "–", "–", "failed", *"––––"] in rows
+    assert any(row[:2] == ["lenet5", "onnxruntime"] and row[2].isdecimal() for row in rows)
+
+
 # Tables.
 
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmark import networks
 from benchmark.peak import Bound, seconds
-from benchmark.sides import Job, Side, installed
+from benchmark.sides import Job, Side
 
 TOOLS = Path(__file__).parent.parent
 
@@ -232,36 +232,39 @@ class Score:
 def contest(
     task: Task, opponents: list[Side], threads: int, repeats: int, peak: tuple[Bound, float], timeout: float = TIMEOUT
 ) -> Iterator[Score]:
-    """cconv against each opponent; an opponent that fails or disagrees gives a Score that says so.
+    """cconv against each opponent; a side that fails, or numbers that differ, give a Score that says so.
 
     Args:
         peak: the program that measures the FMA peak, and its FLOPs.
-
-    Raises:
-        WorkerError: cconv failed.
     """
     say(f"{task}: cconv sets up")
     folder = Folder(task)
     with contextlib.ExitStack() as stack:
         stack.callback(folder.close)
-        ours = Worker(Job(Side("cconv"), task.mode, threads, str(folder.path)), timeout)
-        stack.callback(ours.close)
-        our_numbers = ours.check()
+        try:
+            ours = Worker(Job(Side("cconv"), task.mode, threads, str(folder.path)), timeout)
+            stack.callback(ours.close)
+            our_numbers = ours.check()
+        except WorkerError as error:
+            yield _failed(task, Side("cconv"), error)
+            return
         for side in opponents:
             say(f"{task}: {side} sets up")
             try:
-                if not installed(side.engine):
-                    raise WorkerError(f"{side}: {side.engine} is not installed")
                 with contextlib.closing(Worker(Job(side, task.mode, threads, str(folder.path)), timeout)) as theirs:
                     found = disagreement(our_numbers, theirs.check())
                     if found:
                         raise WorkerError(f"{side} and cconv do not agree: {found}")
                     yield _turns(task, ours, theirs, repeats, peak)
             except WorkerError as error:
+                yield _failed(task, side, error)
                 if ours.process.poll() is not None:
-                    raise
-                say(f"  {error}")
-                yield Score(task, side, failure=str(error))
+                    return
+
+
+def _failed(task: Task, side: Side, error: WorkerError) -> Score:
+    say(f"  {error}")
+    return Score(task, side, failure=str(error))
 
 
 def _turns(task: Task, ours: Worker, theirs: Worker, repeats: int, peak: tuple[Bound, float]) -> Score:
