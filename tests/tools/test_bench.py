@@ -2,8 +2,11 @@
 
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +175,29 @@ def test_a_worker_that_fails_shows_its_last_lines(folder):
 def test_a_worker_that_takes_too_long_is_ended(folder):
     with pytest.raises(WorkerError, match=r"no answer in 0\.01 s"):
         Worker(Job(Side("cconv"), "train", 1, str(folder.path)), timeout=0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux ends a process with its parent")
+def test_a_stopped_worker_ends_with_the_benchmark(tmp_path):
+    script = f"""
+import os, signal, sys
+sys.path.insert(0, {str(TOOLS)!r})
+from benchmark.contest import Folder, Job, Side, Task, Worker
+folder = Folder(Task("lenet5", "infer", 1))
+print(Worker(Job(Side("cconv"), "infer", 1, str(folder.path))).process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    status = Path(f"/proc/{int(done.stdout)}/status")
+    for _ in range(100):
+        # A zombie ("Z") has ended and waits for the system to take note.
+        if not status.exists() or "State:\tZ" in status.read_text():
+            return
+        time.sleep(0.1)
+    raise AssertionError(status.read_text())
 
 
 # Whole runs.
