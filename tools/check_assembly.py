@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-MODULES = ("conv_direct", "conv_weight", "conv_winograd", "gemm")
+MODULES = ("conv_direct", "conv_weight", "conv_winograd", "conv_winograd_weight", "gemm")
 FUNCTION = re.compile(r"^[0-9a-f]+ <(tile_(?:across|along)_(\d+)_(\d+))(?:\.\w+)*>:$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
 JUMP = re.compile(r"^([0-9a-f]+) <")

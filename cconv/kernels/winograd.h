@@ -114,4 +114,73 @@ INLINE void winograd_weights(const real *g, ptrdiff_t tap, real *u, ptrdiff_t pl
     }
 }
 
+/* Weight gradient, F(3x3, 4x4): the same points with 3x3 outputs (the taps) and 4x4 kernels (the tile of dy).
+ *
+ *     dg = A3^T [ sum over tiles of (G4 dy G4^T) . (B^T d B) ] A3
+ */
+
+/* u = G4 g: 4 values to 6 */
+INLINE void winograd_g4(vf a, vf b, vf c, vf d, vf *u, const int stride)
+{
+    const vf s = a + c, t = b + d;
+    u[0] = a;
+    u[stride] = (s + t) * (real)(1. / 3);
+    u[2 * stride] = (t - s) * (real)(1. / 3);
+    u[3 * stride] = ((real)8 * a + (real)4 * b + (real)2 * c + d) * (real)(-2. / 15);
+    u[4 * stride] = ((a + (real)4 * c) - ((real)2 * b + (real)8 * d)) * (real)(1. / 15);
+    u[5 * stride] = d;
+}
+
+/* y = A3^T m: 6 products to 3 taps */
+INLINE void winograd_at3(vf m0, vf m1, vf m2, vf m3, vf m4, vf m5, vf *y, const int stride)
+{
+    const vf s = m1 + m2, d = m1 - m2;
+    y[0] = (m0 + s) + (m3 + m4);
+    y[stride] = d + ((real)0.5 * m3 - (real)2 * m4);
+    y[2 * stride] = (s + m5) + ((real)0.25 * m3 + (real)4 * m4);
+}
+
+/* One tile of 4x4 pixels of dy, `channels` of each from p[row * 4 + column]. Channel c goes to block c / columns, whose
+ * rows are `columns` wide: y + (c - c % columns) * tiles + c % columns in each plane, the last block may be narrower. */
+static void winograd_gradient(const real *const *p, ptrdiff_t channels, ptrdiff_t pixel, real *y, ptrdiff_t plane,
+                              ptrdiff_t columns, ptrdiff_t tiles, ptrdiff_t tile)
+{
+    for (ptrdiff_t c = 0; c < channels; c += VL) {
+        const ptrdiff_t first = c - c % columns, rest = channels - first;
+        real *q = y + first * tiles + tile * (rest < columns ? rest : columns) + c % columns;
+        vf a[24];
+        UNROLL for (int i = 0; i < 4; i++)
+            UNROLL for (int j = 0; j < 4; j++) __builtin_prefetch(p[i * 4] + c + (8 + j) * pixel);
+        UNROLL for (int j = 0; j < 4; j++)
+            winograd_g4(vload(p[j] + c), vload(p[4 + j] + c), vload(p[8 + j] + c), vload(p[12 + j] + c), a + j, 4);
+        UNROLL for (int i = 0; i < 6; i++) {
+            vf o[6];
+            winograd_g4(a[i * 4], a[i * 4 + 1], a[i * 4 + 2], a[i * 4 + 3], o, 1);
+            UNROLL for (int j = 0; j < 6; j++) vstore(q + (i * 6 + j) * plane, o[j]);
+        }
+    }
+}
+
+/* VL outputs of one channel: 36 planes at m + xi * plane to the 9 taps' vectors g[tap]. */
+INLINE void winograd_taps(const real *m, ptrdiff_t plane, vf *g)
+{
+    vf a[18];
+    UNROLL for (int j = 0; j < 6; j++)
+        winograd_at3(vload(m + j * plane), vload(m + (6 + j) * plane), vload(m + (12 + j) * plane),
+                     vload(m + (18 + j) * plane), vload(m + (24 + j) * plane), vload(m + (30 + j) * plane), a + j, 6);
+    UNROLL for (int i = 0; i < 3; i++)
+        winograd_at3(a[i * 6], a[i * 6 + 1], a[i * 6 + 2], a[i * 6 + 3], a[i * 6 + 4], a[i * 6 + 5], g + i * 3, 1);
+}
+
+/* The same, scattered to dw[lane * output + tap]. */
+static void winograd_store_taps(const real *m, ptrdiff_t plane, real *dw, ptrdiff_t output)
+{
+    real buffer[9][VECTOR_BYTES / sizeof(real)];
+    vf g[9];
+    winograd_taps(m, plane, g);
+    for (int t = 0; t < 9; t++) vstore(buffer[t], g[t]);
+    for (int lane = 0; lane < VL; lane++)
+        for (int t = 0; t < 9; t++) dw[lane * output + t] = buffer[t][lane];
+}
+
 #endif
