@@ -35,7 +35,7 @@ def test_benchmark_reads_the_grammar_of_the_shapes():
     """Every file of shapes is parsed; the sizes agree with the ones the file states."""
     done = tool(
         "-c",
-        "import sys; sys.path.insert(0, 'tools'); import bench; from pathlib import Path\n"
+        "import sys; sys.path.insert(0, 'tools'); from benchmark import layers as bench; from pathlib import Path\n"
         "for path in sorted(Path('tools/shapes').glob('*.txt')):\n"
         "    layers = [l for line in path.read_text().splitlines() if (l := bench.parse(line, 2))]\n"
         "    for g in (layer.geometry for layer in layers):\n"

@@ -2,263 +2,186 @@
 """How fast is cconv on this machine, against its FMA peak and against peers.
 
     python tools/bench.py layers --shapes tools/shapes/resnet_50_v1_5.txt --batch 16 --threads 1
+    python tools/bench.py nets --nets resnet18,vgg16 --batch 16 --modes train,infer --peers torch,onnxruntime
+    python tools/bench.py frozen                  fine-tuning of ResNet-50's last layer
+    python tools/bench.py small                   LeNet-5 and the demo's network: microseconds a step
 
-These machines may be shared and noisy, so nothing here is a time alone: the peak is measured again beside every
-layer, each figure is the median of runs that alternate with the peer's, and results are compared before
-anything is timed.
+Machines may be shared and noisy, so nothing here is a time alone. Runs alternate with the peer's (A B A B), the
+machine's peak is measured again beside each pair, figures are medians, and the ratio is the median of the ratios
+of neighbouring runs. Results are compared before anything is timed; sides that disagree are not timed.
+
+`nets`, `frozen` and `small` give each side a process of its own, because allocators are set up when a process
+starts; while one side has its turn, the other one is stopped, its threads included. All sides read the same
+weights (of the ONNX file that cconv and onnxruntime load) and the same batch of random images.
+
+    train    forward, cross-entropy, backward, SGD with momentum. PyTorch in NCHW, channels-last, and compiled by
+             torch.compile (on channels-last)
+    infer    forward. onnxruntime with all optimizations; PyTorch in evaluation mode under no_grad, NCHW and
+             channels-last
+    frozen   as train, for the last layer alone; PyTorch has the others in evaluation mode under no_grad
+
+"As installed" PyTorch returns its large tensors to the system after every step and pays for fresh pages in the
+next. *Tuned*, it is started with GLIBC_TUNABLES that make glibc keep them (Linux): the fair opponent for kernels.
+PyTorch gets its images in the layout it works in; cconv converts them within the step. Memory is the peak of the
+whole process, libraries included, over the timed steps.
+
+Peers come with `pip install '.[bench]'`. Progress goes to stderr, tables to stdout. The exit status is 1 if a side
+failed or disagreed; its last lines are shown, and the others go on.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
-import re
-import statistics
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from cconv.kernels.memory import Region, zeros
-from cconv.kernels.step import Program
+sys.path.insert(0, str(Path(__file__).parent))
 
-from cconv.kernels import FLOAT32
-from cconv.kernels.geometry import ConvGeometry
-from cconv.kernels.schedule import algorithm
+from benchmark import contest, networks, report, sides
+from benchmark.layers import PASSES, bench_layers
+from benchmark.peak import peak_program
 
-PASSES = {"fwd": "forward", "bwd_d": "input_gradient", "bwd_w": "weight_gradient"}
+SMALL_BATCHES = [1, 8, 32]
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A convolution of a network, and how often the network has it."""
+def listed(*known: str) -> Callable[[str], list[str]]:
+    """Type of an argument that is several of `known`, separated by commas."""
 
-    name: str
-    count: int
-    geometry: ConvGeometry
+    def parse(text: str) -> list[str]:
+        names = text.split(",")
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"of {','.join(known)}, separated by commas; found {','.join(unknown)!r}")
+        return list(dict.fromkeys(names))
+
+    return parse
 
 
-def parse(line: str, batch: int | None) -> Layer | None:
-    """A line in benchdnn's grammar (tools/shapes/README.md); None for a comment or an empty one."""
-    line = line.split("#")[0].strip()
-    if not line:
-        return None
-    head, _, name = line.partition('n"')
-    name = name.rstrip('"')
-    label, _, count = name.partition("*")
-    values = {key: int(value) for key, value in re.findall(r"([a-z]+)(\d+)", head.replace("_", ""))}
+def count(text: str) -> int:
+    """Type of an argument that is a whole number >= 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number >= 1; found {text!r}")
+    return int(text)
 
-    def axis(kind: str) -> tuple[int, int, int]:
-        """Values along depth, height, width; a later axis equals the one before it if that is stated."""
-        absent = 0 if kind in "pd" else 1
-        result, last = [], absent
-        for name in "dhw":
-            last = values.get(kind + name, last)
-            result.append(last)
-        return result[0], result[1], result[2]
 
-    kernel, stride, pad = axis("k"), axis("s"), axis("p")
-    dilation = tuple(n + 1 for n in axis("d"))
-    sizes = axis("i")
-    # An axis of size 1 under a kernel of size 1 is one that the line has only to fill up three: no padding.
-    pad = tuple(0 if i == k == 1 else p for i, k, p in zip(sizes, kernel, pad))
-    if values.keys() & {"od", "oh", "ow"}:
-        output = axis("o")
-    else:
-        output = tuple(
-            (n + 2 * p - d * (k - 1) - 1) // s + 1
-            for n, p, d, k, s in zip(sizes, pad, dilation, kernel, stride)
-        )
-    geometry = ConvGeometry(
-        batch=batch or values.get("mb", 1),
-        channels=values["ic"],
-        outputs=values["oc"],
-        groups=values.get("g", 1),
-        input=sizes,
-        output=output,
-        kernel=kernel,
-        stride=stride,
-        dilation=dilation,
-        pad=pad,
+def counts(text: str) -> list[int]:
+    return [count(part) for part in text.split(",")]
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        prog="bench.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    return Layer(label.split(":")[-1] or head, int(count or 1), geometry)
+    commands = result.add_subparsers(dest="command", required=True)
+    layers = commands.add_parser("layers", help="convolution layers one by one")
+    layers.add_argument("--shapes", required=True, help="file in benchdnn's grammar")
+    layers.add_argument("--batch", type=count, help="images; default: the file's, or 1")
+    layers.add_argument("--threads", type=count, default=1)
+    layers.add_argument("--passes", type=listed(*PASSES), default=["fwd"], help="of fwd,bwd_d,bwd_w")
+    layers.add_argument("--peer", choices=["torch"])
+    layers.add_argument("--algorithm", help="kernel module instead of the one in kernels/schedule.py")
 
+    nets = commands.add_parser("nets", help="whole networks")
+    names = list(networks.NETWORKS)
+    nets.add_argument("--nets", type=listed(*names), default=names[:4], help=f"of {','.join(names)}")
+    nets.add_argument("--modes", type=listed("train", "infer"), default=["train", "infer"], help="of train,infer")
+    nets.add_argument("--size", type=count, help="of the images; default: the networks' own")
 
-def random(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    array = zeros(shape, np.float32)
-    rng.standard_normal(out=array, dtype=np.float32)
-    return array
+    frozen = commands.add_parser("frozen", help="training of the last layer alone")
+    frozen.add_argument("--nets", type=listed(*names), default=["resnet50"], help=f"of {','.join(names)}")
+    frozen.add_argument("--size", type=count, help="of the images; default: the networks' own")
 
+    small = commands.add_parser("small", help="training steps of small networks, against PyTorch as installed, NCHW")
+    small.add_argument("--nets", type=listed("lenet5", "demo"), default=["lenet5", "demo"], help="of lenet5,demo")
 
-@dataclass
-class Timed:
-    """Something to run again and again, and the numbers it leaves behind."""
-
-    run: Callable[[], object]
-    result: Callable[[], np.ndarray]
-
-
-@dataclass
-class Bound:
-    """A program with the memory that its steps point to."""
-
-    program: Program
-    held: object
-
-    def run(self) -> None:
-        self.program.run()
-
-
-def bound(steps_and_operands: list, threads: int) -> Bound:
-    """A program of steps, each bound to its arrays."""
-    scratch = Region(max(step.scratch_bytes for step, _ in steps_and_operands) * threads)
-    for step, operands in steps_and_operands:
-        step.bind([0 if a is None else a.ctypes.data for a in operands], scratch.address, threads)
-    return Bound(Program([step for step, _ in steps_and_operands]), (scratch, steps_and_operands))
-
-
-def peak_program(threads: int) -> tuple[Bound, float]:
-    step = FLOAT32.peak.Peak(200_000, threads * 4)
-    operands = [np.array([0.5, 0.5, 0.1], np.float32), np.empty(threads * 4, np.float32)]
-    return bound([(step, operands)], threads), step.flops
-
-
-def our_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads: int, name: str) -> Timed:
-    """cconv's kernel; weights are packed within the timed run, as they are once in every training step."""
-    kernels = getattr(FLOAT32, name)
-    x, w, dy = data["x"], data["w"], data["dy"]
-    if role == "weight_gradient":
-        step = kernels.WeightGradient(g)
-        out = zeros(w.shape, np.float32)
-        program = bound([(step, [x, dy, zeros((step.partial_size,), np.float32), out])], threads)
-    else:
-        packed = zeros((kernels.packed_size(g, role),), np.float32)
-        out = zeros((dy if role == "forward" else x).shape, np.float32)
-        source = x if role == "forward" else dy
-        step = kernels.Gather(g, role)
-        workspace = zeros((step.workspace,), np.float32)
-        operands = [source, packed, None, None, out, workspace]
-        program = bound([(kernels.Pack(g, role), [w, packed]), (step, operands)], threads)
-    return Timed(program.run, lambda: out)
-
-
-def torch_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads: int) -> list[Timed]:
-    """PyTorch's kernel in both layouts."""
-    import torch
-
-    torch.set_num_threads(threads)
-    result = []
-    for layout in (torch.contiguous_format, torch.channels_last):
-        x, w, dy = (torch.from_numpy(data[name]) for name in ("x", "w", "dy"))
-        x, dy = (t[:, 0].permute(0, 3, 1, 2).contiguous(memory_format=layout) for t in (x, dy))
-        w = w[:, :, 0].contiguous(memory_format=layout)
-        stride, pad, dilation = (list(v[1:]) for v in (g.stride, g.pad, g.dilation))
-        mask = (role == "input_gradient", role == "weight_gradient", False)
-        keep: list = [None]
-
-        def run(x=x, w=w, dy=dy, stride=stride, pad=pad, dilation=dilation, mask=mask, keep=keep) -> None:
-            with torch.no_grad():
-                if role == "forward":
-                    keep[0] = torch.conv2d(x, w, None, stride, pad, dilation, g.groups)
-                else:
-                    grads = torch.ops.aten.convolution_backward(
-                        dy, x, w, None, stride, pad, dilation, False, [0, 0], g.groups, mask
-                    )
-                    keep[0] = grads[0 if role == "input_gradient" else 1]
-
-        def value(keep=keep) -> np.ndarray:
-            array = keep[0].contiguous().numpy()
-            return array if role == "weight_gradient" else np.moveaxis(array, 1, -1)
-
-        result.append(Timed(run, value))
+    for command in (nets, frozen, small):
+        default = SMALL_BATCHES if command is small else [16]
+        command.add_argument("--batch", type=counts, default=default, help="images; several separated by commas")
+        command.add_argument("--threads", type=count, default=2)
+        command.add_argument("--timeout", type=count, default=contest.TIMEOUT, help="seconds for one answer of a side")
+        command.add_argument("--markdown", action="store_true", help="tables for docs/performance.md")
+    for command in (nets, frozen):
+        peers = ["torch", "onnxruntime"] if command is nets else ["torch"]
+        command.add_argument("--peers", type=listed(*peers), default=peers, help=f"of {','.join(peers)}")
+    for command in (layers, nets, frozen, small):
+        command.add_argument("--repeats", type=count, default=7, help="runs of each side")
+        command.add_argument("--json", type=Path, help="write the rows here")
     return result
 
 
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+def rounds(args: argparse.Namespace) -> list[tuple[contest.Task, list[sides.Side]]]:
+    """What is to be run, each with its opponents."""
+    if args.command == "small":
+        return [
+            (contest.Task(net, "train", batch), [sides.Side("torch", "NCHW")])
+            for net in args.nets
+            for batch in args.batch
+        ]
+    modes = args.modes if args.command == "nets" else ["frozen"]
+    tasks = [contest.Task(net, mode, batch, args.size) for net in args.nets for mode in modes for batch in args.batch]
+    return [(task, found) for task in tasks if (found := sides.opponents(task.mode, args.peers))]
 
 
-def bench_layers(args: argparse.Namespace) -> list[dict]:
-    rng = np.random.default_rng(0)
-    layers = [
-        layer for line in Path(args.shapes).read_text().splitlines() if (layer := parse(line, args.batch))
-    ]
-    peak, peak_flops = peak_program(args.threads)
-    rows = []
-    header = f"{'layer':24}{'pass':8}{'GFLOP/s':>9}{'% peak':>8}"
-    print(header + (f"{args.peer:>9}{'ratio':>7}" if args.peer else ""))
-    for layer in layers:
-        g = layer.geometry
-        data = {
-            "x": random(rng, g.batch, *g.input, g.channels),
-            "w": random(rng, g.outputs, g.channels // g.groups, *g.kernel),
-            "dy": random(rng, g.batch, *g.output, g.outputs),
-        }
-        for name in args.passes.split(","):
-            role = PASSES[name]
-            chosen = args.algorithm or algorithm(g, role)
-            ours = our_pass(role, g, data, args.threads, chosen)
-            peers = torch_pass(role, g, data, args.threads) if args.peer else []
-            for timed in [ours, *peers]:
-                timed.run()
-            for timed in peers:
-                a, b = ours.result().ravel(), timed.result().ravel()
-                worst = np.abs(a - b).max() / np.sqrt(np.mean(b.astype(np.float64) ** 2))
-                assert worst < 1e-3, f"{layer.name} {name}: differs from the peer by {worst:.2g} of its rms"
-            times: list[list[float]] = [[] for _ in range(1 + len(peers))]
-            peaks = []
-            for _ in range(args.repeats):  # peak, ours, peers, peak, ours, peers, ...
-                peaks.append(seconds(peak.run))
-                for timed, list_ in zip([ours, *peers], times):
-                    list_.append(seconds(timed.run))
-            rate = g.flops / statistics.median(times[0]) / 1e9
-            top = peak_flops / statistics.median(peaks) / 1e9
-            row = {
-                "layer": layer.name,
-                "count": layer.count,
-                "pass": name,
-                "gflops": rate,
-                "percent": 100 * rate / top,
-                "peak": top,
-            }
-            text = f"{layer.name:24}{name:8}{rate:9.1f}{row['percent']:8.1f}"
-            if peers:
-                row["peer"] = g.flops / min(statistics.median(t) for t in times[1:]) / 1e9
-                row["ratio"] = rate / row["peer"]
-                text += f"{row['peer']:9.1f}{row['ratio']:7.2f}"
-            rows.append(row)
-            print(text, flush=True)
-    for name in args.passes.split(","):
-        mine = [row for row in rows if row["pass"] == name]
-        text = f"median {name}: {statistics.median(row['percent'] for row in mine):.1f} % of the FMA peak"
-        if args.peer:
-            text += f", {statistics.median(row['ratio'] for row in mine):.2f} of {args.peer}"
-        print(text)
-    return rows
+def bench_networks(args: argparse.Namespace) -> list[contest.Score]:
+    """Run all rounds and print their tables; Ctrl-C ends the rounds, and what was measured is printed."""
+    peak = peak_program(args.threads)
+    scores: list[contest.Score] = []
+    try:
+        for task, opponents in rounds(args):
+            for score in contest.contest(task, opponents, args.threads, args.repeats, peak, args.timeout):
+                scores.append(score)
+    except KeyboardInterrupt:
+        contest.say("interrupted; the tables hold what was measured until now")
+    for line in report.machine(scores, args.threads):
+        print(line)
+    print()
+    for table in report.tables(scores):
+        print(report.aligned(table, args.markdown))
+    return scores
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    layers = commands.add_parser("layers", help="convolution layers one by one")
-    layers.add_argument("--shapes", required=True, help="file in benchdnn's grammar")
-    layers.add_argument("--batch", type=int, help="images; default: the file's, or 1")
-    layers.add_argument("--threads", type=int, default=1)
-    layers.add_argument("--passes", default="fwd", help="of fwd,bwd_d,bwd_w")
-    layers.add_argument("--peer", choices=["torch"])
-    layers.add_argument("--algorithm", help="kernel module instead of the one in kernels/schedule.py")
-    layers.add_argument("--repeats", type=int, default=7)
-    for command in (layers,):
-        command.add_argument("--json", help="write the rows here")
-    args = parser.parse_args()
-    rows = bench_layers(args)
+def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuse now what would fail after minutes."""
+    if args.json and not args.json.absolute().parent.is_dir():
+        parser.error(f"--json: there is no folder {args.json.absolute().parent}")
+    if args.command == "layers":
+        if not Path(args.shapes).is_file():
+            parser.error(f"--shapes: there is no file {args.shapes}")
+        needed = {args.peer} - {None}
+    else:
+        if args.command != "small":
+            for net in args.nets:
+                try:
+                    networks.network(net, args.size)
+                except ValueError as error:
+                    parser.error(f"--size: {error}")
+        runs = rounds(args)
+        if not runs:
+            parser.error(f"--peers {','.join(args.peers)} do not take part in --modes {','.join(args.modes)}")
+        needed = {side.engine for _, opponents in runs for side in opponents}
+    missing = sorted(engine for engine in needed if not sides.installed(engine))
+    if missing:
+        parser.error(f"not installed: {', '.join(missing)}; try pip install '.[bench]', or leave it out of --peers")
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parser()
+    args = options.parse_args(argv)
+    check(args, options)
+    failed = False
+    if args.command == "layers":
+        rows = bench_layers(args)
+    else:
+        scores = bench_networks(args)
+        rows = [dataclasses.asdict(score) for score in scores]
+        failed = any(score.failure for score in scores)
     if args.json:
-        Path(args.json).write_text(json.dumps({"argv": sys.argv[1:], "rows": rows}, indent=1))
+        args.json.write_text(json.dumps({"argv": argv or sys.argv[1:], "rows": rows}, indent=1))
+    return int(failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
