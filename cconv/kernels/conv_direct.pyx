@@ -424,24 +424,29 @@ cdef class Pack(Step):
         cdef Py_ssize_t taps = self.part_taps[part]
         cdef Py_ssize_t live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)
         cdef Py_ssize_t width = block_vectors(live) * VL
-        cdef Py_ssize_t b, t, c, j, channels
+        cdef Py_ssize_t b, t, c, channels
+        cdef const Py_ssize_t* tap = self.tap + self.part_start[part]
         cdef const real* source = <real*>self.operand[0] + (
             g * self.group_stride + nb * TILE_COLS * self.outer_stride)
-        cdef const real* row
         cdef real* target = <real*>self.operand[1] + (
             self.part_start[part] * self.groups * self.inner * self.columns
             + (g * self.columns + nb * TILE_COLS) * self.inner * taps)
-        cdef real* out
         for b in range(self.blocks):
             channels = min(self.block, self.inner - b * self.block)
-            for j in range(width):
-                if j >= live:
-                    for t in range(taps * channels):
-                        target[t * width + j] = 0
-                    continue
-                for c in range(channels):
-                    row = source + j * self.outer_stride + (b * self.block + c) * self.inner_stride
-                    out = target + c * width + j
-                    for t in range(taps):
-                        out[t * channels * width] = row[self.tap[self.part_start[part] + t]]
+            # Taps and channels outside, outputs inside: what is written is one run, and the lines that are read
+            # stay in L1 from one tap to the next.
+            for c in range(channels):
+                for t in range(taps):
+                    pack_row(source + (b * self.block + c) * self.inner_stride + tap[t], self.outer_stride,
+                             target + (t * channels + c) * width, live, width)
             target += taps * channels * width
+
+
+cdef inline void pack_row(const real* source, Py_ssize_t stride, real* target, Py_ssize_t live,
+                          Py_ssize_t width) noexcept nogil:
+    """One row of a packed block: `live` elements `stride` apart, the rest 0."""
+    cdef Py_ssize_t j
+    for j in range(live):
+        target[j] = source[j * stride]
+    for j in range(live, width):
+        target[j] = 0
