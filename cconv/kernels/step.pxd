@@ -1,5 +1,5 @@
 cdef enum:
-    MAX_OPERANDS = 10
+    MAX_OPERANDS = 12
 
 cdef enum Status:
     OK = 0
