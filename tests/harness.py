@@ -80,12 +80,14 @@ def model_of(proto: onnx.ModelProto) -> Model:
     return Model(ir.from_proto(proto))
 
 
-def forward(model: Model, feeds: dict[str, np.ndarray], dtype=np.float32, threads=1) -> dict[str, np.ndarray]:
+def forward(
+    model: Model, feeds: dict[str, np.ndarray], dtype=np.float32, threads=1, fuse=True
+) -> dict[str, np.ndarray]:
     """All outputs of a model from an inference plan."""
     weights = {name: array.astype(dtype) for name, array in model.weights.items()}
     specs = {name: Spec(value.shape, value.dtype) for name, value in feeds.items()}
     plan = inference_plan(
-        model.nodes, specs, model.output_names, weights, model.constants, dtype=dtype, threads=threads
+        model.nodes, specs, model.output_names, weights, model.constants, dtype=dtype, threads=threads, fuse=fuse
     )
     for name, value in feeds.items():
         plan.inputs[name][...] = value

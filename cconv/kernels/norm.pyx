@@ -10,6 +10,11 @@ beyond those that float32 has lost in x itself.
 Sums run over PART rows in `real` and from there on in double. Parallel over chunks; what a chunk finds goes to
 a place of its own in `partials` and is combined in the order of the row blocks, so the bits do not depend on
 the number of threads.
+
+What follows a normalisation costs no pass of its own: the steps that write y add a residual and apply an activation
+f, y = f(z + residual) with z the normalised x, while the value is in a register; the steps that read dy take f's
+derivative there, from z, which they compute again of the x they read anyway, or from y. An activation is
+(name, a, b), one of ACTIVATIONS with the parameters of its loop in elementwise.h, or None.
 """
 
 from libc.math cimport sqrt
@@ -17,6 +22,20 @@ from libc.string cimport memset
 
 from cconv.kernels.simd cimport VL, real, vf, vload, vload_n, vset, vstore, vstore_n, vzero
 from cconv.kernels.step cimport OK, Step
+
+cdef extern from "elementwise.h" nogil:
+    vf relu_of(vf x, vf a, vf b)
+    vf leaky_relu_of(vf x, vf a, vf b)
+    vf clip_of(vf x, vf a, vf b)
+    vf relu_gradient_of(vf dy, vf v, vf a, vf b)
+    vf leaky_relu_gradient_of(vf dy, vf v, vf a, vf b)
+    vf clip_gradient_of(vf dy, vf v, vf a, vf b)
+
+cdef enum Function:
+    NONE
+    RELU
+    LEAKY_RELU
+    CLIP
 
 cdef enum:
     PART = 32       # rows summed in `real` before the sum goes to a double
@@ -26,6 +45,36 @@ cdef enum:
 
 # Elements of a chunk.
 CHUNK = 32768
+
+# Activations whose derivative can be told from z and from y alike, LeakyRelu's for a >= 0.
+ACTIVATIONS = {"relu": RELU, "leaky_relu": LEAKY_RELU, "clip": CLIP}
+
+
+cdef struct Activation:
+    Function function
+    vf a, b
+
+
+cdef inline vf activate(const Activation* f, vf z) noexcept nogil:
+    """f(z)"""
+    if f.function == RELU:
+        return relu_of(z, f.a, f.b)
+    if f.function == LEAKY_RELU:
+        return leaky_relu_of(z, f.a, f.b)
+    if f.function == CLIP:
+        return clip_of(z, f.a, f.b)
+    return z
+
+
+cdef inline vf activate_gradient(const Activation* f, vf dy, vf v) noexcept nogil:
+    """dy * f'(v), v being z or f(z)"""
+    if f.function == RELU:
+        return relu_gradient_of(dy, v, f.a, f.b)
+    if f.function == LEAKY_RELU:
+        return leaky_relu_gradient_of(dy, v, f.a, f.b)
+    if f.function == CLIP:
+        return clip_gradient_of(dy, v, f.a, f.b)
+    return dy
 
 
 cdef inline vf load(const real* p, Py_ssize_t n) noexcept nogil:
@@ -60,17 +109,24 @@ cdef class Rows(Step):
     Args:
         rows, channels: sizes of the axes.
         least: rows that the arithmetic needs.
+        activation: (name, a, b) of what follows the normalisation, or None.
 
     Raises:
-        ValueError: fewer rows than that.
+        ValueError: fewer rows than that; an activation that is not in ACTIVATIONS.
     """
 
     cdef readonly Py_ssize_t rows, channels, row_block, channel_block
     cdef Py_ssize_t row_blocks, channel_blocks
+    cdef Function function
+    cdef real a, b
 
-    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, Py_ssize_t least=0):
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, Py_ssize_t least=0, activation=None):
         if rows < least:
             raise ValueError(f"{type(self).__name__}: needs at least {least} rows; found {rows}")
+        name, self.a, self.b = activation or (None, 0, 0)
+        if activation and name not in ACTIVATIONS:
+            raise ValueError(f"{type(self).__name__}: activation is one of {', '.join(ACTIVATIONS)}; found {name!r}")
+        self.function = ACTIVATIONS[name] if activation else NONE
         self.rows, self.channels = rows, channels
         self.row_block = max(LEAST_ROWS, CHUNK // max(1, channels) // PART * PART)
         self.channel_block = CHUNK // LEAST_ROWS
@@ -81,6 +137,13 @@ cdef class Rows(Step):
         cdef Py_ssize_t block = i // self.channel_blocks
         cdef Py_ssize_t c = i % self.channel_blocks * self.channel_block
         self.block(phase, block, self.length(block), c, min(self.channel_block, self.channels - c), thread)
+
+    cdef inline Activation activation(self) noexcept nogil:
+        cdef Activation f
+        f.function = self.function
+        f.a = vset(self.a)
+        f.b = vset(self.b)
+        return f
 
     cdef Py_ssize_t length(self, Py_ssize_t block) noexcept nogil:
         """Rows of a block of rows."""
@@ -188,16 +251,17 @@ cdef class Statistics(Rows):
 
 
 cdef class Normalize(Rows):
-    """y = (x - mean) * (inverse * scale) + bias.
+    """y = f((x - mean) * (inverse * scale) + bias + residual).
 
     The mean is subtracted before the product: with a large mean, folding it into the bias would cancel.
 
-    Operands: x (rows, channels), mean, inverse, scale, bias (channels,), y (rows, channels); y may be x.
+    Operands: x (rows, channels), mean, inverse, scale, bias (channels,), residual, y (rows, channels); residual may
+    be absent (zero), y may be x or residual.
     """
 
-    def __init__(self, Py_ssize_t rows, Py_ssize_t channels):
-        Rows.__init__(self, rows, channels)
-        self.operands = 6
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, activation=None):
+        Rows.__init__(self, rows, channels, activation=activation)
+        self.operands = 7
 
     cdef int run(self) noexcept nogil:
         self.parallel(0, self.row_blocks * self.channel_blocks)
@@ -208,8 +272,10 @@ cdef class Normalize(Rows):
         cdef Py_ssize_t start = block * self.row_block * self.channels + c
         cdef Py_ssize_t group, r, v, n, at, k
         cdef const real* x = <const real*>self.operand[0]
-        cdef real* y = <real*>self.operand[5]
-        cdef vf mean, factor, bias
+        cdef const real* residual = <const real*>self.operand[5]
+        cdef real* y = <real*>self.operand[6]
+        cdef Activation f = self.activation()
+        cdef vf mean, factor, bias, z
         for group in range((rows + FEW - 1) // FEW):
             for v in range((channels + VL - 1) // VL):
                 n = min(<Py_ssize_t>VL, channels - v * VL)
@@ -219,7 +285,10 @@ cdef class Normalize(Rows):
                 bias = load(<const real*>self.operand[4] + k, n)
                 at = start + group * FEW * self.channels + v * VL
                 for r in range(min(<Py_ssize_t>FEW, rows - group * FEW)):
-                    store(y + at, (load(x + at, n) - mean) * factor + bias, n)
+                    z = (load(x + at, n) - mean) * factor + bias
+                    if residual != NULL:
+                        z = z + load(residual + at, n)
+                    store(y + at, activate(&f, z), n)
                     at += self.channels
 
 
@@ -253,16 +322,56 @@ cdef class Fold(Step):
         return OK
 
 
-cdef class Affine(Rows):
-    """y = x * factor + shift.
+cdef class FoldConvolution(Step):
+    """A convolution's weights and bias with the normalisation of its output folded in, inverse as in Fold:
 
-    Operands: x (rows, channels), factor, shift (channels,), y (rows, channels); shift may be absent (zero), y
-    may be x.
+        weight' = weight * scale * inverse        bias' = (bias - mean) * scale * inverse + shift
+
+    Computed in double and rounded once. Parallel over the output channels.
+
+    Args:
+        groups, repeats, channels, inner: sizes of weight's axes, of which `groups` and `channels` together are the
+            output channels: (1, 1, K, C/groups * taps) of a Conv, (groups, C/groups, K/groups, taps) of a
+            ConvTranspose.
+
+    Operands: weight (groups, repeats, channels, inner), bias, scale, shift, mean, variance, weight', bias', those of
+    rank 1 (groups * channels,); bias may be absent (zero).
     """
 
-    def __init__(self, Py_ssize_t rows, Py_ssize_t channels):
-        Rows.__init__(self, rows, channels)
-        self.operands = 4
+    cdef Py_ssize_t groups, repeats, channels, inner
+    cdef double epsilon
+
+    def __init__(self, Py_ssize_t groups, Py_ssize_t repeats, Py_ssize_t channels, Py_ssize_t inner, double epsilon):
+        self.operands = 8
+        self.groups, self.repeats, self.channels, self.inner = groups, repeats, channels, inner
+        self.epsilon = epsilon
+
+    cdef int run(self) noexcept nogil:
+        self.parallel(0, self.groups * self.channels)
+        return OK
+
+    cdef void chunk(self, int phase, Py_ssize_t k, int thread) noexcept nogil:
+        cdef real** v = <real**>self.operand
+        cdef double factor = v[2][k] / sqrt(<double>v[5][k] + self.epsilon)
+        cdef double bias = 0 if v[1] == NULL else v[1][k]
+        cdef Py_ssize_t g = k // self.channels, repeat, i, at
+        v[7][k] = <real>((bias - v[4][k]) * factor + v[3][k])
+        for repeat in range(self.repeats):
+            at = ((g * self.repeats + repeat) * self.channels + k - g * self.channels) * self.inner
+            for i in range(self.inner):
+                v[6][at + i] = <real>(v[0][at + i] * factor)
+
+
+cdef class Affine(Rows):
+    """y = f(x * factor + shift + residual).
+
+    Operands: x (rows, channels), factor, shift (channels,), residual, y (rows, channels); shift and residual may be
+    absent (zero), y may be x or residual.
+    """
+
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, activation=None):
+        Rows.__init__(self, rows, channels, activation=activation)
+        self.operands = 5
 
     cdef int run(self) noexcept nogil:
         self.parallel(0, self.row_blocks * self.channel_blocks)
@@ -274,8 +383,10 @@ cdef class Affine(Rows):
         cdef Py_ssize_t group, r, v, n, at, k
         cdef const real* x = <const real*>self.operand[0]
         cdef const real* shifts = <const real*>self.operand[2]
-        cdef real* y = <real*>self.operand[3]
-        cdef vf factor, shift
+        cdef const real* residual = <const real*>self.operand[3]
+        cdef real* y = <real*>self.operand[4]
+        cdef Activation f = self.activation()
+        cdef vf factor, shift, z
         for group in range((rows + FEW - 1) // FEW):
             for v in range((channels + VL - 1) // VL):
                 n = min(<Py_ssize_t>VL, channels - v * VL)
@@ -284,20 +395,27 @@ cdef class Affine(Rows):
                 shift = vzero() if shifts == NULL else load(shifts + k, n)
                 at = start + group * FEW * self.channels + v * VL
                 for r in range(min(<Py_ssize_t>FEW, rows - group * FEW)):
-                    store(y + at, load(x + at, n) * factor + shift, n)
+                    z = load(x + at, n) * factor + shift
+                    if residual != NULL:
+                        z = z + load(residual + at, n)
+                    store(y + at, activate(&f, z), n)
                     at += self.channels
 
 
 cdef class ParameterGradient(Rows):
-    """dbias = sum of dy, dscale = sum of dy * (x - mean) * inverse, over the rows.
+    """dbias = sum of dz, dscale = sum of dz * (x - mean) * inverse, over the rows; dz = dy * f'.
 
-    Operands: dy, x (rows, channels), mean, inverse (channels,),
-    partials (row_blocks_of(rows, channels), 2, channels) double, dscale, dbias (channels,).
+    f' is taken from y if that is given, else from z = (x - mean) * (inverse * scale) + bias, by the formula of
+    Normalize. dz is stored if it has a place: where a residual was added it is that one's gradient.
+
+    Operands: dy, x (rows, channels), mean, inverse, scale, bias (channels,), y, dz (rows, channels),
+    partials (row_blocks_of(rows, channels), 2, channels) double, dscale, dbias (channels,). scale and bias are read
+    with an activation and no y, and may be absent otherwise; so may y and dz always. dz may be dy.
     """
 
-    def __init__(self, Py_ssize_t rows, Py_ssize_t channels):
-        Rows.__init__(self, rows, channels, 1)
-        self.operands = 7
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, activation=None):
+        Rows.__init__(self, rows, channels, 1, activation)
+        self.operands = 11
 
     cdef int run(self) noexcept nogil:
         self.parallel(0, self.row_blocks * self.channel_blocks)
@@ -315,22 +433,37 @@ cdef class ParameterGradient(Rows):
         cdef Py_ssize_t start = block * self.row_block * self.channels + c
         cdef const real* dy = <const real*>self.operand[0]
         cdef const real* x = <const real*>self.operand[1]
-        cdef double* scale = <double*>self.operand[4] + 2 * block * self.channels + c
+        cdef const real* y = <const real*>self.operand[6]
+        cdef real* dz = <real*>self.operand[7]
+        cdef double* scale = <double*>self.operand[8] + 2 * block * self.channels + c
         cdef double* bias = scale + self.channels
-        cdef Py_ssize_t group, r, v, n, at
-        cdef vf s, b, mean, g
+        cdef Activation f = self.activation()
+        cdef bint again = f.function != NONE and y == NULL
+        cdef Py_ssize_t group, r, v, n, at, k
+        cdef vf s, b, mean, g, d, factor = vzero(), shift = vzero()
         memset(scale, 0, channels * sizeof(double))
         memset(bias, 0, channels * sizeof(double))
         for group in range((rows + PART - 1) // PART):
             for v in range((channels + VL - 1) // VL):
                 n = min(<Py_ssize_t>VL, channels - v * VL)
-                mean = load(<const real*>self.operand[2] + c + v * VL, n)
+                k = c + v * VL
+                mean = load(<const real*>self.operand[2] + k, n)
+                if again:
+                    factor = load(<const real*>self.operand[3] + k, n) * load(<const real*>self.operand[4] + k, n)
+                    shift = load(<const real*>self.operand[5] + k, n)
                 at = start + group * PART * self.channels + v * VL
                 s = vzero()
                 b = vzero()
                 for r in range(min(<Py_ssize_t>PART, rows - group * PART)):
                     g = load(dy + at, n)
-                    s = s + g * (load(x + at, n) - mean)
+                    d = load(x + at, n) - mean
+                    if again:
+                        g = activate_gradient(&f, g, d * factor + shift)
+                    elif y != NULL:
+                        g = activate_gradient(&f, g, load(y + at, n))
+                    if dz != NULL:
+                        store(dz + at, g, n)
+                    s = s + g * d
                     b = b + g
                     at += self.channels
                 add_to(scale + v * VL, s, n)
@@ -339,7 +472,7 @@ cdef class ParameterGradient(Rows):
     cdef void combine(self, Py_ssize_t c, Py_ssize_t channels) noexcept nogil:
         """Add all blocks' partials to the first one's."""
         cdef const real* inverse = <const real*>self.operand[3] + c
-        cdef double* scale = <double*>self.operand[4] + c
+        cdef double* scale = <double*>self.operand[8] + c
         cdef double* bias = scale + self.channels
         cdef double* other = scale
         cdef Py_ssize_t block, i
@@ -349,24 +482,24 @@ cdef class ParameterGradient(Rows):
                 scale[i] += other[i]
                 bias[i] += other[self.channels + i]
         for i in range(channels):
-            (<real*>self.operand[5])[c + i] = <real>(scale[i] * inverse[i])
-            (<real*>self.operand[6])[c + i] = <real>bias[i]
+            (<real*>self.operand[9])[c + i] = <real>(scale[i] * inverse[i])
+            (<real*>self.operand[10])[c + i] = <real>bias[i]
 
 
 cdef class InputGradient(Rows):
-    """The gradient through batch statistics. With u = (x - mean) * inverse and y = u * scale + bias,
+    """The gradient through batch statistics. With u = (x - mean) * inverse, z = u * scale + bias, dz = dy * f'(z),
 
-        dx = scale * inverse * (dy - dbias / rows - u * dscale / rows)
+        dx = scale * inverse * (dz - dbias / rows - u * dscale / rows)
 
-    since mean(dy) = dbias / rows and mean(dy * u) = dscale / rows are what the mean and the variance hand back.
+    since mean(dz) = dbias / rows and mean(dz * u) = dscale / rows are what the mean and the variance hand back.
 
-    Operands: dy, x (rows, channels), mean, inverse, scale, dscale, dbias (channels,), dx (rows, channels);
-    dx may be dy or x.
+    Operands: dy, x (rows, channels), mean, inverse, scale, bias, dscale, dbias (channels,), dx (rows, channels);
+    bias is read with an activation and may be absent without, dx may be dy or x.
     """
 
-    def __init__(self, Py_ssize_t rows, Py_ssize_t channels):
-        Rows.__init__(self, rows, channels, 1)
-        self.operands = 8
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, activation=None):
+        Rows.__init__(self, rows, channels, 1, activation)
+        self.operands = 9
 
     cdef int run(self) noexcept nogil:
         self.parallel(0, self.row_blocks * self.channel_blocks)
@@ -378,8 +511,10 @@ cdef class InputGradient(Rows):
         cdef Py_ssize_t group, r, v, n, at, k
         cdef const real* dy = <const real*>self.operand[0]
         cdef const real* x = <const real*>self.operand[1]
-        cdef real* dx = <real*>self.operand[7]
-        cdef vf mean, inverse, factor, dy_mean, slope, share = vset(<real>(1.0 / <double>self.rows))
+        cdef real* dx = <real*>self.operand[8]
+        cdef Activation f = self.activation()
+        cdef vf mean, inverse, factor, dy_mean, slope, g, d
+        cdef vf shift = vzero(), share = vset(<real>(1.0 / <double>self.rows))
         for group in range((rows + FEW - 1) // FEW):
             for v in range((channels + VL - 1) // VL):
                 n = min(<Py_ssize_t>VL, channels - v * VL)
@@ -387,12 +522,16 @@ cdef class InputGradient(Rows):
                 mean = load(<const real*>self.operand[2] + k, n)
                 inverse = load(<const real*>self.operand[3] + k, n)
                 factor = inverse * load(<const real*>self.operand[4] + k, n)
-                slope = inverse * load(<const real*>self.operand[5] + k, n) * share
-                dy_mean = load(<const real*>self.operand[6] + k, n) * share
+                if f.function != NONE:
+                    shift = load(<const real*>self.operand[5] + k, n)
+                slope = inverse * load(<const real*>self.operand[6] + k, n) * share
+                dy_mean = load(<const real*>self.operand[7] + k, n) * share
                 at = start + group * FEW * self.channels + v * VL
                 for r in range(min(<Py_ssize_t>FEW, rows - group * FEW)):
-                    store(dx + at,
-                          (load(dy + at, n) - dy_mean - (load(x + at, n) - mean) * slope) * factor, n)
+                    g = load(dy + at, n)
+                    d = load(x + at, n) - mean
+                    g = activate_gradient(&f, g, d * factor + shift)
+                    store(dx + at, (g - dy_mean - d * slope) * factor, n)
                     at += self.channels
 
 

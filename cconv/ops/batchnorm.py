@@ -23,6 +23,7 @@ training mode.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -32,6 +33,19 @@ from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Spec, Tensor, natural_layout
 
 PARAMETERS = {1: "scale", 2: "bias", 3: "running mean", 4: "running variance"}
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What is done to the normalised z in the same pass over memory: y = activation(z + residual).
+
+    Attributes:
+        activation: (name, a, b), see kernels/norm.pyx; None: there is none.
+        residual: of z's shape; None: there is none.
+    """
+
+    activation: tuple[str, float, float] | None = None
+    residual: Tensor | None = None
 
 
 class BatchNormalization(Operator):
@@ -94,15 +108,17 @@ class BatchNormalization(Operator):
             return lower.batchnorm_mode(call.name)
         return "batch" if self.training_mode(call) else "frozen"
 
-    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+    def forward(self, lower: Lowering, call: Call, tail: Tail = Tail()) -> Sequence[Tensor]:
         x = lower.as_layout(call.input(0), natural_layout(len(call.spec(0).shape)))
-        call.saved["x"] = x
+        if tail.residual is not None:
+            tail = Tail(tail.activation, lower.as_layout(tail.residual, x.layout))
+        call.saved.update(x=x, tail=tail)
         if self.mode(lower, call) == "frozen":
-            return self.forward_frozen(lower, call, x)
-        return self.forward_batch(lower, call, x)
+            return self.forward_frozen(lower, call, x, tail)
+        return self.forward_batch(lower, call, x, tail)
 
-    def forward_frozen(self, lower: Lowering, call: Call, x: Tensor) -> Sequence[Tensor]:
-        """y = x * factor + shift; both follow from weights alone."""
+    def forward_frozen(self, lower: Lowering, call: Call, x: Tensor, tail: Tail) -> Sequence[Tensor]:
+        """z = x * factor + shift; both follow from weights alone."""
         kernels = lower.kernels.norm
         _, scale, bias, mean, variance = (call.input(i) for i in range(5))
         factor, shift = lower.tensor(scale.shape), lower.tensor(scale.shape)
@@ -114,11 +130,12 @@ class BatchNormalization(Operator):
             writes=[factor, shift, inverse],
         )
         y = lower.tensor(x.shape, x.layout)
-        lower.emit(kernels.Affine(*rows_of(x)), reads=[x, factor, shift], writes=[y], inplace=True)
+        step = kernels.Affine(*rows_of(x), tail.activation)
+        lower.emit(step, reads=[x, factor, shift, tail.residual], writes=[y], inplace=True)
         return [y, mean, variance][: call.output_count]
 
-    def forward_batch(self, lower: Lowering, call: Call, x: Tensor) -> Sequence[Tensor]:
-        """Statistics of the batch, y = (x - mean) * inverse * scale + bias, and the running averages."""
+    def forward_batch(self, lower: Lowering, call: Call, x: Tensor, tail: Tail) -> Sequence[Tensor]:
+        """Statistics of the batch, z = (x - mean) * inverse * scale + bias, and the running averages."""
         kernels = lower.kernels.norm
         rows, channels = rows_of(x)
         if rows < 2:
@@ -137,8 +154,8 @@ class BatchNormalization(Operator):
             writes=[partials(lower, x), mean, variance, inverse],
         )
         y = lower.tensor(x.shape, x.layout)
-        step = kernels.Normalize(rows, channels)
-        lower.emit(step, reads=[x, mean, inverse, scale, bias], writes=[y], inplace=True)
+        step = kernels.Normalize(rows, channels, tail.activation)
+        lower.emit(step, reads=[x, mean, inverse, scale, bias, tail.residual], writes=[y], inplace=True)
 
         average = kernels.RunningAverage(channels, float(call.attribute("momentum", 0.9)))
         statistics = [mean, variance, running_mean, running_variance]
@@ -161,32 +178,61 @@ class BatchNormalization(Operator):
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         if grads[0] is None:  # the running averages have no gradient
             return [None] * 5
+        return self.gradients(lower, call, grads[0])[:5]
+
+    def gradients(
+        self, lower: Lowering, call: Call, dy: Tensor, y: Tensor | None = None, wants_residual: bool = False
+    ) -> list[Tensor | None]:
+        """The gradients of the five inputs and, last, of the tail's residual.
+
+        The activation's derivative is never a pass of its own if another pass over dy is needed. After batch
+        statistics all passes read x, of which z is computed again: y is not read, dz not written (5 tensors moved
+        instead of 8). With a residual that would mean reading it too, and dz is its gradient, so the first pass reads
+        y and writes dz. With frozen statistics x may not be needed at all: likewise.
+
+        Args:
+            dy: gradient of y.
+            y: the output; needed only where the tail has an activation.
+            wants_residual: whether the residual's gradient is needed.
+        """
         kernels = lower.kernels.norm
-        mode = self.mode(lower, call)
-        x, scale = call.saved["x"], call.input(1)
+        mode, tail = self.mode(lower, call), call.saved["tail"]
+        x, scale, bias = call.saved["x"], call.input(1), call.input(2)
         mean, inverse = call.saved["mean"], call.saved["inverse"]
-        dy = lower.as_layout(grads[0], x.layout)
+        dy = lower.as_layout(dy, x.layout)
         wants_x = call.wanted(0)
         wants_scale, wants_bias = (call.wanted(i) and mode != "statistics" for i in (1, 2))
+        wants_sums = wants_scale or wants_bias or (wants_x and mode != "frozen")
+        again = tail.activation is not None and tail.residual is None and mode != "frozen"
+        gate = None if again or tail.activation is None else y
+
+        dz: Tensor | None = dy
+        if gate is not None:
+            dz = lower.tensor(x.shape, x.layout) if wants_x or wants_residual else None
         dscale = dbias = dx = None
-        if wants_scale or wants_bias or (wants_x and mode != "frozen"):
+        if wants_sums:
             dscale, dbias = lower.tensor(scale.shape), lower.tensor(scale.shape)
             lower.emit(
-                kernels.ParameterGradient(*rows_of(x)),
-                reads=[dy, x, mean, inverse],
-                writes=[partials(lower, x), dscale, dbias],
+                kernels.ParameterGradient(*rows_of(x), tail.activation),
+                reads=[dy, x, mean, inverse, *((scale, bias) if again else (None, None)), gate],
+                writes=[None if dz is dy else dz, partials(lower, x), dscale, dbias],
+                inplace=True,
             )
-        if wants_x:
+        elif gate is not None and dz is not None:
+            name, a, b = tail.activation
+            step = lower.kernels.elementwise.UnaryGradient(name, x.size, a, b)
+            lower.emit(step, reads=[dy, gate], writes=[dz], inplace=True)
+        if wants_x and mode == "frozen":
             dx = lower.tensor(x.shape, x.layout)
-            if mode == "frozen":
-                step = kernels.Affine(*rows_of(x))
-                lower.emit(step, reads=[dy, call.saved["factor"], None], writes=[dx], inplace=True)
-            else:
-                step = kernels.InputGradient(*rows_of(x))
-                lower.emit(
-                    step, reads=[dy, x, mean, inverse, scale, dscale, dbias], writes=[dx], inplace=True
-                )
-        return [dx, dscale if wants_scale else None, dbias if wants_bias else None, None, None]
+            reads = [dz, call.saved["factor"], None, None]
+            lower.emit(kernels.Affine(*rows_of(x)), reads=reads, writes=[dx], inplace=True)
+        elif wants_x:
+            dx = lower.tensor(x.shape, x.layout)
+            step = kernels.InputGradient(*rows_of(x), tail.activation if again else None)
+            reads = [dz, x, mean, inverse, scale, bias if again else None, dscale, dbias]
+            lower.emit(step, reads=reads, writes=[dx], inplace=True)
+        dscale, dbias = dscale if wants_scale else None, dbias if wants_bias else None
+        return [dx, dscale, dbias, None, None, dz if wants_residual else None]
 
 
 def rows_of(x: Tensor) -> tuple[int, int]:

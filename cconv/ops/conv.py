@@ -11,6 +11,7 @@ three passes serve both operators:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from cconv.errors import ShapeError, ValueRangeError
@@ -30,16 +31,23 @@ def gather(
     weight: Tensor,
     bias: Tensor | None,
     shape: Sequence[int],
+    residual: Tensor | None = None,
+    clamp: tuple[float, float] | None = None,
 ) -> Tensor:
-    """Emit the pass `role` ("forward" or "input_gradient"); returns its result of the given ONNX shape."""
+    """Emit the pass `role` ("forward" or "input_gradient"); returns its result of the given ONNX shape.
+
+    To the result a residual of its shape is added, and it is clamped to an interval, if they are given.
+    """
     kernels = getattr(lower.kernels, algorithm(geometry, role, lower.precision))
     packed = lower.tensor((kernels.packed_size(geometry, role),), name="packed weights")
     lower.derive(kernels.Pack(geometry, role), reads=[weight], writes=[packed])
     target = lower.tensor(shape, Layout.CHANNELS_LAST)
-    step = kernels.Gather(geometry, role, bias is not None)
+    step = kernels.Gather(geometry, role, bias is not None, residual is not None, clamp)
     source = lower.as_layout(source, Layout.CHANNELS_LAST)
+    if residual is not None:
+        residual = lower.as_layout(residual, Layout.CHANNELS_LAST)
     workspace = lower.tensor((step.workspace,), name="workspace") if step.workspace else None
-    lower.emit(step, reads=[source, packed, bias, None], writes=[target, workspace])
+    lower.emit(step, reads=[source, packed, bias, residual], writes=[target, workspace])
     return target
 
 
@@ -77,10 +85,25 @@ class Convolution(Operator):
     def geometry(self, call: Call) -> ConvGeometry:
         raise NotImplementedError
 
+    def weight_axes(self, call: Call) -> tuple[int, int, int, int]:
+        """w's axes as (groups, repeats, channels, inner), outputs being groups and channels together."""
+        raise NotImplementedError
+
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
-        bias = call.input(2) if call.has(2) else None
+        return [self.convolve(lower, call, call.input(1), call.input(2) if call.has(2) else None)]
+
+    def convolve(
+        self,
+        lower: Lowering,
+        call: Call,
+        weight: Tensor,
+        bias: Tensor | None,
+        residual: Tensor | None = None,
+        clamp: tuple[float, float] | None = None,
+    ) -> Tensor:
+        """The operator with these weights and this bias; see `gather` for the other two."""
         geometry, shape = self.geometry(call), call.results[0].shape
-        return [gather(lower, geometry, self.role, call.input(0), call.input(1), bias, shape)]
+        return gather(lower, geometry, self.role, call.input(0), weight, bias, shape, residual, clamp)
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         geometry = self.geometry(call)
@@ -149,6 +172,10 @@ class Conv(Convolution):
             dilation=three_axes(window.dilation, 1),
             pad=three_axes(window.pads_begin, 0),
         )
+
+    def weight_axes(self, call: Call) -> tuple[int, int, int, int]:
+        outputs, *inner = call.spec(1).shape
+        return 1, 1, outputs, math.prod(inner)
 
     def weight_gradient(
         self, lower: Lowering, geometry: ConvGeometry, x: Tensor, dy: Tensor, shape: Sequence[int]
@@ -231,6 +258,11 @@ class ConvTranspose(Convolution):
             dilation=three_axes(per_axis(call, "dilations", rank, 1), 1),
             pad=three_axes(begin, 0),
         )
+
+    def weight_axes(self, call: Call) -> tuple[int, int, int, int]:
+        channels, outputs, *inner = call.spec(1).shape
+        group = group_of(call)
+        return group, channels // group, outputs, math.prod(inner)
 
     def weight_gradient(
         self, lower: Lowering, geometry: ConvGeometry, x: Tensor, dy: Tensor, shape: Sequence[int]

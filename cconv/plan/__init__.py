@@ -3,8 +3,8 @@
     session.py    Model.run: one inference plan per input shape
         |
     plan.py       inference_plan, training_plan: the phases of a program
-        |             |
-    lowering.py   gradient.py    Builder: tensors and steps; the backward walk
+        |             |            |
+    lowering.py   gradient.py   fuse.py    Builder: tensors and steps; the backward walk; chains that run as one
         |
     arena.py      where each buffer lies
 

@@ -73,6 +73,7 @@ class Builder:
         training: whether nodes behave as in training.
         limits: memory beyond which the plan is refused.
         precision: "fast" or "direct"; see kernels/schedule.py.
+        fuse: whether chains of nodes are run as one where cconv can; see fuse.py.
         batchnorm: mode of the BatchNormalization node of a given name.
         is_trained: whether the values of a weight's buffer change between runs.
     """
@@ -81,6 +82,7 @@ class Builder:
     training: bool = False
     limits: Limits = DEFAULT
     precision: str = "fast"
+    fuse: bool = True
     batchnorm: Callable[[str], str] = lambda name: "frozen"
     is_trained: Callable[[Buffer], bool] = lambda buffer: False
     label: str = ""
@@ -96,7 +98,7 @@ class Builder:
         self.control = self.external(zeros((1,), CONTROL), "control")
         # (source, its copy in the other layout) by the source's identity; holding the source keeps that unique.
         self._converted: dict[int, tuple[Tensor, Tensor]] = {}
-        # Buffers of the prologue's results, by identity; `pinned` holds them.
+        # Buffers of the prologue's results, by identity; `prologue` holds them.
         self._derived: set[int] = set()
 
     def batchnorm_mode(self, name: str) -> str:
@@ -169,7 +171,6 @@ class Builder:
             self.emit(step, reads, writes)
             return
         self.prologue.append(Emission(step, tuple(reads), (), tuple(writes), self.label))
-        self.pinned += [tensor for tensor in writes if tensor is not None]
         self._derived.update(id(tensor.buffer) for tensor in writes if tensor is not None)
 
     def after_update(self, step: Any, reads: Operands = (), updates: Operands = ()) -> None:
@@ -188,7 +189,7 @@ class Builder:
         marks = {"body": offset, **{phase: offset + i for phase, i in self.marks.items()}}
         marks["late"] = offset + len(self.emissions)
 
-        owner = _merge_inplace(emissions, {id(tensor.buffer) for tensor in self.pinned})
+        owner = _merge_inplace(emissions, self._derived.union(id(tensor.buffer) for tensor in self.pinned))
         lifetimes: dict[int, Lifetime] = {}
         for i, emission in enumerate(emissions):
             for tensor in emission.operands:
@@ -198,6 +199,9 @@ class Builder:
                 life = lifetimes.setdefault(id(root), Lifetime(root.nbytes, i, i))
                 life.nbytes = max(life.nbytes, tensor.buffer.nbytes)
                 life.last = i
+                # What the body reads of the prologue stays for further runs; what only the prologue reads does not.
+                if id(tensor.buffer) in self._derived and i >= offset:
+                    life.last = len(emissions)
         for tensor in self.pinned:
             if tensor.buffer.array is None:
                 root = owner(tensor.buffer)

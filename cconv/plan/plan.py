@@ -22,6 +22,7 @@ from cconv.graph.nodes import Node, calls_of
 from cconv.kernels.threads import get_num_threads
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Spec, Tensor
+from cconv.plan.fuse import fused
 from cconv.plan.gradient import Lowered, backward, mark_wanted
 from cconv.plan.lowering import Builder, Memory
 
@@ -97,8 +98,12 @@ def _forward(
     weights: Mapping[str, Tensor],
     constants: Mapping[str, np.ndarray],
     trained: Collection[str],
+    visible: Collection[str],
 ) -> tuple[dict[str, Tensor], list[Lowered]]:
-    """Lower the nodes; returns all values' tensors and the calls."""
+    """Lower the nodes; returns the values' tensors and the calls.
+
+    Of values that are not `visible`, those inside of a chain that is run as one have no tensor.
+    """
     values = {**inputs, **weights}
     specs = {name: Spec(tensor.shape, tensor.dtype) for name, tensor in values.items()}
     known = dict(constants)
@@ -108,11 +113,16 @@ def _forward(
         if folded is not None:
             known.update(zip(node.outputs, folded))
             continue
+        if mark_wanted(node, call, reached):
+            reached.update(node.outputs)
+        lowered.append(Lowered(node, call))
+    if builder.fuse:
+        lowered = fused(builder, lowered, visible)
+    for item in lowered:
+        node, call = item.node, item.call
         builder.label = node.name
         operator = node.operator
         assert operator is not None
-        if mark_wanted(node, call, reached):
-            reached.update(node.outputs)
         for name in node.inputs:
             if name and name not in values:
                 value = known[name]
@@ -121,7 +131,6 @@ def _forward(
         call.inputs = [values[name] if name else None for name in node.inputs]
         call.outputs = list(operator.forward(builder, call))
         values.update(zip(node.outputs, call.outputs))
-        lowered.append(Lowered(node, call))
     for name in set(known) - set(values):
         values[name] = builder.external(np.array(known[name], order="C"), name)
     return values, lowered
@@ -152,6 +161,7 @@ def inference_plan(
     threads: int | None = None,
     limits: Limits = DEFAULT,
     precision: str = "fast",
+    fuse: bool = True,
 ) -> Plan:
     """Plan that computes `outputs` from `inputs`, weights frozen.
 
@@ -161,11 +171,12 @@ def inference_plan(
         constants: the other initializers.
         limits: sizes beyond which the model is refused, before the memory is taken.
         precision: "fast" or "direct"; see kernels/schedule.py.
+        fuse: whether chains of nodes are run as one where cconv can; results differ by rounding.
     """
-    builder = Builder(dtype=np.dtype(dtype), limits=limits, precision=precision)
+    builder = Builder(dtype=np.dtype(dtype), limits=limits, precision=precision, fuse=fuse)
     placed = _placed(builder, inputs)
     fixed = {name: builder.external(array, name) for name, array in weights.items()}
-    values, _ = _forward(builder, nodes, placed, fixed, {**weights, **constants}, ())
+    values, _ = _forward(builder, nodes, placed, fixed, {**weights, **constants}, (), outputs)
     results = {name: builder.as_layout(values[name], Layout.ROW_MAJOR) for name in outputs}
     for tensor in results.values():
         builder.pin(tensor)
@@ -185,25 +196,27 @@ def training_plan(
     threads: int | None = None,
     limits: Limits = DEFAULT,
     precision: str = "fast",
+    fuse: bool = True,
 ) -> Plan:
     """Plan for one training step: outputs, loss, gradients of `trained`, and their update if one is given.
 
     Args:
         losses: for each output that is trained on, its loss; they are added.
         trained: names of the weights to find gradients for.
+        precision, fuse: see inference_plan.
 
     Raises:
         TrainingError: no gradient reaches one of `trained`.
     """
     builder = Builder(
-        dtype=np.dtype(dtype), training=True, limits=limits, precision=precision, batchnorm=batchnorm
+        np.dtype(dtype), training=True, limits=limits, precision=precision, fuse=fuse, batchnorm=batchnorm
     )
     placed = _placed(builder, inputs)
     fixed = {name: builder.external(array, name) for name, array in weights.items()}
     changing = {id(fixed[name].buffer) for name in trained}
     builder.is_trained = lambda buffer: id(buffer) in changing
     known = {name: array for name, array in weights.items() if name not in trained}
-    values, lowered = _forward(builder, nodes, placed, fixed, {**known, **constants}, trained)
+    values, lowered = _forward(builder, nodes, placed, fixed, {**known, **constants}, trained, losses)
 
     builder.mark("loss")
     targets = _placed(
