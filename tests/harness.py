@@ -96,7 +96,13 @@ def forward(
 
 
 def projection_plan(
-    model: Model, trained: list[str], dtype=np.float64, threads=1, batchnorm="batch", output: str | None = None
+    model: Model,
+    trained: list[str],
+    dtype=np.float64,
+    threads=1,
+    batchnorm="batch",
+    output: str | None = None,
+    fuse=True,
 ) -> tuple[Plan, dict[str, np.ndarray]]:
     """A training plan with the Projection loss, and its weights (copies in `dtype`)."""
     weights = {name: array.astype(dtype) for name, array in model.weights.items()}
@@ -110,6 +116,7 @@ def projection_plan(
         batchnorm=lambda name: batchnorm,
         dtype=dtype,
         threads=threads,
+        fuse=fuse,
     )
     return plan, weights
 

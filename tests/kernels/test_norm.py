@@ -87,15 +87,132 @@ def test_normalize_and_affine_are_exact_on_integers(build, shape):
     mean, inverse, scale, bias = (integers(rng, shape[1], build.dtype) for _ in range(4))
     for threads in THREADS:
         y = nans(shape, build.dtype)
-        run_step(build.norm.Normalize(*shape), x, mean, inverse, scale, bias, y, threads=threads)
+        run_step(build.norm.Normalize(*shape), x, mean, inverse, scale, bias, None, y, threads=threads)
         assert np.array_equal(y, (x - mean) * inverse * scale + bias)
-        run_step(build.norm.Affine(*shape), x, scale, bias, y, threads=threads)
+        run_step(build.norm.Affine(*shape), x, scale, bias, None, y, threads=threads)
         assert np.array_equal(y, x * scale + bias)
-        run_step(build.norm.Affine(*shape), x, scale, None, y, threads=threads)
+        run_step(build.norm.Affine(*shape), x, scale, None, None, y, threads=threads)
         assert np.array_equal(y, x * scale)
         inplace = x.copy()
-        run_step(build.norm.Normalize(*shape), inplace, mean, inverse, scale, bias, inplace, threads=threads)
+        operands = (inplace, mean, inverse, scale, bias, None, inplace)
+        run_step(build.norm.Normalize(*shape), *operands, threads=threads)
         assert np.array_equal(inplace, (x - mean) * inverse * scale + bias)
+
+
+# name: (as steps take it, f, f' from z or f(z)); the parameters are exact, and values lie on the kinks.
+ACTIVATIONS = {
+    "none": (None, lambda z: z, lambda v: np.ones_like(v)),
+    "relu": (("relu", 0, 0), lambda z: np.maximum(z, 0), lambda v: np.where(v > 0, 1, 0)),
+    "leaky_relu": (("leaky_relu", 0.25, 0), lambda z: np.where(z < 0, z / 4, z), lambda v: np.where(v > 0, 1, 0.25)),
+    "clip": (("clip", -3, 6), lambda z: np.clip(z, -3, 6), lambda v: np.where((v > -3) & (v < 6), 1, 0)),
+}
+ACTIVATED = pytest.mark.parametrize("activation", list(ACTIVATIONS))
+
+
+@EACH
+@ACTIVATED
+@pytest.mark.parametrize("added", [False, True])
+def test_residual_and_activation_are_exact_on_integers(build, shape, activation, added):
+    rng = np.random.default_rng(1)
+    described, f, _ = ACTIVATIONS[activation]
+    x, residual = (integers(rng, shape, build.dtype) for _ in range(2))
+    mean, inverse, scale, bias = (integers(rng, shape[1], build.dtype) for _ in range(4))
+    more = residual if added else 0
+    for threads in THREADS:
+        y = nans(shape, build.dtype)
+        operands = (x, mean, inverse, scale, bias, residual if added else None, y)
+        run_step(build.norm.Normalize(*shape, described), *operands, threads=threads)
+        assert np.array_equal(y, f((x - mean) * inverse * scale + bias + more))
+        # The result may take the residual's memory.
+        y = residual.copy()
+        step = build.norm.Affine(*shape, described)
+        run_step(step, x, scale, bias, y if added else None, y, threads=threads)
+        assert np.array_equal(y, f(x * scale + bias + more))
+
+
+@EACH
+@ACTIVATED
+def test_gradients_through_an_activation_are_exact_on_integers(build, shape, activation):
+    """f' from z, computed again of x, and from y, with dz stored over dy."""
+    rng = np.random.default_rng(2)
+    described, f, derivative = ACTIVATIONS[activation]
+    dy, x = (integers(rng, shape, build.dtype) for _ in range(2))
+    dy *= 4  # times a slope of 1/4 is whole
+    mean, inverse, scale, bias = (integers(rng, shape[1], build.dtype) for _ in range(4))
+    z = (x - mean) * inverse * scale + bias
+    dz = (dy * derivative(z)).astype(build.dtype)
+    dscale, dbias = (dz * (x - mean)).sum(axis=0, dtype=float) * inverse, dz.sum(axis=0, dtype=float)
+    for threads in THREADS:
+        step = build.norm.ParameterGradient(*shape, described)
+        found = nans(shape[1], build.dtype), nans(shape[1], build.dtype)
+        operands = (dy, x, mean, inverse, scale, bias, None, None, partials(build, shape), *found)
+        run_step(step, *operands, threads=threads)
+        assert np.array_equal(found[0], dscale) and np.array_equal(found[1], dbias)
+
+        found, stored = (nans(shape[1], build.dtype), nans(shape[1], build.dtype)), dy.copy()
+        y = f(z).astype(build.dtype)
+        operands = (stored, x, mean, inverse, None, None, y, stored, partials(build, shape), *found)
+        run_step(step, *operands, threads=threads)
+        assert np.array_equal(found[0], dscale) and np.array_equal(found[1], dbias)
+        assert np.array_equal(stored, dz)
+
+
+@EACH
+@ACTIVATED
+def test_input_gradient_through_an_activation(build, shape, activation):
+    """The same bits as without, given dz: only where dz comes from differs."""
+    rng = np.random.default_rng(3)
+    described, _, derivative = ACTIVATIONS[activation]
+    dy, x = (integers(rng, shape, build.dtype) for _ in range(2))
+    mean, inverse, scale, bias, dscale, dbias = (integers(rng, shape[1], build.dtype) for _ in range(6))
+    dz = (dy * derivative((x - mean) * inverse * scale + bias)).astype(build.dtype)
+    expected = nans(shape, build.dtype)
+    operands = (dz, x, mean, inverse, scale, None, dscale, dbias, expected)
+    run_step(build.norm.InputGradient(*shape), *operands)
+    assert np.isfinite(expected).all()
+    for threads in THREADS:
+        dx = dy.copy()
+        operands = (dx, x, mean, inverse, scale, bias, dscale, dbias, dx)
+        run_step(build.norm.InputGradient(*shape, described), *operands, threads=threads)
+        assert np.array_equal(dx, expected)
+
+
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
+def test_nan_passes_through_an_activation(build):
+    x = np.ones((40, 20), build.dtype)
+    x[33, 7] = np.nan
+    one = np.ones(20, build.dtype)
+    for described, _, _ in ACTIVATIONS.values():
+        y = nans(x.shape, build.dtype)
+        run_step(build.norm.Normalize(*x.shape, described), x, one, one, one, one, None, y)
+        assert np.array_equal(np.isnan(y), np.isnan(x))
+
+
+def test_other_activations_are_refused():
+    with pytest.raises(ValueError, match="Affine: activation is one of relu.*'tanh'"):
+        ALL_BUILDS[-1].norm.Affine(3, 4, ("tanh", 0, 0))
+
+
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
+@pytest.mark.parametrize("axes", [(1, 1, 5, 27), (3, 4, 2, 9), (2, 1, 33, 1)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_fold_convolution(build, axes, biased):
+    rng = np.random.default_rng(0)
+    groups, repeats, channels, _ = axes
+    weight = rng.standard_normal(axes).astype(build.dtype)
+    bias, scale, shift, mean = (rng.standard_normal(groups * channels).astype(build.dtype) for _ in range(4))
+    variance = rng.uniform(0.1, 2, groups * channels).astype(build.dtype)
+    factor = scale / np.sqrt(variance.astype(float) + EPSILON)
+    expected = weight * factor.reshape(groups, 1, channels, 1)
+    constant = ((bias if biased else 0) - mean.astype(float)) * factor + shift
+    # One rounding; in the float64 build, two more, and cancellation in the constant's sum.
+    eps = np.finfo(build.dtype).eps
+    for threads in THREADS:
+        found = nans(axes, build.dtype), nans(groups * channels, build.dtype)
+        operands = (weight, bias if biased else None, scale, shift, mean, variance, *found)
+        run_step(build.norm.FoldConvolution(*axes, EPSILON), *operands, threads=threads)
+        assert np.allclose(found[0], expected, rtol=2 * eps, atol=0)
+        assert np.allclose(found[1], constant, rtol=2 * eps, atol=16 * eps)
 
 
 @EACH
@@ -106,7 +223,8 @@ def test_parameter_gradient_is_exact_on_integers(build, shape):
     for threads in THREADS:
         dscale, dbias = nans(shape[1], build.dtype), nans(shape[1], build.dtype)
         step = build.norm.ParameterGradient(*shape)
-        run_step(step, dy, x, mean, inverse, partials(build, shape), dscale, dbias, threads=threads)
+        operands = (dy, x, mean, inverse, None, None, None, None, partials(build, shape), dscale, dbias)
+        run_step(step, *operands, threads=threads)
         assert np.array_equal(dbias, dy.sum(axis=0, dtype=float))
         assert np.array_equal(dscale, (dy * (x - mean)).sum(axis=0, dtype=float) * inverse)
 
@@ -125,7 +243,7 @@ def test_input_gradient(build, shape):
     results = []
     for threads in THREADS:
         results.append(dy.copy())  # in place, as plans run it
-        operands = (results[-1], x, mean, inverse, scale, dscale, dbias, results[-1])
+        operands = (results[-1], x, mean, inverse, scale, None, dscale, dbias, results[-1])
         run_step(build.norm.InputGradient(*shape), *operands, threads=threads)
     # About ten roundings of terms as large as the largest.
     scale_of = np.max(np.abs(s * i) * (np.abs(g) + np.abs(db) + np.abs((v - m) * i * ds)))
