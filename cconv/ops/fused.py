@@ -112,7 +112,7 @@ class Fusion(Operator):
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         assert grads[0] is not None
         head, residual = self.run_gradient(lower, grads[0], call.outputs[0])
-        results = list(head[: len(self.head.specs)])
+        results = list(head)
         for part in self.parts[1:]:
             own: list[Tensor | None] = [None] * len(part.call.specs)
             if part is self.sum:

@@ -71,6 +71,7 @@ def backward(builder: Builder, lowered: list[Lowered], grads: dict[str, Tensor])
                     "Freeze the weights before it (trainable=...).",
                 )
             ) from error
+        assert len(results) == len(node.inputs), f"{call.place}: {len(results)} gradients of {len(node.inputs)} inputs"
         for name, wanted, grad in zip(node.inputs, call.wants, results):
             if wanted and grad is not None:
                 grads[name] = builder.add(grads[name], grad) if name in grads else grad

@@ -189,7 +189,7 @@ def test_nan_passes_through_an_activation(build):
 
 
 def test_other_activations_are_refused():
-    with pytest.raises(ValueError, match="Affine: activation is one of relu.*'tanh'"):
+    with pytest.raises(ValueError, match=r"Affine: activation is one of relu.*'tanh'"):
         ALL_BUILDS[-1].norm.Affine(3, 4, ("tanh", 0, 0))
 
 
@@ -198,7 +198,7 @@ def test_other_activations_are_refused():
 @pytest.mark.parametrize("biased", [False, True])
 def test_fold_convolution(build, axes, biased):
     rng = np.random.default_rng(0)
-    groups, repeats, channels, _ = axes
+    groups, _, channels, _ = axes
     weight = rng.standard_normal(axes).astype(build.dtype)
     bias, scale, shift, mean = (rng.standard_normal(groups * channels).astype(build.dtype) for _ in range(4))
     variance = rng.uniform(0.1, 2, groups * channels).astype(build.dtype)
