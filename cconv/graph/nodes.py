@@ -15,6 +15,9 @@ from cconv.ops.catalogue import find
 from cconv.ops.operator import Call, Operator
 from cconv.ops.tensor import Spec
 
+# Elements of a node's inputs up to which its value is told from weights: those are scales and sizes.
+LARGEST_LIVE = 64
+
 
 @dataclass(frozen=True)
 class Node:
@@ -97,16 +100,49 @@ def unsupported(nodes: Iterable[Node]) -> UnsupportedOpError:
     )
 
 
-def calls_of(
-    nodes: Iterable[Node],
-    inputs: Mapping[str, Spec],
-    constants: Mapping[str, np.ndarray],
-    limits: Limits = DEFAULT,
-) -> Iterator[tuple[Node, Call, list[np.ndarray] | None]]:
-    """Each node with its call at the shapes that follow from the inputs'.
+class Values:
+    """What is known of a graph's values while its nodes are gone through in order.
 
-    The third item is the outputs' values where they follow from constants alone (shape arithmetic); then
-    there is nothing left to compute.
+    Args:
+        inputs: what the model is given, and its weights.
+        constants: values that are known; a name that is among `inputs` too is a weight, which may change.
+
+    Attributes:
+        specs: shapes and dtypes.
+        known: values that do not depend on what the model is given: `constants`, and what follows from them.
+    """
+
+    def __init__(self, inputs: Mapping[str, Spec], constants: Mapping[str, np.ndarray]) -> None:
+        self.known = dict(constants)
+        self.specs = {name: Spec(value.shape, value.dtype) for name, value in constants.items()}
+        self.specs.update(inputs)
+        # Weights, and what follows from them. A user may write to weights between runs, so such a node still runs;
+        # a rule that needs a value when the plan is made (Resize its scales) takes the one that they have then.
+        self._live = set(inputs).intersection(constants)
+
+    def take(self, node: Node, call: Call) -> bool:
+        """Note a node's outputs; returns whether that is all, and nothing is left to compute."""
+        operator = node.operator
+        assert operator is not None
+        self.specs.update(zip(node.outputs, call.results))
+        live = any(name in self._live for i, name in enumerate(node.inputs) if i not in call.settled)
+        if live and sum(spec.size for spec in call.specs if spec is not None) > LARGEST_LIVE:
+            return False
+        folded = operator.fold(call)
+        if folded is None:
+            return False
+        self.known.update(zip(node.outputs, folded))
+        if live:
+            self._live.update(node.outputs)
+        return not live
+
+
+def calls_of(
+    nodes: Iterable[Node], values: Values, limits: Limits = DEFAULT
+) -> Iterator[tuple[Node, Call]]:
+    """Each node that there is something to compute of when the model runs, with its call.
+
+    What follows from shapes and constants alone goes to `values`.
 
     Raises:
         UnsupportedOpError: one error that names all operators cconv does not have.
@@ -116,16 +152,13 @@ def calls_of(
     nodes = list(nodes)
     if any(node.operator is None for node in nodes):
         raise unsupported(nodes)
-    specs = dict(inputs)
-    known = dict(constants)
-    specs.update((name, Spec(value.shape, value.dtype)) for name, value in constants.items())
     for node in nodes:
         for name in node.inputs:
-            if name and name not in specs:
+            if name and name not in values.specs:
                 raise ModelError(
                     explain(f"node '{node.name}'", "its inputs are defined before it", f"no value {name!r}")
                 )
-        call = node.call(specs, known)
+        call = node.call(values.specs, values.known)
         if any(spec.size > limits.output_elements for spec in call.results):
             raise UnsafeModelError(
                 explain(
@@ -135,13 +168,8 @@ def calls_of(
                     "Load the model with a higher limit if you trust it.",
                 )
             )
-        specs.update(zip(node.outputs, call.results))
-        operator = node.operator
-        assert operator is not None
-        folded = operator.fold(call) if all(value is not None for value in call.constants) else None
-        if folded is not None:
-            known.update(zip(node.outputs, folded))
-        yield node, call, folded
+        if not values.take(node, call):
+            yield node, call
 
 
 def _node(index: int, node: ir.Node, model: ir.Model) -> Node:

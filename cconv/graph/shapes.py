@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cconv.errors import CconvError, ShapeError, ValueRangeError, explain
-from cconv.graph.nodes import Node
+from cconv.graph.nodes import Node, Values
 from cconv.ops.operator import Call
 from cconv.ops.tensor import Spec
 
@@ -57,20 +55,16 @@ def trace(model: Model, inputs: Mapping[str, Spec]) -> list[tuple[Node, Call | N
     A node has None where its operator or an input's shape is not known; walking goes on, so that one operator
     that cconv does not have leaves the rest readable.
     """
-    known: dict[str, np.ndarray] = {**model.weights, **model.constants}
-    specs = {name: Spec(value.shape, value.dtype) for name, value in known.items()}
-    specs.update(inputs)
+    weights = {name: Spec(value.shape, value.dtype) for name, value in model.weights.items()}
+    values = Values({**inputs, **weights}, {**model.weights, **model.constants})
     result: list[tuple[Node, Call | None]] = []
     for node in model.nodes:
         call = None
-        if node.operator is not None and all(name in specs for name in node.inputs if name):
+        if node.operator is not None and all(name in values.specs for name in node.inputs if name):
             try:
-                call = node.call(specs, known)
+                call = node.call(values.specs, values.known)
+                values.take(node, call)
             except CconvError:
                 call = None
-        if call is not None:
-            specs.update(zip(node.outputs, call.results))
-            if node.operator is not None and all(value is not None for value in call.constants):
-                known.update(zip(node.outputs, node.operator.fold(call) or ()))
         result.append((node, call))
     return result

@@ -17,7 +17,6 @@ import numpy as np
 from cconv.errors import DTypeError, ShapeError, UnsupportedOpError, ValueRangeError
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.reduce import sum_to
-from cconv.ops.shape import is_shape_arithmetic
 from cconv.ops.tensor import Spec, Tensor
 
 
@@ -82,17 +81,10 @@ class Arithmetic(Operator):
         return result
 
     def fold(self, call: Call) -> list[np.ndarray] | None:
-        if not is_shape_arithmetic(call):
-            return None
-        a, b = (call.constant(i, "an operand") for i in (0, 1))
-        if self.kind != "div":
-            op = {"add": np.add, "sub": np.subtract, "mul": np.multiply}[self.kind]
-            return [np.asarray(op(a, b), dtype=call.results[0].dtype)]
-        if not np.all(b):
+        whole = call.known and not np.issubdtype(call.results[0].dtype, np.floating)
+        if whole and self.kind == "div" and not np.all(call.constant(1, "the divisor")):
             raise call.error(ValueRangeError, "whole numbers are divided by other than 0", "a divisor of 0")
-        quotient = np.floor_divide(a, b)  # ONNX rounds to zero
-        quotient += (quotient < 0) & (quotient * b != a)
-        return [np.asarray(quotient, dtype=a.dtype)]
+        return super().fold(call)
 
 
 def arithmetic(lower: Lowering, kind: str, x: Tensor, y: Tensor) -> Tensor:

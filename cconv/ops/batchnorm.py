@@ -56,6 +56,7 @@ class BatchNormalization(Operator):
 
     type = "BatchNormalization"
     inputs = (5, 5)
+    pure = False
     differentiable: ClassVar[tuple[int, ...]] = (0, 1, 2)
 
     def shapes(self, call: Call) -> list[Spec]:

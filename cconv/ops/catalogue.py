@@ -14,11 +14,26 @@ from cconv.ops import (
     pad,
     pool,
     shape,
+    shape_arithmetic,
     softmax,
 )
 from cconv.ops.operator import Operator
 
-MODULES = (activation, arithmetic, batchnorm, concat, conv, depth_space, dropout, matmul, pad, pool, shape, softmax)
+MODULES = (
+    activation,
+    arithmetic,
+    batchnorm,
+    concat,
+    conv,
+    depth_space,
+    dropout,
+    matmul,
+    pad,
+    pool,
+    shape,
+    shape_arithmetic,
+    softmax,
+)
 
 CATALOGUE: dict[tuple[str, str], Operator] = {
     ("", operator.type): operator for module in MODULES for operator in module.OPERATORS

@@ -8,7 +8,6 @@ import numpy as np
 
 from cconv.errors import DTypeError, ModelError, ShapeError
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
-from cconv.ops.shape import is_shape_arithmetic
 from cconv.ops.tensor import Spec, Tensor
 
 
@@ -80,12 +79,6 @@ class Concat(Operator):
             lower.emit(step, reads=[dy], writes=[dx])
             result.append(dx)
         return result
-
-    def fold(self, call: Call) -> list[np.ndarray] | None:
-        if not is_shape_arithmetic(call):
-            return None
-        values = [call.constant(i, "the data") for i in range(len(call.specs))]
-        return [np.concatenate(values, axis=self.axis(call))]
 
 
 OPERATORS = [Concat()]

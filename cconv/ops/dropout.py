@@ -26,6 +26,7 @@ class Dropout(Operator):
 
     type = "Dropout"
     inputs = (1, 3)
+    pure = False
     differentiable: ClassVar[tuple[int, ...] | None] = (0,)
 
     def ratio(self, call: Call) -> float:

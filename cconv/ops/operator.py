@@ -18,6 +18,7 @@ import numpy as np
 
 from cconv.errors import CconvError, ModelError, ShapeError, UnsupportedOpError, explain
 from cconv.kernels import Build
+from cconv.ops.folding import evaluated
 from cconv.ops.tensor import Layout, Spec, Tensor
 
 
@@ -39,6 +40,7 @@ class Call:
         inputs, outputs: their tensors, once the node is lowered.
         wants: for each input, whether its gradient is needed. Known before `forward` is called.
         saved: what `forward` leaves for `gradient`.
+        settled: the inputs whose values the shape rule has read; whoever lowers the node needs no tensor of them.
     """
 
     name: str
@@ -54,6 +56,12 @@ class Call:
     outputs: list[Tensor] = field(default_factory=list)
     wants: list[bool] = field(default_factory=list)
     saved: dict[str, Any] = field(default_factory=dict)
+    settled: set[int] = field(default_factory=set)
+
+    @property
+    def known(self) -> bool:
+        """Whether the values of all inputs are known before the model runs."""
+        return all(spec is None or self.constants[i] is not None for i, spec in enumerate(self.specs))
 
     @property
     def place(self) -> str:
@@ -95,6 +103,8 @@ class Call:
                 "a value computed at run time",
                 "Store it as an initializer.",
             )
+        if not self.results:
+            self.settled.add(i)
         return value
 
     def input(self, i: int) -> Tensor:
@@ -175,12 +185,14 @@ class Operator:
         since: oldest opset whose semantics are implemented.
         inputs: (least, most) number of inputs.
         differentiable: indices of the inputs that have a gradient; None: all floating-point ones.
+        pure: whether the outputs follow from inputs and attributes alone, whatever the plan is made for.
     """
 
     type: str
     since: int = 7
     inputs: tuple[int, int] = (1, 1)
     differentiable: ClassVar[tuple[int, ...] | None] = None
+    pure: bool = True
 
     def shapes(self, call: Call) -> list[Spec]:
         """Shapes and dtypes of all outputs the node can have. The only shape rule; raises ShapeError."""
@@ -198,8 +210,11 @@ class Operator:
         raise NotImplementedError(self.type)
 
     def fold(self, call: Call) -> list[np.ndarray] | None:
-        """The outputs' values where all inputs are constants (shape arithmetic); None: not folded."""
-        return None
+        """The outputs' values where they are known before the model runs (shape arithmetic), else None.
+
+        An operator of which more can be known than follows from known inputs (Shape) says so here.
+        """
+        return evaluated(call) if self.pure and call.known else None
 
     def flops(self, call: Call) -> int:
         """Floating-point operations of the forward pass, a multiply-add as two; 0 where too few to count."""

@@ -18,12 +18,6 @@ from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
 from cconv.ops.tensor import Layout, Spec, Tensor
 
 
-def is_shape_arithmetic(call: Call) -> bool:
-    """Whether a node of known inputs may be folded: only where they are no floating-point numbers. Those may
-    be weights, which a user may write to between runs, and what is folded is not looked at again."""
-    return not any(spec is not None and np.issubdtype(spec.dtype, np.floating) for spec in call.specs)
-
-
 class Reshaping(Operator):
     """Base of operators whose output is input 0 in row-major order under the shape of `new_shape`."""
 
@@ -44,11 +38,6 @@ class Reshaping(Operator):
         assert grads[0] is not None
         dx = lower.as_layout(grads[0], Layout.ROW_MAJOR).reshaped(call.input(0).shape)
         return [dx, *[None] * (len(call.specs) - 1)]
-
-    def fold(self, call: Call) -> list[np.ndarray] | None:
-        if not is_shape_arithmetic(call):
-            return None
-        return [call.constant(0, "the data").reshape(call.results[0].shape)]
 
 
 class Flatten(Reshaping):
@@ -152,11 +141,6 @@ class Identity(Operator):
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         return grads
 
-    def fold(self, call: Call) -> list[np.ndarray] | None:
-        if not is_shape_arithmetic(call):
-            return None
-        return [call.constant(0, "the data")]
-
 
 class Transpose(Operator):
     """Output axis i is input axis perm[i]; without perm, the axes reversed."""
@@ -179,11 +163,6 @@ class Transpose(Operator):
         assert grads[0] is not None
         perm = self.permutation(call)
         return [transposed(lower, grads[0], [perm.index(axis) for axis in range(len(perm))])]
-
-    def fold(self, call: Call) -> list[np.ndarray] | None:
-        if not is_shape_arithmetic(call):
-            return None
-        return [call.constant(0, "the data").transpose(self.permutation(call))]
 
 
 def transposed(lower: Lowering, x: Tensor, perm: list[int]) -> Tensor:

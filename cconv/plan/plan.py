@@ -18,7 +18,7 @@ import numpy as np
 
 from cconv.errors import TrainingError, explain
 from cconv.graph.limits import DEFAULT, Limits
-from cconv.graph.nodes import Node, calls_of
+from cconv.graph.nodes import Node, Values, calls_of
 from cconv.kernels.threads import get_num_threads
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Spec, Tensor
@@ -106,16 +106,14 @@ def _forward(
     """
     values = {**inputs, **weights}
     specs = {name: Spec(tensor.shape, tensor.dtype) for name, tensor in values.items()}
-    known = dict(constants)
+    walk = Values(specs, constants)
     reached = set(trained)
     lowered = []
-    for node, call, folded in calls_of(nodes, specs, constants, builder.limits):
-        if folded is not None:
-            known.update(zip(node.outputs, folded))
-            continue
+    for node, call in calls_of(nodes, walk, builder.limits):
         if mark_wanted(node, call, reached):
             reached.update(node.outputs)
         lowered.append(Lowered(node, call))
+    lowered = _needed(lowered, visible)
     if builder.fuse:
         lowered = fused(builder, lowered, visible)
     for item in lowered:
@@ -125,15 +123,30 @@ def _forward(
         assert operator is not None
         for name in node.inputs:
             if name and name not in values:
-                value = known[name]
+                value = walk.known[name]
                 kind = builder.dtype if np.issubdtype(value.dtype, np.floating) else value.dtype
                 values[name] = builder.external(np.array(value, dtype=kind, order="C"), name)
         call.inputs = [values[name] if name else None for name in node.inputs]
         call.outputs = list(operator.forward(builder, call))
         values.update(zip(node.outputs, call.outputs))
-    for name in set(known) - set(values):
-        values[name] = builder.external(np.array(known[name], order="C"), name)
+    for name in set(visible) - set(values):
+        values[name] = builder.external(np.array(walk.known[name], order="C"), name)
     return values, lowered
+
+
+def _needed(items: Sequence[Lowered], visible: Collection[str]) -> list[Lowered]:
+    """The items that somebody reads at run time, in their order.
+
+    Shape arithmetic leaves nodes behind of which only the shape, or a value that is known, was of interest.
+    """
+    wanted = set(visible)
+    kept = []
+    for item in reversed(items):
+        if wanted.intersection(item.node.outputs):
+            kept.append(item)
+            inputs = enumerate(item.node.inputs)
+            wanted.update(name for i, name in inputs if name and i not in item.call.settled)
+    return kept[::-1]
 
 
 def _real(spec: Spec, dtype: np.dtype) -> Spec:

@@ -12,9 +12,24 @@ from ops_cases import (
     pad,
     pool,
     shape,
+    shape_arithmetic,
     softmax,
 )
 
-MODULES = (activation, arithmetic, batchnorm, concat, conv, depth_space, dropout, matmul, pad, pool, shape, softmax)
+MODULES = (
+    activation,
+    arithmetic,
+    batchnorm,
+    concat,
+    conv,
+    depth_space,
+    dropout,
+    matmul,
+    pad,
+    pool,
+    shape,
+    shape_arithmetic,
+    softmax,
+)
 
 CASES = [case for module in MODULES for case in module.CASES]
