@@ -66,6 +66,21 @@ def node_model(case: Case, dynamic: bool = True) -> onnx.ModelProto:
     return model
 
 
+def behind_convolution(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model of one node with a convolution before input x0 that changes no value."""
+    shapes = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in model.graph.input}
+    shapes.update((tensor.name, list(tensor.dims)) for tensor in model.graph.initializer)
+    rank, channels = len(shapes["x0"]), shapes["x0"][1]
+    one = np.eye(channels, dtype=np.float32).reshape(channels, channels, *[1] * (rank - 2))
+    (node,) = model.graph.node
+    node.input[0] = "convolved"
+    conv = helper.make_node("Conv", ["x0", "one"], ["convolved"], name="conv")
+    del model.graph.node[:]
+    model.graph.node.extend([conv, node])
+    model.graph.initializer.append(onnx.numpy_helper.from_array(one, "one"))
+    return model
+
+
 class Projection:
     """Loss sum(output * target): its gradient is the target, so a random one checks a whole Jacobian."""
 

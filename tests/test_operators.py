@@ -5,7 +5,7 @@ import onnxruntime as ort
 import pytest
 
 from cconv.ops.catalogue import CATALOGUE
-from harness import directional_error, forward, model_of, node_model, projection_plan
+from harness import behind_convolution, directional_error, forward, model_of, node_model, projection_plan
 from ops_cases import CASES
 
 IDS = [case.id for case in CASES]
@@ -93,3 +93,36 @@ def test_gradient_bits_at_any_number_of_threads(case):
     for other in results[1:]:
         for name, value in results[0].items():
             assert np.array_equal(value, other[name], equal_nan=True)
+
+
+def feature_map(case) -> bool:
+    """Whether input 0 can come out of a convolution."""
+    x = case.inputs[0] if case.inputs else None
+    shape = () if x is None else x.shape if isinstance(x, np.ndarray) else x
+    real = not isinstance(x, np.ndarray) or x.dtype == np.float32
+    return 3 <= len(shape) <= 5 and real and all(shape) and 0 not in case.constant_inputs
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if feature_map(c)], ids=lambda case: case.id)
+def test_layout_does_not_matter(case):
+    """What comes out of a convolution lies channels-last in memory; here it equals what went in."""
+    feeds = {
+        f"x{i}": value
+        for i, value in enumerate(case.arrays())
+        if value is not None and i not in case.constant_inputs
+    }
+    plain = forward(model_of(node_model(case)), feeds)
+    for name, value in forward(model_of(behind_convolution(node_model(case))), feeds).items():
+        scale = np.max(np.abs(plain[name]), initial=1e-30) if value.dtype.kind == "f" else 0
+        assert np.max(np.abs(value * 1.0 - plain[name] * 1.0), initial=0) <= 2 * case.tolerance * scale
+
+    if "x0" not in differentiable(case):
+        return
+    gradients = []
+    for proto in (node_model(case, dynamic=False), behind_convolution(node_model(case, dynamic=False))):
+        plan, _ = projection_plan(model_of(proto), ["x0"])
+        ((_, target),) = plan.targets.items()
+        target[...] = np.random.default_rng(3).standard_normal(target.shape)
+        assert plan.run(until="update") == ("", 0)
+        gradients.append(plan.gradients["x0"].copy())
+    assert np.allclose(*gradients, rtol=1e-10, atol=1e-10)

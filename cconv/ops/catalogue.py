@@ -16,6 +16,7 @@ from cconv.ops import (
     shape,
     shape_arithmetic,
     softmax,
+    strided,
 )
 from cconv.ops.operator import Operator
 
@@ -33,6 +34,7 @@ MODULES = (
     shape,
     shape_arithmetic,
     softmax,
+    strided,
 )
 
 CATALOGUE: dict[tuple[str, str], Operator] = {

@@ -14,6 +14,7 @@ from ops_cases import (
     shape,
     shape_arithmetic,
     softmax,
+    strided,
 )
 
 MODULES = (
@@ -30,6 +31,7 @@ MODULES = (
     shape,
     shape_arithmetic,
     softmax,
+    strided,
 )
 
 CASES = [case for module in MODULES for case in module.CASES]

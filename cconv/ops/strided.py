@@ -1,0 +1,280 @@
+"""Slice, Split, Expand, Tile: what a strided view of the input describes. One copy each, in the input's layout.
+
+Their gradients are a copy into the view (Slice, Split), or the sum over the axes along which it repeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from cconv.errors import ModelError, ShapeError, ValueRangeError
+from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
+from cconv.ops.reduce import sum_to
+from cconv.ops.tensor import Layout, Spec, Tensor
+
+
+def copy(
+    lower: Lowering,
+    x: Tensor,
+    y: Tensor,
+    shape: Sequence[int],
+    source: tuple[Sequence[int], int],
+    target: tuple[Sequence[int], int],
+    others: Tensor | None = None,
+) -> None:
+    """Emit a copy of an array of `shape` from x to y; `source` and `target` are (strides, offset) in elements.
+
+    others: y itself, where a step before has written elements of it that stay.
+    """
+    step = lower.kernels.copy.Copy(
+        shape,
+        source[0],
+        target[0],
+        itemsize=y.dtype.itemsize,
+        source_offset=source[1],
+        target_offset=target[1],
+    )
+    lower.emit(step, reads=[x], updates=[others] if others else [], writes=[] if others else [y])
+
+
+def zeros(lower: Lowering, shape: Sequence[int], layout: Layout, dtype: np.dtype) -> Tensor:
+    """A new tensor of zeros."""
+    y = lower.tensor(shape, layout, dtype)
+    lower.emit(lower.kernels.copy.Fill(y.size, bytes(dtype.itemsize)), writes=[y])
+    return y
+
+
+class Part:
+    """A part of an array: every step-th place along each axis from a first one on.
+
+    Attributes:
+        first, step: one entry per axis; a step may be negative.
+        shape: how many places there are.
+    """
+
+    def __init__(self, first: Sequence[int], step: Sequence[int], shape: Sequence[int]) -> None:
+        self.first, self.step, self.shape = tuple(first), tuple(step), tuple(shape)
+
+    def view(self, whole: Tensor) -> tuple[list[int], int]:
+        """(strides, offset) of the part within the whole."""
+        strides = [stride * step for stride, step in zip(whole.strides, self.step)]
+        offset = sum(stride * first for stride, first in zip(whole.strides, self.first))
+        return strides, offset if 0 not in self.shape else 0
+
+    def taken(self, lower: Lowering, x: Tensor) -> Tensor:
+        """The part as a tensor of its own, in x's layout; x itself if it is all of it."""
+        if self.shape == x.shape and all(step > 0 for step in self.step):
+            return x
+        y = lower.tensor(self.shape, x.layout, x.dtype)
+        copy(lower, x, y, y.shape, self.view(x), (y.strides, 0))
+        return y
+
+    def placed(self, lower: Lowering, dy: Tensor, shape: Sequence[int]) -> Tensor:
+        """Zeros of `shape` with dy as this part: the gradient of `taken`."""
+        if self.shape == tuple(shape) and all(step > 0 for step in self.step):
+            return dy
+        dx = zeros(lower, shape, dy.layout, dy.dtype)
+        copy(lower, dy, dx, dy.shape, (dy.strides, 0), self.view(dx), dx)
+        return dx
+
+
+class Slice(Operator):
+    """x[starts[0]:ends[0]:steps[0], ...] along `axes`; starts and ends beyond the axis stop at its edges.
+
+    All are attributes up to opset 9 (without steps), constant inputs from 10 on.
+    """
+
+    type = "Slice"
+    inputs = (1, 5)
+    differentiable: ClassVar[tuple[int, ...] | None] = (0,)
+
+    def part(self, call: Call) -> Part:
+        shape = call.spec(0).shape
+        if call.opset < 10:
+            starts, ends = call.attribute("starts"), call.attribute("ends")
+            axes, steps = call.attribute("axes"), None
+            if starts is None or ends is None:
+                raise call.error(ModelError, "the attributes starts and ends are required", "one is missing")
+        else:
+            starts, ends, axes, steps = (
+                [int(n) for n in call.constant(i, name).reshape(-1)] if call.has(i) or i < 3 else None
+                for i, name in ((1, "starts"), (2, "ends"), (3, "axes"), (4, "steps"))
+            )
+        axes = list(range(len(starts))) if axes is None else axes
+        axes = [normalize_axis(call, axis, len(shape)) for axis in axes]
+        steps = [1] * len(axes) if steps is None else steps
+        found = f"starts {starts}, ends {ends}, axes {axes}, steps {steps}"
+        if not len(starts) == len(ends) == len(axes) == len(steps) or len(set(axes)) != len(axes):
+            raise call.error(ShapeError, "starts, ends and steps have an entry for each axis, named once", found)
+        if 0 in steps:
+            raise call.error(ValueRangeError, "no step is 0", found)
+        ranges = [range(n) for n in shape]
+        for axis, start, end, step in zip(axes, starts, ends, steps):
+            ranges[axis] = ranges[axis][_bounds(start, end, step, shape[axis])]
+        return Part([r.start for r in ranges], [r.step for r in ranges], [len(r) for r in ranges])
+
+    def shapes(self, call: Call) -> list[Spec]:
+        return [Spec(self.part(call).shape, call.spec(0).dtype)]
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        return [self.part(call).taken(lower, call.input(0))]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        assert grads[0] is not None
+        dx = self.part(call).placed(lower, grads[0], call.spec(0).shape)
+        return [dx, *[None] * (len(call.specs) - 1)]
+
+
+def _bounds(start: int, end: int, step: int, size: int) -> slice:
+    """ONNX's start and end, clamped, as Python's: there, an end before the first element is None."""
+    start, end = (n + size if n < 0 else n for n in (start, end))
+    if step > 0:
+        return slice(min(max(start, 0), size), min(max(end, 0), size), step)
+    start, end = min(max(start, 0), size - 1), min(max(end, -1), size - 1)
+    return slice(start, end if end >= 0 else None, step) if size else slice(0, 0, step)
+
+
+class Split(Operator):
+    """Parts of the input along `axis`: of given sizes (an attribute up to opset 12, then a constant input), or equal
+    ones, of which the last is smaller where they do not come out even (from opset 18 on)."""
+
+    type = "Split"
+    inputs = (1, 2)
+    differentiable: ClassVar[tuple[int, ...] | None] = (0,)
+
+    def axis(self, call: Call) -> int:
+        return normalize_axis(call, call.attribute("axis", 0), len(call.spec(0).shape))
+
+    def sizes(self, call: Call) -> list[int]:
+        """Size of each part along the axis."""
+        total, count = call.spec(0).shape[self.axis(call)], call.output_count
+        sizes = call.attribute("split") if call.opset < 13 else None
+        if call.has(1):
+            sizes = [int(n) for n in call.constant(1, "split").reshape(-1)]
+        if sizes is None:
+            stated = call.attribute("num_outputs", count)
+            if stated != count or (call.opset < 18 and total % count):
+                found = f"num_outputs {stated}, {count} outputs, axis of {total}"
+                raise call.error(ShapeError, "there is an output for each of num_outputs equal parts", found)
+            each = -(-total // count)
+            sizes = [min(each, max(0, total - i * each)) for i in range(count)]
+        if len(sizes) != count or any(n < 0 for n in sizes) or sum(sizes) != total:
+            found = f"{sizes}, {count} outputs, axis of {total}"
+            raise call.error(ShapeError, "split has a size for each output, and they add up to the axis", found)
+        return sizes
+
+    def parts(self, call: Call) -> list[Part]:
+        axis, shape = self.axis(call), call.spec(0).shape
+        result, before = [], 0
+        for n in self.sizes(call):
+            first = [before if i == axis else 0 for i in range(len(shape))]
+            result.append(Part(first, [1] * len(shape), (*shape[:axis], n, *shape[axis + 1 :])))
+            before += n
+        return result
+
+    def shapes(self, call: Call) -> list[Spec]:
+        return [Spec(part.shape, call.spec(0).dtype) for part in self.parts(call)]
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        return [part.taken(lower, call.input(0)) for part in self.parts(call)]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        x, parts = call.input(0), self.parts(call)
+        absent = [None] * (len(call.specs) - 1)
+        if len(parts) == 1:
+            return [grads[0], *absent]
+        some = next(grad for grad in grads if grad is not None)
+        # What no part has a gradient of stays 0.
+        whole = all(grad is not None or part.shape[self.axis(call)] == 0 for grad, part in zip(grads, parts))
+        written = None if whole else zeros(lower, x.shape, some.layout, some.dtype)
+        dx = written or lower.tensor(x.shape, some.layout, some.dtype)
+        for grad, part in zip(grads, parts):
+            if grad is not None:
+                copy(lower, grad, dx, part.shape, (grad.strides, 0), part.view(dx), written)
+                written = dx
+        return [dx, *absent]
+
+
+class Expand(Operator):
+    """The input broadcast against a shape, as in arithmetic: axes of size 1 and missing ones are repeated."""
+
+    type = "Expand"
+    since = 8
+    inputs = (2, 2)
+    differentiable: ClassVar[tuple[int, ...] | None] = (0,)
+
+    def shapes(self, call: Call) -> list[Spec]:
+        spec, wish = call.spec(0), tuple(int(n) for n in call.constant(1, "the shape").reshape(-1))
+        try:
+            return [Spec(np.broadcast_shapes(spec.shape, wish), spec.dtype)]
+        except ValueError:
+            found = f"{wish} for an input of shape {spec.shape}"
+            raise call.error(ShapeError, "sizes, aligned at the last axis, are the input's or 1", found) from None
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        x, shape = call.input(0), call.results[0].shape
+        if shape == x.shape:
+            return [x]
+        missing = len(shape) - len(x.shape)
+        y = lower.tensor(shape, Layout.ROW_MAJOR if missing else x.layout, x.dtype)
+        strides = [0] * missing + [0 if n == 1 else stride for n, stride in zip(x.shape, x.strides)]
+        copy(lower, x, y, shape, (strides, 0), (y.strides, 0))
+        return [y]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        assert grads[0] is not None
+        return [sum_to(lower, grads[0], call.spec(0).shape), None]
+
+
+class Tile(Operator):
+    """The input repeats[axis] times along each axis, one after another."""
+
+    type = "Tile"
+    inputs = (2, 2)
+    differentiable: ClassVar[tuple[int, ...] | None] = (0,)
+
+    def repeats(self, call: Call) -> list[int]:
+        shape, repeats = call.spec(0).shape, [int(n) for n in call.constant(1, "repeats").reshape(-1)]
+        if len(repeats) != len(shape) or any(n < 0 for n in repeats):
+            found = f"{repeats} for an input of shape {shape}"
+            raise call.error(ShapeError, "repeats has an entry for each axis, none negative", found)
+        return repeats
+
+    def shapes(self, call: Call) -> list[Spec]:
+        spec = call.spec(0)
+        return [Spec(tuple(n * times for n, times in zip(spec.shape, self.repeats(call))), spec.dtype)]
+
+    def split(self, call: Call, whole: Tensor, part: Tensor) -> tuple[list[int], list[int], list[int]]:
+        """Each axis as two, (repeats, size): sizes, strides in the tiled array, strides in one tile."""
+        sizes, of_whole, of_part = [], [], []
+        for n, times, outer, inner in zip(part.shape, self.repeats(call), whole.strides, part.strides):
+            sizes += [times, n]
+            of_whole += [outer * n, outer]
+            of_part += [0, inner]
+        return sizes, of_whole, of_part
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        x = call.input(0)
+        if all(times == 1 for times in self.repeats(call)):
+            return [x]
+        y = lower.tensor(call.results[0].shape, x.layout, x.dtype)
+        sizes, of_whole, of_part = self.split(call, y, x)
+        copy(lower, x, y, sizes, (of_part, 0), (of_whole, 0))
+        return [y]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        dy = grads[0]
+        assert dy is not None
+        if all(times == 1 for times in self.repeats(call)):
+            return [dy, None]
+        dx = lower.tensor(call.spec(0).shape, dy.layout, dy.dtype)
+        step = lower.kernels.reduce.Sum(*self.split(call, dy, dx))
+        partials = lower.tensor((step.partials,), name="partial sums") if step.partials else None
+        lower.emit(step, reads=[dy], writes=[dx, partials])
+        return [dx, None]
+
+
+OPERATORS: list[Operator] = [Slice(), Split(), Expand(), Tile()]
