@@ -18,6 +18,7 @@ from cconv.ops import (
     shape_arithmetic,
     softmax,
     strided,
+    unary,
 )
 from cconv.ops.operator import Operator
 
@@ -37,6 +38,7 @@ MODULES = (
     shape_arithmetic,
     softmax,
     strided,
+    unary,
 )
 
 CATALOGUE: dict[tuple[str, str], Operator] = {

@@ -16,6 +16,7 @@ from ops_cases import (
     shape_arithmetic,
     softmax,
     strided,
+    unary,
 )
 
 MODULES = (
@@ -34,6 +35,7 @@ MODULES = (
     shape_arithmetic,
     softmax,
     strided,
+    unary,
 )
 
 CASES = [case for module in MODULES for case in module.CASES]
