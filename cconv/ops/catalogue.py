@@ -7,6 +7,7 @@ from cconv.ops import (
     arithmetic,
     batchnorm,
     cast,
+    comparison,
     concat,
     conv,
     depth_space,
@@ -14,11 +15,13 @@ from cconv.ops import (
     matmul,
     pad,
     pool,
+    select,
     shape,
     shape_arithmetic,
     softmax,
     strided,
     unary,
+    variadic,
 )
 from cconv.ops.operator import Operator
 
@@ -27,6 +30,7 @@ MODULES = (
     arithmetic,
     batchnorm,
     cast,
+    comparison,
     concat,
     conv,
     depth_space,
@@ -34,11 +38,13 @@ MODULES = (
     matmul,
     pad,
     pool,
+    select,
     shape,
     shape_arithmetic,
     softmax,
     strided,
     unary,
+    variadic,
 )
 
 CATALOGUE: dict[tuple[str, str], Operator] = {

@@ -5,6 +5,7 @@ from ops_cases import (
     arithmetic,
     batchnorm,
     cast,
+    comparison,
     concat,
     conv,
     depth_space,
@@ -12,11 +13,13 @@ from ops_cases import (
     matmul,
     pad,
     pool,
+    select,
     shape,
     shape_arithmetic,
     softmax,
     strided,
     unary,
+    variadic,
 )
 
 MODULES = (
@@ -24,6 +27,7 @@ MODULES = (
     arithmetic,
     batchnorm,
     cast,
+    comparison,
     concat,
     conv,
     depth_space,
@@ -31,11 +35,13 @@ MODULES = (
     matmul,
     pad,
     pool,
+    select,
     shape,
     shape_arithmetic,
     softmax,
     strided,
     unary,
+    variadic,
 )
 
 CASES = [case for module in MODULES for case in module.CASES]
