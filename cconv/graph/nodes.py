@@ -12,6 +12,7 @@ import onnx_ir as ir
 from cconv.errors import ModelError, UnsafeModelError, UnsupportedOpError, explain
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.ops.catalogue import find
+from cconv.ops.folding import evaluate
 from cconv.ops.operator import Call, Operator
 from cconv.ops.tensor import Spec
 
@@ -136,6 +137,17 @@ class Values:
             self._live.update(node.outputs)
         return not live
 
+    def evaluate(self, node: Node) -> bool:
+        """Note the outputs of a node whose operator cconv has not, if they follow from constants; else False."""
+        names = [name for name in node.inputs if name]
+        if node.domain or any(name not in self.known or name in self._live for name in names):
+            return False
+        inputs = [self.known[name] if name else None for name in node.inputs]
+        values = evaluate(node.op_type, node.opset, node.attributes, inputs, len(node.outputs))
+        for name, value in zip(node.outputs, values or []):
+            self.known[name], self.specs[name] = value, Spec(value.shape, value.dtype)
+        return values is not None
+
 
 def calls_of(
     nodes: Iterable[Node], values: Values, limits: Limits = DEFAULT
@@ -150,14 +162,16 @@ def calls_of(
         UnsafeModelError: an output beyond limits.output_elements.
     """
     nodes = list(nodes)
-    if any(node.operator is None for node in nodes):
-        raise unsupported(nodes)
     for node in nodes:
         for name in node.inputs:
             if name and name not in values.specs:
                 raise ModelError(
                     explain(f"node '{node.name}'", "its inputs are defined before it", f"no value {name!r}")
                 )
+        if node.operator is None:
+            if not values.evaluate(node):
+                raise unsupported(nodes)
+            continue
         call = node.call(values.specs, values.known)
         if any(spec.size > limits.output_elements for spec in call.results):
             raise UnsafeModelError(
