@@ -66,5 +66,7 @@ def trace(model: Model, inputs: Mapping[str, Spec]) -> list[tuple[Node, Call | N
                 values.take(node, call)
             except CconvError:
                 call = None
+        elif node.operator is None:
+            values.evaluate(node)
         result.append((node, call))
     return result

@@ -282,7 +282,7 @@ def test_unsupported_operators_load_and_are_named_together_when_run():
     model = load(proto)
     with pytest.raises(UnsupportedOpError, match=r"Det at 'new'; Unique at 'new'"):
         model.run(np.zeros((1, 4), np.float32))
-    assert "Einsum (not supported)" in model.summary()
+    assert "Det (not supported)" in model.summary()
 
 
 # Limits.
