@@ -62,6 +62,43 @@ REFUSED = [
     (Case("Range", [np.array(0), np.array(3), np.array(0)], {}, (0, 1, 2)), ValueRangeError, "delta is not 0"),
     (Case("Range", [np.array(0), np.array(3), ints(1, 2)], {}, (0, 1, 2)), ShapeError, "one number each"),
     (Case("ConstantOfShape", [ints(2, -1)], {}, (0,)), ShapeError, "not negative"),
+    (Case("Resize", [(2, 3)], opset=13), ModelError, "either scales or sizes; found neither"),
+    (known("Resize", [(2, 3), None, np.ones(1, np.float32)], opset=13), ShapeError, "the scales have 2 entries"),
+    (
+        known("Resize", [(2, 3), None, np.zeros(2, np.float32)], opset=13),
+        ValueRangeError,
+        "positive numbers; found 0.0",
+    ),
+    (known("Resize", [(2, 3), None, np.full(2, 0.1, np.float32)], opset=13), ShapeError, "at least one element"),
+    (known("Resize", [(2, 3), None, None, ints(2, 0)], opset=13), ShapeError, "at least one element"),
+    (Case("Resize", [(2, 3), None, np.ones(2, np.float32)], opset=13), UnsupportedOpError, "the scales.*initializer"),
+    (known("Resize", [(2, 3), None, None, ints(2, 2)], {"mode": "area"}, opset=13), UnsupportedOpError, "'area'"),
+    (
+        known(
+            "Resize",
+            [(2, 3), None, None, ints(2, 2)],
+            {"coordinate_transformation_mode": "half_pixel_symmetric"},
+            opset=13,
+        ),
+        UnsupportedOpError,
+        "one of half_pixel, pytorch_half_pixel",
+    ),
+    (
+        known(
+            "Resize",
+            [(2, 3), None, None, ints(2, 2)],
+            {"coordinate_transformation_mode": "tf_crop_and_resize"},
+            opset=13,
+        ),
+        ModelError,
+        "names a region",
+    ),
+    (
+        known("Resize", [np.arange(6).reshape(2, 3), None, None, ints(2, 2)], {"mode": "linear"}, opset=13),
+        UnsupportedOpError,
+        "interpolates floating-point numbers; found int64",
+    ),
+    (known("Upsample", [(2, 3), np.ones(3, np.float32)], opset=9), ShapeError, "a scale for each axis"),
     (Case("NonZero", [(3,)]), UnsupportedOpError, "the data.*initializer"),
 ]
 

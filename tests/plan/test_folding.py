@@ -138,6 +138,20 @@ def test_what_follows_from_weights_follows_them():
     assert np.array_equal(plan.outputs["y"], 5 * x)
 
 
+def test_sizes_told_from_weights_are_taken_and_cost_nothing():
+    """TensorFlow's exporter stores the ones in front of the scales as a float initializer."""
+    nodes = [
+        node("Concat", ["ones", "scales"], ["all"], axis=0),
+        node("Upsample", ["x", "all"], ["y"], mode="nearest"),
+    ]
+    arrays = {"ones": np.ones(2, np.float32), "scales": np.full(2, 2, np.float32)}
+    x = np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)
+    plan = plan_of(model(nodes, arrays, opset=9), x)
+    assert plan.run() == ("", 0)
+    assert np.array_equal(plan.outputs["y"], x.repeat(2, axis=2).repeat(2, axis=3))
+    assert steps(plan) == ["Copy", "Resample", "Copy"]  # channels-last, and back
+
+
 def test_a_table_beyond_the_bound_is_computed_by_steps():
     nodes = [
         node("ConstantOfShape", ["shape"], ["table"]),
