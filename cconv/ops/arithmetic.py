@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cconv.errors import DTypeError, ShapeError, UnsupportedOpError, ValueRangeError
+from cconv.errors import DTypeError, ValueRangeError
+from cconv.ops.elementwise import binary, broadcast_shape, is_real, is_whole, scaled, whole
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.reduce import sum_to
 from cconv.ops.tensor import Spec, Tensor
@@ -25,7 +26,7 @@ class Arithmetic(Operator):
 
     Args:
         type: ONNX's name.
-        kind: name of the loop in kernels/elementwise.h.
+        kind: name of the loop in kernels/elementwise.h, and of the one for integers in kernels/typed.h.
     """
 
     inputs = (2, 2)
@@ -36,28 +37,14 @@ class Arithmetic(Operator):
 
     def shapes(self, call: Call) -> list[Spec]:
         a, b = call.spec(0), call.spec(1)
-        real = np.issubdtype(a.dtype, np.floating) and np.issubdtype(b.dtype, np.floating)
-        if not real and a.dtype != b.dtype:
-            raise call.error(DTypeError, "takes two inputs of one dtype", f"{a.dtype} and {b.dtype}")
-        try:
-            shape = np.broadcast_shapes(a.shape, b.shape)
-        except ValueError:
-            raise call.error(
-                ShapeError,
-                "sizes of the inputs' axes, aligned at the last, are equal or 1",
-                f"shapes {a.shape} and {b.shape}",
-            ) from None
-        return [Spec(shape, np.result_type(a.dtype, b.dtype))]
+        real = is_real(a.dtype) and is_real(b.dtype)
+        if not real and not (a.dtype == b.dtype and is_whole(a.dtype)):
+            raise call.error(DTypeError, "takes two inputs of one dtype, of numbers", f"{a.dtype} and {b.dtype}")
+        return [Spec(broadcast_shape(call), np.result_type(a.dtype, b.dtype))]
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x, y = call.input(0), call.input(1)
-        if not np.issubdtype(x.dtype, np.floating):
-            raise call.error(
-                UnsupportedOpError,
-                "computes on integers only where both inputs are known before the model runs",
-                f"inputs of {x.dtype} that are computed at run time",
-            )
-        return [arithmetic(lower, self.kind, x, y)]
+        return [binary(lower, self.kind, x, y) if is_real(x.dtype) else whole(lower, self.kind, [x, y])]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         x, y = call.input(0), call.input(1)
@@ -67,11 +54,11 @@ class Arithmetic(Operator):
         if self.kind in ("add", "sub"):
             dx = dy = dz
         elif self.kind == "mul":
-            dx = arithmetic(lower, "mul", dz, y) if call.wanted(0) else None
-            dy = arithmetic(lower, "mul", dz, x) if call.wanted(1) else None
+            dx = binary(lower, "mul", dz, y) if call.wanted(0) else None
+            dy = binary(lower, "mul", dz, x) if call.wanted(1) else None
         else:
-            dx = arithmetic(lower, "div", dz, y)
-            dy = arithmetic(lower, "mul", dx, call.outputs[0]) if call.wanted(1) else None
+            dx = binary(lower, "div", dz, y)
+            dy = binary(lower, "mul", dx, call.outputs[0]) if call.wanted(1) else None
         result: list[Tensor | None] = [None, None]
         if call.wanted(0) and dx is not None:
             result[0] = sum_to(lower, dx, x.shape)
@@ -81,43 +68,10 @@ class Arithmetic(Operator):
         return result
 
     def fold(self, call: Call) -> list[np.ndarray] | None:
-        whole = call.known and not np.issubdtype(call.results[0].dtype, np.floating)
-        if whole and self.kind == "div" and not np.all(call.constant(1, "the divisor")):
+        integers = call.known and is_whole(call.results[0].dtype)
+        if integers and self.kind == "div" and not np.all(call.constant(1, "the divisor")):
             raise call.error(ValueRangeError, "whole numbers are divided by other than 0", "a divisor of 0")
         return super().fold(call)
-
-
-def arithmetic(lower: Lowering, kind: str, x: Tensor, y: Tensor) -> Tensor:
-    """x op y with broadcasting, in the layout of an operand of the result's shape or rank."""
-    shape = np.broadcast_shapes(x.shape, y.shape)
-    if x.shape == y.shape:
-        z = lower.tensor(shape, x.layout)
-        step = lower.kernels.elementwise.Binary(kind, z.size)
-        lower.emit(step, reads=[x, lower.as_layout(y, x.layout)], writes=[z], inplace=True)
-        return z
-    alike = [t for t in (x, y) if t.shape == shape] or [t for t in (x, y) if len(t.shape) == len(shape)]
-    z = lower.tensor(shape, alike[0].layout)
-    operands = [lower.as_layout(t, z.layout) if len(t.shape) == len(shape) else t for t in (x, y)]
-    strides = [_strides(operand, z) for operand in operands]
-    step = lower.kernels.broadcast.Broadcast(kind, z.memory_shape, *strides)
-    lower.emit(step, reads=operands, writes=[z], inplace=x.shape == shape)
-    return z
-
-
-def scaled(lower: Lowering, x: Tensor, factor: float) -> Tensor:
-    """factor * x."""
-    if factor == 1:
-        return x
-    y = lower.tensor(x.shape, x.layout)
-    lower.emit(lower.kernels.elementwise.Unary("scale", x.size, factor), reads=[x], writes=[y], inplace=True)
-    return y
-
-
-def _strides(operand: Tensor, result: Tensor) -> list[int]:
-    """The operand's strides along the result's axes in the order of the result's memory; 0 where repeated."""
-    missing = len(result.shape) - len(operand.shape)
-    strides = [0] * missing + [s if n > 1 else 0 for n, s in zip(operand.shape, operand.strides)]
-    return [strides[axis] for axis in result.order]
 
 
 OPERATORS = [

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cconv.errors import ShapeError
-from cconv.ops.arithmetic import arithmetic, scaled
+from cconv.ops.elementwise import binary, scaled
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.reduce import sum_to
 from cconv.ops.tensor import Layout, Spec, Tensor
@@ -129,7 +129,7 @@ class Gemm(Operator):
         fused = c is not None and beta == 1 and c.shape in ((b.columns,), (1, b.columns))
         y = multiply(lower, a, b, alpha, c if fused else None)
         if c is not None and not fused:
-            y = arithmetic(lower, "add", y, scaled(lower, c, beta))
+            y = binary(lower, "add", y, scaled(lower, c, beta))
         return [y]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:

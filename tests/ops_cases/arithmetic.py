@@ -49,3 +49,10 @@ CASES += [
     Case(kind, [LEFT, RIGHT], constant_inputs=(0, 1), note="integers")
     for kind in ("Add", "Sub", "Mul", "Div")
 ]
+
+# Integers that are computed at run time.
+CASES += [
+    Case(kind, [LEFT.astype(dtype), RIGHT.astype(dtype)], note=dtype)
+    for kind in ("Add", "Sub", "Mul", "Div")
+    for dtype in ("int32", "int64", "uint8", "int8")
+]

@@ -1,0 +1,82 @@
+"""Cast and CastLike: the same numbers in another dtype.
+
+Inside a plan there is one floating-point dtype, so a cast between two of ONNX's is the input itself: a model that
+computes parts in float16 is computed in float32 throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from cconv.errors import DTypeError, ModelError
+from cconv.ops.elementwise import cast, is_real
+from cconv.ops.operator import Call, Lowering, Operator
+from cconv.ops.tensor import Spec, Tensor
+
+# ONNX's numbers of the dtypes that a tensor can have in a plan; of bfloat16 NumPy knows nothing.
+DTYPES = {
+    1: np.float32,
+    2: np.uint8,
+    3: np.int8,
+    4: np.uint16,
+    5: np.int16,
+    6: np.int32,
+    7: np.int64,
+    9: np.bool_,
+    10: np.float16,
+    11: np.float64,
+    12: np.uint32,
+    13: np.uint64,
+    16: np.float32,
+}
+
+
+class Cast(Operator):
+    """The input in the dtype that the attribute `to` numbers. The gradient goes from float to float."""
+
+    type = "Cast"
+    differentiable: ClassVar[tuple[int, ...] | None] = (0,)
+
+    def target(self, call: Call) -> np.dtype:
+        number = call.attribute("to")
+        if number is None:
+            raise call.error(ModelError, "names the dtype", "no attribute 'to'")
+        if number not in DTYPES:
+            raise call.error(
+                DTypeError, "casts to bool, integers of 8 to 64 bits and floats of 16 to 64", f"to={number}"
+            )
+        return np.dtype(DTYPES[number])
+
+    def shapes(self, call: Call) -> list[Spec]:
+        spec, dtype = call.spec(0), self.target(call)
+        if spec.dtype not in DTYPES.values():
+            raise call.error(DTypeError, "the input holds bools, integers or floats", str(spec.dtype))
+        return [Spec(spec.shape, dtype)]
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        return [cast(lower, call.input(0), call.results[0].dtype)]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        dx = grads[0] if is_real(call.results[0].dtype) else None
+        return [dx, *[None] * (len(call.specs) - 1)]
+
+
+class CastLike(Cast):
+    """The first input in the second one's dtype."""
+
+    type = "CastLike"
+    since = 15
+    inputs = (2, 2)
+
+    def target(self, call: Call) -> np.dtype:
+        call.settled.add(1)  # of which only the dtype matters
+        dtype = call.spec(1).dtype
+        if dtype not in DTYPES.values():
+            raise call.error(DTypeError, "casts to bools, integers or floats", str(dtype))
+        return dtype
+
+
+OPERATORS: list[Operator] = [Cast(), CastLike()]
