@@ -9,6 +9,7 @@ order: parallel is over groups that cannot (`outer`), and over blocks of the ele
 that name a place therefore has one order, whatever the number of threads.
 """
 
+from libc.math cimport isnan
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memcpy
 
@@ -339,11 +340,11 @@ cdef class Put(Step):
                     target[r] *= source[r]
             elif self.reduction == MINIMUM:
                 for r in range(n):   # what is not a number is kept, and replaces what is
-                    if source[r] < target[r] or source[r] != source[r]:
+                    if source[r] < target[r] or isnan(<double>source[r]):
                         target[r] = source[r]
             else:
                 for r in range(n):
-                    if source[r] > target[r] or source[r] != source[r]:
+                    if source[r] > target[r] or isnan(<double>source[r]):
                         target[r] = source[r]
 
 

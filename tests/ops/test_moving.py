@@ -99,6 +99,14 @@ REFUSED = [
         "interpolates floating-point numbers; found int64",
     ),
     (known("Upsample", [(2, 3), np.ones(3, np.float32)], opset=9), ShapeError, "a scale for each axis"),
+    (known("TopK", [(3, 4), ints(5)]), ShapeError, "one number in 0..4; found \\[5\\]"),
+    (Case("TopK", [(3, 4), ints(2)]), UnsupportedOpError, "input 1 \\(k\\).*initializer"),
+    (known("TopK", [np.zeros(3, np.uint8), ints(2)]), UnsupportedOpError, "int32 or int64; found uint8"),
+    (known("Trilu", [(3,), np.array(1)]), ShapeError, "rows, columns"),
+    (known("OneHot", [ints(1, 2), ints(0), (2,)]), ShapeError, "one positive number"),
+    (known("OneHot", [ints(1, 2), ints(3), (3,)]), ShapeError, "values are \\(2,\\)"),
+    (known("CumSum", [(3,), np.array(1)]), ShapeError, "axis lies in -1..0; found axis 1"),
+    (known("CumSum", [(3,), np.array(0, np.float32)]), DTypeError, "the axis is one integer; found float32"),
     (Case("NonZero", [(3,)]), UnsupportedOpError, "the data.*initializer"),
 ]
 
