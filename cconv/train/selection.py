@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from cconv.errors import TrainingError, ValueRangeError, explain
-from cconv.graph.nodes import Node, unsupported
+from cconv.graph.nodes import Node, unsupported, with_subgraphs
 from cconv.train.options import closest
 
 Trainable = str | Iterable[str] | Callable[[str], bool] | None
@@ -104,7 +104,7 @@ def batchnorm_modes(wish: str | Mapping[str, str], nodes: Sequence[Node]) -> dic
     Raises:
         ValueRangeError: no such mode, or a pattern that matches no BatchNormalization.
     """
-    names = [node.name for node in nodes if node.op_type == "BatchNormalization"]
+    names = [node.name for node in with_subgraphs(nodes) if node.op_type == "BatchNormalization"]
     patterns = {"*": wish} if isinstance(wish, str) else dict(wish)
     result = dict.fromkeys(names, "batch")
     for pattern, mode in reversed(patterns.items()):

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cconv.errors import UnsupportedOpError
-from cconv.graph.nodes import Values, calls_of
+from cconv.graph.walk import Values, calls_of
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import inference_plan
 from harness import model_of
