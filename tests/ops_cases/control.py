@@ -12,6 +12,6 @@ def branch(*values):
 
 
 CASES = [
-    Case("If", [condition], {"then_branch": branch(1.5), "else_branch": branch(2, 3)}, (0,), opset)
+    Case("If", [condition], {"then_branch": branch(1.5), "else_branch": branch(2.0, 3.0)}, (0,), opset)
     for condition, opset in [(np.array(True), 13), (np.array([False]), 13), (np.array(False), 19)]
 ]

@@ -19,7 +19,7 @@ def resize(shape, scales=None, sizes=None, region=NONE, opset=19, **attributes):
     inputs = [shape, region, NONE if scales is None else floats(*scales)]
     if sizes is not None:
         inputs[2:] = [None if opset > 11 else NONE, ints(*sizes)]
-    note = f"{scales or ''}{sizes or ''}{[*region] or ''}"
+    note = f"{scales or ''}{sizes or ''}{region.tolist()}"
     return Case("Resize", inputs, attributes, (1, 2, 3), opset, tolerance=5e-6, reason=REASON, note=note)
 
 
@@ -118,6 +118,7 @@ CASES += [
         {"mode": "nearest"},
         (1, 2),
         13,
+        note=dtype,
     )
-    for dtype in (np.uint8, np.int32)
+    for dtype in ("uint8", "int32")
 ]
