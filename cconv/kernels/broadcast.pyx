@@ -14,16 +14,19 @@ cdef extern from "elementwise.h" nogil:
     ctypedef void (*binary_loop)(
         const real* x, Py_ssize_t xr, Py_ssize_t xs, const real* y, Py_ssize_t yr, Py_ssize_t ys,
         real* z, Py_ssize_t zr, Py_ssize_t rows, Py_ssize_t n) noexcept nogil
-    binary_loop add, sub, mul, divide
+    ctypedef struct binary_row:
+        const char* name
+        binary_loop loop
+    const binary_row binary_rows[1]
+    const int binary_count
 
 cdef enum:
     MAX_AXES = 8
 
 CHUNK = 32768
 
-cdef dict LOOPS = {
-    "add": <uintptr_t>add, "sub": <uintptr_t>sub, "mul": <uintptr_t>mul, "div": <uintptr_t>divide,
-}
+# name: address of the loop.
+LOOPS = {binary_rows[i].name.decode(): <uintptr_t>binary_rows[i].loop for i in range(binary_count)}
 
 
 def merged(shape, x_strides, y_strides):
@@ -43,7 +46,7 @@ cdef class Broadcast(Step):
     """z[i, j, ...] = x[i, j, ...] op y[i, j, ...].
 
     Args:
-        kind: "add", "sub", "mul" or "div".
+        kind: a binary loop of elementwise.h, such as "add".
         shape: z's sizes in the order of its memory, slowest first; z is dense.
         x_strides, y_strides: elements between neighbours along each of these axes; 0 where it is repeated.
 

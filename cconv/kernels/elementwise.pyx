@@ -16,31 +16,26 @@ cdef extern from "elementwise.h" nogil:
     ctypedef void (*binary_loop)(
         const real* x, Py_ssize_t xr, Py_ssize_t xs, const real* y, Py_ssize_t yr, Py_ssize_t ys,
         real* z, Py_ssize_t zr, Py_ssize_t rows, Py_ssize_t n) noexcept nogil
-    unary_loop relu, leaky_relu, clip, sigmoid, hyperbolic_tangent, scale
-    gradient_loop relu_gradient, leaky_relu_gradient, clip_gradient, sigmoid_gradient, tanh_gradient
-    binary_loop add, sub, mul, divide
+    ctypedef struct unary_row:
+        const char* name
+        unary_loop loop
+    ctypedef struct gradient_row:
+        const char* name
+        gradient_loop loop
+    ctypedef struct binary_row:
+        const char* name
+        binary_loop loop
+    const unary_row unary_rows[1]
+    const gradient_row gradient_rows[1]
+    const binary_row binary_rows[1]
+    const int unary_count, gradient_count, binary_count
 
 cdef Py_ssize_t CHUNK = 32768
 
 # name: address of the loop.
-cdef dict UNARY = {
-    "relu": <uintptr_t>relu,
-    "leaky_relu": <uintptr_t>leaky_relu,    # a: slope below zero
-    "clip": <uintptr_t>clip,                # a, b: bounds
-    "sigmoid": <uintptr_t>sigmoid,
-    "tanh": <uintptr_t>hyperbolic_tangent,
-    "scale": <uintptr_t>scale,
-}
-cdef dict GRADIENT = {
-    "relu": <uintptr_t>relu_gradient,               # of x or y
-    "leaky_relu": <uintptr_t>leaky_relu_gradient,   # of x, or of y where a >= 0
-    "clip": <uintptr_t>clip_gradient,               # of x or y
-    "sigmoid": <uintptr_t>sigmoid_gradient,         # of y
-    "tanh": <uintptr_t>tanh_gradient,               # of y
-}
-cdef dict BINARY = {
-    "add": <uintptr_t>add, "sub": <uintptr_t>sub, "mul": <uintptr_t>mul, "div": <uintptr_t>divide,
-}
+UNARY = {unary_rows[i].name.decode(): <uintptr_t>unary_rows[i].loop for i in range(unary_count)}
+GRADIENT = {gradient_rows[i].name.decode(): <uintptr_t>gradient_rows[i].loop for i in range(gradient_count)}
+BINARY = {binary_rows[i].name.decode(): <uintptr_t>binary_rows[i].loop for i in range(binary_count)}
 
 
 cdef uintptr_t loop_of(dict table, str kind) except 0:
@@ -85,7 +80,7 @@ cdef class Unary(Flat):
 
 
 cdef class UnaryGradient(Flat):
-    """dx = dy * f'(v; a, b), v being x or y as GRADIENT says. Operands: dy, v, dx; dx may be dy or v."""
+    """dx = dy * f'(v; a, b), v being x or y as elementwise.h says. Operands: dy, v, dx; dx may be dy or v."""
 
     cdef gradient_loop loop
     cdef real a, b

@@ -1,27 +1,63 @@
 /* vmath.h: functions of whole vectors.
  *
- * In float32 by range reduction and a polynomial, with Moshier's coefficients (Cephes, expf.c and tanhf.c).
- * The largest errors over float32's whole range stand beside the functions; test_elementwise.py holds the
- * sigmoid and the hyperbolic tangent, and through them e^x for x <= 0, to them. NaN stays NaN.
- * The float64 build serves gradient checks and calls libm lane by lane.
+ * In float32 by range reduction and a polynomial, with Moshier's coefficients (Cephes: expf.c, logf.c, sinf.c and
+ * tanhf.c), for erf and e^x - 1 with minimax fits of our own. The largest errors over float32's whole range stand
+ * beside the functions; test_elementwise.py holds them to that. NaN stays NaN.
+ * The float64 build serves gradient checks and calls libm lane by lane; so does float32 for what is rare.
  */
 #ifndef CCONV_VMATH_H
 #define CCONV_VMATH_H
 
 #include "simd.h"
 
+/* vname(x) by libm's name, in `real`, lane by lane. */
+#ifdef CCONV_FLOAT64
+#define LIBM(name) name
+#else
+#define LIBM(name) name##f
+#endif
+#define LANES(name)                                                                         \
+    INLINE vf v##name(vf x)                                                                 \
+    {                                                                                       \
+        for (int i = 0; i < VL; i++) x[i] = LIBM(name)(x[i]);                               \
+        return x;                                                                           \
+    }
+LANES(sqrt)
+LANES(floor)
+LANES(ceil)
+LANES(rint) /* halves go to the even neighbour */
+LANES(tan)
+LANES(asin)
+LANES(acos)
+LANES(atan)
+LANES(sinh)
+LANES(cosh)
+LANES(asinh)
+LANES(acosh)
+LANES(atanh)
+
+INLINE vf vabs(vf x) { return (vf)((vi)x & ~(vi)vset((real)-0.0)); }
+/* |x| with y's sign */
+INLINE vf vcopysign(vf x, vf y) { return (vf)((vi)vabs(x) | ((vi)y & (vi)vset((real)-0.0))); }
+
+/* The largest lane. */
+INLINE real vtop(vf v)
+{
+    real top = v[0];
+    for (int i = 1; i < VL; i++) top = v[i] > top ? v[i] : top;
+    return top;
+}
+
 #ifdef CCONV_FLOAT64
 
-INLINE vf vexp(vf x)
-{
-    for (int i = 0; i < VL; i++) x[i] = exp(x[i]);
-    return x;
-}
-INLINE vf vtanh(vf x)
-{
-    for (int i = 0; i < VL; i++) x[i] = tanh(x[i]);
-    return x;
-}
+LANES(exp)
+LANES(expm1)
+LANES(log)
+LANES(log1p)
+LANES(tanh)
+LANES(erf)
+LANES(sin)
+LANES(cos)
 
 #else
 
@@ -50,6 +86,112 @@ INLINE vf vexp(vf x)
     return p * vpower_of_two(half) * vpower_of_two(whole - half);
 }
 
+/* e^x - 1 for x <= 88, error at most 2 ulp: 2^n (e^r - 1) + (2^n - 1) with n and r as above. */
+INLINE vf vexpm1(vf x)
+{
+    const vf magic = vset(12582912.0f);
+    x = vselect(x < -25.0f, vset(-25.0f), x); /* there it is -1 to the last bit */
+    vf shifted = x * 1.44269504088896341f + magic;
+    vf n = shifted - magic;
+    vf r = x - n * 0.693359375f - n * -2.12194440e-4f;
+    vf p = vset(1.984586e-4f);
+    p = p * r + 1.3940625e-3f;
+    p = p * r + 8.3333896e-3f;
+    p = p * r + 4.1666362e-2f;
+    p = p * r + 1.6666666e-1f;
+    p = p * r + 0.5f;
+    p = p * (r * r) + r;
+    vf power = vpower_of_two((vi)shifted - (vi)magic);
+    return p * power + (power - 1.0f);
+}
+
+/* log x, error at most 1 ulp; -inf at 0, NaN below. x = 2^n m with m within a factor sqrt 2 of 1. */
+INLINE vf vlog(vf x)
+{
+    const vf infinity = vset(INFINITY);
+    vi small = x < 1.17549435e-38f; /* no normal number */
+    vi bits = (vi)vselect(small, x * 8388608.0f, x) + (0x3f800000 - 0x3f3504f3);
+    vf n = __builtin_convertvector((bits >> 23) - 127, vf) - vselect(small, vset(23.0f), vzero());
+    vf f = (vf)((bits & 0x007fffff) + 0x3f3504f3) - 1.0f;
+    vf s = f * f;
+    vf p = vset(7.0376836292e-2f);
+    p = p * f - 1.1514610310e-1f;
+    p = p * f + 1.1676998740e-1f;
+    p = p * f - 1.2420140846e-1f;
+    p = p * f + 1.4249322787e-1f;
+    p = p * f - 1.6668057665e-1f;
+    p = p * f + 2.0000714765e-1f;
+    p = p * f - 2.4999993993e-1f;
+    p = p * f + 3.3333331174e-1f;
+    vf y = p * f * s + n * -2.12194440e-4f - 0.5f * s;
+    y = (f + y) + n * 0.693359375f;
+    y = vselect(x < infinity, y, x); /* inf and NaN */
+    y = vselect(x == 0.0f, -infinity, y);
+    return vselect(x < 0.0f, vset(NAN), y);
+}
+
+/* log(1 + x), error at most 3 ulp: log(u) of the rounded u = 1 + x, and what the rounding took. */
+INLINE vf vlog1p(vf x)
+{
+    vf u = 1.0f + x;
+    vf lost = (u - 1.0f) - x;
+    return vselect(u == 1.0f, x, vlog(u) - vselect(u < INFINITY, lost / u, vzero()));
+}
+
+/* erf x, error at most 2 ulp: x + x P(x^2) up to 1, then 1 - e^(x Q(x)), which is 1 to the last bit from 4 on. */
+INLINE vf verf(vf x)
+{
+    vf size = vabs(x), s = x * x;
+    vf p = vset(7.853901e-5f);
+    p = p * s - 8.010206e-4f;
+    p = p * s + 5.1883291e-3f;
+    p = p * s - 2.6853813e-2f;
+    p = p * s + 1.12835854e-1f;
+    p = p * s - 3.7612626e-1f;
+    p = p * s + 1.2837917e-1f;
+    vf t = vselect(size > 4.0f, vset(4.0f), size);
+    vf q = vset(2.1018206e-4f);
+    q = q * t - 3.1831171e-3f;
+    q = q * t + 2.2786085e-2f;
+    q = q * t - 1.0509667e-1f;
+    q = q * t - 6.3584638e-1f;
+    q = q * t - 1.1284755f;
+    return vselect(size < 1.0f, p * x + x, vcopysign(1.0f - vexp(q * t), x));
+}
+
+/* sin x and cos x, error at most 2 ulp. x - n pi/2 with pi/2 in four parts, of which all but the last times n are
+ * exact; lanes beyond 8192, where that ends, by libm. */
+INLINE vf vsin_or_cos(vf x, int quarter)
+{
+    const vf magic = vset(12582912.0f);
+    vf shifted = x * 6.3661977237e-1f + magic;
+    vf n = shifted - magic;
+    vf r = x - n * 1.5703125f;
+    r = r - n * 4.837512969970703e-4f;
+    r = r - n * 7.549533620476723e-8f;
+    r = r - n * 2.563344068e-12f;
+    vi turn = ((vi)shifted - (vi)magic) + quarter;
+    vf s = r * r;
+    vf sine = vset(-1.9515295891e-4f);
+    sine = sine * s + 8.3321608736e-3f;
+    sine = sine * s - 1.6666654611e-1f;
+    sine = sine * s * r + r;
+    vf cosine = vset(2.443315711809948e-5f);
+    cosine = cosine * s - 1.388731625493765e-3f;
+    cosine = cosine * s + 4.166664568298827e-2f;
+    cosine = cosine * s * s - 0.5f * s + 1.0f;
+    vf y = vselect((turn & 1) != 0, cosine, sine);
+    y = (vf)((vi)y ^ ((turn & 2) << 30));
+    vf size = vabs(x);
+    if (!(vtop(size) <= 8192.0f)) {
+        for (int i = 0; i < VL; i++)
+            if (!(size[i] <= 8192.0f)) y[i] = quarter ? cosf(x[i]) : sinf(x[i]);
+    }
+    return y;
+}
+INLINE vf vsin(vf x) { return vsin_or_cos(x, 0); }
+INLINE vf vcos(vf x) { return vsin_or_cos(x, 1); }
+
 /* tanh x, error at most 3 ulp: (1 - e^-2|x|) / (1 + e^-2|x|), and a polynomial where that would cancel. */
 INLINE vf vtanh(vf x)
 {
@@ -74,14 +216,6 @@ INLINE vf vclip(vf x, vf a, vf b)
     return vselect(x > b, b, x);
 }
 
-/* The largest lane. */
-INLINE real vtop(vf v)
-{
-    real top = v[0];
-    for (int i = 1; i < VL; i++) top = v[i] > top ? v[i] : top;
-    return top;
-}
-
 /* 1 / (1 + e^-x) without overflow, error at most 3 ulp in both tails. */
 INLINE vf vsigmoid(vf x)
 {
@@ -89,5 +223,27 @@ INLINE vf vsigmoid(vf x)
     vf s = (real)1 / ((real)1 + e);
     return vselect(x < (real)0, e * s, s);
 }
+
+/* log(1 + e^x) without overflow. */
+INLINE vf vsoftplus(vf x) { return vmax(x, vzero()) + vlog1p(vexp(-vabs(x))); }
+
+/* x^y: the powers that networks raise whole tensors to by multiplication, others by libm. */
+INLINE vf vpow(vf x, vf y)
+{
+    int same = 1;
+    for (int i = 1; i < VL; i++) same &= y[i] == y[0];
+    if (same && y[0] == 1) return x;
+    if (same && y[0] == 2) return x * x;
+    if (same && y[0] == 3) return x * x * x;
+    for (int i = 0; i < VL; i++) x[i] = LIBM(pow)(x[i], y[i]);
+    return x;
+}
+/* What is left of x / y rounded to zero, with x's sign; and that quotient. */
+INLINE vf vfmod(vf x, vf y)
+{
+    for (int i = 0; i < VL; i++) x[i] = LIBM(fmod)(x[i], y[i]);
+    return x;
+}
+INLINE vf vtrunc(vf x) { return vcopysign(vfloor(vabs(x)), x); }
 
 #endif

@@ -1,7 +1,6 @@
-"""Activations: one value in, one value out.
+"""Activations. Their loops and derivatives are in kernels/elementwise.h.
 
-Each gradient is dx = dy * f'(x). Those that can tell f' from y = f(x) read y, not x, so that the input's
-memory is free once the forward step has run.
+What exporters spell as several nodes (SiLU, HardSwish, Gelu) is put together again in a plan; see patterns.py.
 """
 
 from __future__ import annotations
@@ -11,65 +10,22 @@ from typing import ClassVar
 
 import numpy as np
 
-from cconv.errors import DTypeError, ShapeError
+from cconv.errors import DTypeError, ShapeError, ValueRangeError
+from cconv.ops.elementwise import binary, is_real
 from cconv.ops.operator import Call, Lowering, Operator
+from cconv.ops.reduce import sum_to
 from cconv.ops.tensor import Spec, Tensor
+from cconv.ops.unary import Parameters, Unary
 
 
-class Activation(Operator):
-    """y = f(x; a, b) for each element.
-
-    Args:
-        type: ONNX's name.
-        kind: name of the loop in kernels/elementwise.pyx.
-    """
-
-    def __init__(self, type: str, kind: str) -> None:
-        self.type = type
-        self.kind = kind
-
-    def parameters(self, call: Call) -> tuple[float, float]:
-        """The loop's parameters a and b."""
-        return 0.0, 0.0
-
-    def reads_output(self, call: Call) -> bool:
-        """Whether the derivative is written in y, not in x."""
-        return True
-
-    def shapes(self, call: Call) -> list[Spec]:
-        spec = call.spec(0)
-        if not np.issubdtype(spec.dtype, np.floating):
-            raise call.error(DTypeError, "works on floating-point numbers", str(spec.dtype))
-        return [spec]
-
-    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
-        x = call.input(0)
-        y = lower.tensor(x.shape, x.layout)
-        step = lower.kernels.elementwise.Unary(self.kind, x.size, *self.parameters(call))
-        lower.emit(step, reads=[x], writes=[y], inplace=True)
-        return [y]
-
-    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
-        kept = call.outputs[0] if self.reads_output(call) else call.input(0)
-        assert grads[0] is not None
-        dy = lower.as_layout(grads[0], kept.layout)
-        dx = lower.tensor(kept.shape, kept.layout)
-        step = lower.kernels.elementwise.UnaryGradient(self.kind, kept.size, *self.parameters(call))
-        lower.emit(step, reads=[dy, kept], writes=[dx], inplace=True)
-        return [dx, *[None] * (len(call.specs) - 1)]
-
-
-class LeakyRelu(Activation):
+class LeakyRelu(Unary):
     """x for x >= 0, alpha * x below. The gradient at 0 is alpha's, as in PyTorch."""
 
-    def parameters(self, call: Call) -> tuple[float, float]:
-        return call.attribute("alpha", 0.01), 0.0
-
     def reads_output(self, call: Call) -> bool:
-        return call.attribute("alpha", 0.01) >= 0  # y then has x's sign
+        return self.parameters(call)[0] >= 0  # y then has x's sign
 
 
-class Clip(Activation):
+class Clip(Unary):
     """min(max(x, low), high); the gradient on the bounds is 0.
 
     Bounds are attributes up to opset 10, constant scalar inputs from 11 on; either may be missing.
@@ -92,10 +48,103 @@ class Clip(Activation):
         return low, high
 
 
-OPERATORS = [
-    Activation("Relu", "relu"),
-    Activation("Sigmoid", "sigmoid"),
-    Activation("Tanh", "tanh"),
-    LeakyRelu("LeakyRelu", "leaky_relu"),
-    Clip("Clip", "clip"),
+class Celu(Unary):
+    """x for x >= 0, alpha * (e^(x / alpha) - 1) below."""
+
+    def parameters(self, call: Call) -> tuple[float, float]:
+        alpha = call.attribute("alpha", 1.0)
+        if alpha == 0:
+            raise call.error(ValueRangeError, "alpha is not 0", f"{alpha}")
+        return alpha, 1 / alpha
+
+
+class Gelu(Unary):
+    """x * P(X <= x) for a standard normal X, or with approximate="tanh" the usual approximation of it."""
+
+    def __init__(self) -> None:
+        super().__init__("Gelu", "gelu", since=20)
+
+    def loop(self, call: Call) -> str:
+        how = call.attribute("approximate", "none")
+        if how not in ("none", "tanh"):
+            raise call.error(ValueRangeError, "approximate is 'none' or 'tanh'", repr(how))
+        return "gelu" if how == "none" else "gelu_tanh"
+
+
+class PRelu(Operator):
+    """x for x >= 0, slope * x below; the slope broadcasts to x.
+
+    The derivatives at 0 are the slope's, and 0 for the slope, as in PyTorch.
+    """
+
+    type = "PRelu"
+    inputs = (2, 2)
+
+    def shapes(self, call: Call) -> list[Spec]:
+        x, slope = call.spec(0), call.spec(1)
+        if not is_real(x.dtype) or not is_real(slope.dtype):
+            raise call.error(DTypeError, "works on floating-point numbers", f"{x.dtype} and {slope.dtype}")
+        padded = (1,) * (len(x.shape) - len(slope.shape)) + slope.shape
+        if len(padded) != len(x.shape) or any(n not in (1, m) for n, m in zip(padded, x.shape)):
+            raise call.error(
+                ShapeError,
+                "the slope's sizes, aligned at the last axis, are the input's or 1",
+                f"slope {slope.shape} for an input of shape {x.shape}",
+            )
+        return [x]
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        return [binary(lower, "prelu", call.input(0), call.input(1))]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        x, slope = call.input(0), call.input(1)
+        dy = grads[0]
+        assert dy is not None
+        dx = dslope = None
+        if call.wanted(0):
+            dx = binary(lower, "mul", binary(lower, "prelu_slope", x, slope), dy)
+        if call.wanted(1):
+            dslope = sum_to(lower, binary(lower, "mul_negative", dy, x), slope.shape)
+        return [dx, dslope]
+
+
+def attributes(**defaults: float) -> Parameters:
+    """The loop's parameters a and b are these attributes in this order."""
+    names = list(defaults)
+
+    def parameters(call: Call) -> tuple[float, float]:
+        a, b = [*(call.attribute(name, defaults[name]) for name in names), 0.0, 0.0][:2]
+        return a, b
+
+    return parameters
+
+
+def _elu(call: Call) -> tuple[float, float]:
+    return call.attribute("alpha", 1.0), 1.0
+
+
+def _selu(call: Call) -> tuple[float, float]:
+    alpha = call.attribute("alpha", 1.67326319217681884765625)
+    gamma = call.attribute("gamma", 1.05070102214813232421875)
+    return alpha * gamma, gamma
+
+
+OPERATORS: list[Operator] = [
+    Unary("Relu", "relu", reads="y"),
+    Unary("Sigmoid", "sigmoid", reads="y"),
+    Unary("Tanh", "tanh", reads="y"),
+    LeakyRelu("LeakyRelu", "leaky_relu", parameters=attributes(alpha=0.01)),
+    Clip("Clip", "clip", reads="y"),
+    PRelu(),
+    Unary("ThresholdedRelu", "thresholded_relu", since=10, parameters=attributes(alpha=1.0)),
+    Unary("HardSigmoid", "hard_sigmoid", reads="y", parameters=attributes(alpha=0.2, beta=0.5)),
+    Unary("HardSwish", "hard_swish", since=14),
+    Unary("Swish", "swish", since=24, parameters=attributes(alpha=1.0)),
+    Unary("Mish", "mish", since=18),
+    Gelu(),
+    Unary("Elu", "elu", parameters=_elu),
+    Unary("Selu", "selu", parameters=_selu),
+    Celu("Celu", "elu", since=12),
+    Unary("Softplus", "softplus"),
+    Unary("Softsign", "softsign"),
 ]

@@ -23,6 +23,7 @@ from cconv.ops import (
     shape_arithmetic,
     softmax,
     strided,
+    unary,
 )
 from cconv.ops.operator import Operator
 
@@ -47,6 +48,7 @@ MODULES = (
     shape_arithmetic,
     softmax,
     strided,
+    unary,
 )
 
 CATALOGUE: dict[tuple[str, str], Operator] = {

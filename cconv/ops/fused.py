@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cconv.ops.activation import Activation
 from cconv.ops.arithmetic import Arithmetic
 from cconv.ops.batchnorm import BatchNormalization, Tail
 from cconv.ops.conv import Convolution
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Spec, Tensor
+from cconv.ops.unary import Unary
 
 
 class Part(NamedTuple):
@@ -63,7 +63,7 @@ class Fusion(Operator):
     def continues(cls, lower: Lowering, parts: Sequence[Part], part: Part) -> bool:
         """Whether the chain `parts`, of which only `part` reads the result, may go on with it."""
         last = parts[-1].operator
-        if isinstance(last, Activation):
+        if isinstance(last, Unary):
             return False
         return cls.activates(part) or (not isinstance(last, Arithmetic) and is_sum(part))
 
@@ -84,7 +84,7 @@ class Fusion(Operator):
 
     @property
     def activation(self) -> Part | None:
-        return next((part for part in self.parts if isinstance(part.operator, Activation)), None)
+        return next((part for part in self.parts if isinstance(part.operator, Unary)), None)
 
     def residual(self) -> Tensor | None:
         """What the sum adds to the head's result."""
@@ -197,7 +197,7 @@ class FusedConvolution(Fusion):
 
 def clamp_of(part: Part) -> tuple[float, float] | None:
     """The interval that the node clamps to, if that is what it does and all."""
-    if not isinstance(part.operator, Activation) or part.operator.kind not in ("relu", "clip"):
+    if not isinstance(part.operator, Unary) or part.operator.kind not in ("relu", "clip"):
         return None
     return (0.0, np.inf) if part.operator.kind == "relu" else part.operator.parameters(part.call)
 
@@ -213,7 +213,7 @@ class FusedBatchNormalization(Fusion):
     def activates(cls, part: Part) -> bool:
         # The derivative is told from z or from y, as it comes: both must do.
         return (
-            isinstance(part.operator, Activation)
+            isinstance(part.operator, Unary)
             and part.operator.kind in ("relu", "leaky_relu", "clip")
             and part.operator.reads_output(part.call)
         )
@@ -224,8 +224,8 @@ class FusedBatchNormalization(Fusion):
         activation = None
         if self.activation is not None:
             function = self.activation.operator
-            assert isinstance(function, Activation)
-            activation = (function.kind, *function.parameters(self.activation.call))
+            assert isinstance(function, Unary)
+            activation = (function.loop(self.activation.call), *function.parameters(self.activation.call))
         return operator.forward(lower, self.head, Tail(activation, self.residual()))[0]
 
     def run_gradient(

@@ -21,6 +21,7 @@ from ops_cases import (
     shape_arithmetic,
     softmax,
     strided,
+    unary,
 )
 
 MODULES = (
@@ -44,6 +45,7 @@ MODULES = (
     shape_arithmetic,
     softmax,
     strided,
+    unary,
 )
 
 CASES = [case for module in MODULES for case in module.CASES]

@@ -9,7 +9,7 @@ def away_from(*kinks):
     """Normal numbers, none within 0.01 of a kink: a difference quotient across one is no gradient."""
 
     def fill(rng, shape):
-        x = rng.standard_normal(shape)
+        x = np.asarray(rng.standard_normal(shape))
         for kink in kinks:
             x = np.where(np.abs(x - kink) < 0.01, kink + 0.02, x)
         return x
@@ -65,3 +65,52 @@ CASES += [
         note="bounds-swapped",
     ),
 ]
+
+# Operator: oldest opset, newest opset with a change, attributes to try, kinks.
+OTHERS = {
+    "ThresholdedRelu": (10, 22, [{}, {"alpha": 0.3}, {"alpha": -0.4}], (1, 0.3, -0.4)),
+    "HardSigmoid": (7, 22, [{}, {"alpha": 0.7, "beta": 0.4}, {"alpha": -0.7}], (4 / 7, -6 / 7, 5 / 7, -5 / 7)),
+    "HardSwish": (14, 22, [{}], ()),
+    "Swish": (24, 24, [{}, {"alpha": 1.7}, {"alpha": -0.5}], ()),
+    "Mish": (18, 22, [{}], ()),
+    "Gelu": (20, 20, [{}, {"approximate": "none"}, {"approximate": "tanh"}], ()),
+    "Elu": (7, 22, [{}, {"alpha": 0.3}], (0,)),
+    "Selu": (7, 22, [{}, {"alpha": 0.3, "gamma": 2.0}], (0,)),
+    "Celu": (12, 12, [{}, {"alpha": 0.3}], (0,)),
+    "Softplus": (7, 22, [{}], ()),
+    "Softsign": (7, 22, [{}], ()),
+}
+CASES += [
+    Case(kind, [shape], attributes, opset=opset, fill=away_from(*kinks))
+    for kind, (oldest, newest, choices, kinks) in OTHERS.items()
+    for shape in [(), *SHAPES]
+    for attributes in choices
+    for opset in sorted({oldest, newest})
+]
+
+
+def apart(rng, shape):
+    """Both parts of HardSwish and Clip at 3, and what lies between."""
+    return away_from(*(n / 5 for n in (-3, 3)))(rng, shape) * 5
+
+
+CASES += [Case("HardSwish", [(5, 33)], fill=apart, note="beyond-3")]
+CASES += [
+    Case(kind, [(5, 33)], attributes, fill=lambda rng, shape: rng.uniform(-9, 9, shape), note="tails")
+    for kind, attributes in [("Mish", {}), ("Gelu", {}), ("Gelu", {"approximate": "tanh"}), ("Softplus", {})]
+]
+
+SLOPES = [
+    ((7,), ()),
+    ((7,), (7,)),
+    ((3, 5), (5,)),
+    ((3, 5), (3, 1)),
+    ((2, 3, 4, 5), (3, 1, 1)),
+    ((2, 3, 4, 5), (1, 3, 1, 1)),
+    ((2, 3, 4, 5), (1,)),
+    ((2, 3, 4, 5), (2, 3, 4, 5)),
+    ((2, 3, 4, 5), (4, 1)),
+    ((1, 17, 33), (17, 1)),
+    ((2, 4, 3, 2, 5), (4, 1, 1, 1)),
+]
+CASES += [Case("PRelu", [x, slope], opset=opset, fill=ZERO) for x, slope in SLOPES for opset in (7, 9, 16)]

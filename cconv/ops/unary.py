@@ -1,0 +1,130 @@
+"""One value in, one value out: the base of activations, and the elementary functions.
+
+Each gradient is dx = dy * f'(x). Those that can tell f' from y = f(x) read y, not x, so that the input's
+memory is free once the forward step has run. Where f' is 0 almost everywhere (Sign, Floor, Ceil, Round) no gradient
+is passed on, so that training says so of a weight that only such a node reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from cconv.errors import DTypeError
+from cconv.ops.elementwise import is_real, is_whole, scaled, unary, whole
+from cconv.ops.operator import Call, Lowering, Operator
+from cconv.ops.tensor import Spec, Tensor
+
+Parameters = Callable[[Call], tuple[float, float]]
+
+
+class Unary(Operator):
+    """y = f(x; a, b) for each element.
+
+    Args:
+        type: ONNX's name.
+        kind: name of the loops in kernels/elementwise.h.
+        reads: "x" or "y", what the derivative is written in there; "" for none.
+        since: oldest opset that has the operator as it is here.
+        parameters: a and b, from the node's attributes.
+    """
+
+    def __init__(
+        self,
+        type: str,
+        kind: str,
+        reads: str = "x",
+        since: int = 7,
+        parameters: Parameters = lambda call: (0.0, 0.0),
+    ) -> None:
+        self.type = type
+        self.kind = kind
+        self.reads = reads
+        self.since = since
+        self._parameters = parameters
+        if not reads:
+            self.differentiable = ()  # type: ignore[misc]
+
+    def loop(self, call: Call) -> str:
+        """The loop of this node."""
+        return self.kind
+
+    def parameters(self, call: Call) -> tuple[float, float]:
+        """The loop's parameters a and b."""
+        return self._parameters(call)
+
+    def reads_output(self, call: Call) -> bool:
+        """Whether the derivative is written in y, not in x."""
+        return self.reads == "y"
+
+    def shapes(self, call: Call) -> list[Spec]:
+        spec = call.spec(0)
+        if not is_real(spec.dtype):
+            raise call.error(DTypeError, "works on floating-point numbers", str(spec.dtype))
+        self.loop(call), self.parameters(call)
+        return [spec]
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        return [unary(lower, self.loop(call), call.input(0), *self.parameters(call))]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        kept = call.outputs[0] if self.reads_output(call) else call.input(0)
+        assert grads[0] is not None
+        dy = lower.as_layout(grads[0], kept.layout)
+        dx = lower.tensor(kept.shape, kept.layout)
+        step = lower.kernels.elementwise.UnaryGradient(self.loop(call), kept.size, *self.parameters(call))
+        lower.emit(step, reads=[dy, kept], writes=[dx], inplace=True)
+        return [dx, *[None] * (len(call.specs) - 1)]
+
+
+class OfNumbers(Unary):
+    """A function that integers have too; unsigned ones are their own absolute value, and have no negative."""
+
+    def shapes(self, call: Call) -> list[Spec]:
+        spec = call.spec(0)
+        if is_whole(spec.dtype) and not (self.type == "Neg" and np.issubdtype(spec.dtype, np.unsignedinteger)):
+            return [spec]
+        return super().shapes(call)
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        x = call.input(0)
+        if is_real(x.dtype):
+            return super().forward(lower, call)
+        if self.type == "Abs" and np.issubdtype(x.dtype, np.unsignedinteger):
+            return [x]
+        return [whole(lower, self.type.lower(), [x])]
+
+
+class Neg(OfNumbers):
+    """-x, whose derivative needs neither x nor y."""
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        assert grads[0] is not None
+        return [scaled(lower, grads[0], -1.0)]
+
+
+OPERATORS: list[Operator] = [
+    Neg("Neg", "scale", parameters=lambda call: (-1.0, 0.0)),
+    OfNumbers("Abs", "abs"),
+    OfNumbers("Sign", "sign", reads="", since=9),
+    Unary("Floor", "floor", reads=""),
+    Unary("Ceil", "ceil", reads=""),
+    Unary("Round", "round", reads="", since=11),
+    Unary("Exp", "exp", reads="y"),
+    Unary("Log", "log"),
+    Unary("Sqrt", "sqrt", reads="y"),
+    Unary("Reciprocal", "reciprocal", reads="y"),
+    Unary("Erf", "erf", since=9),
+    Unary("Sin", "sin"),
+    Unary("Cos", "cos"),
+    Unary("Tan", "tan", reads="y"),
+    Unary("Asin", "asin"),
+    Unary("Acos", "acos"),
+    Unary("Atan", "atan"),
+    Unary("Sinh", "sinh", since=9),
+    Unary("Cosh", "cosh", since=9),
+    Unary("Asinh", "asinh", since=9),
+    Unary("Acosh", "acosh", since=9),
+    Unary("Atanh", "atanh", since=9),
+]
