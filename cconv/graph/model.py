@@ -124,7 +124,7 @@ class Model:
     def nodes(self) -> list[Node]:
         """The graph's nodes as plain values, in order."""
         if self._nodes is None:
-            self._nodes = nodes_of(self.ir)
+            self._nodes = nodes_of(self.ir, self.limits)
         return self._nodes
 
     @property

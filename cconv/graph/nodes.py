@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from cconv.errors import ModelError, UnsafeModelError, UnsupportedOpError, explain
+from cconv.errors import UnsupportedOpError, explain
+from cconv.graph.functions import without_functions
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.ops.catalogue import find
 from cconv.ops.operator import Call, Operator
 from cconv.ops.tensor import Spec
 
-# Elements of a node's inputs up to which its value is told from weights: those are scales and sizes.
-LARGEST_LIVE = 64
-
 
 @dataclass(frozen=True)
 class Node:
-    """One node: names of its inputs ('' for an omitted one) and outputs, attributes as Python values."""
+    """One node: names of its inputs ('' for an omitted one) and outputs, attributes as Python values.
+
+    Its inputs are followed by the values that its subgraphs take from outside.
+    """
 
     index: int
     name: str
@@ -36,6 +38,11 @@ class Node:
     def operator(self) -> Operator | None:
         return find(self.domain, self.op_type)
 
+    @property
+    def subgraphs(self) -> dict[str, Subgraph]:
+        """By attribute."""
+        return {name: value for name, value in self.attributes.items() if isinstance(value, Subgraph)}
+
     def call(self, specs: Mapping[str, Spec], constants: Mapping[str, np.ndarray]) -> Call:
         """This node at concrete shapes, its shape rule applied.
 
@@ -43,6 +50,12 @@ class Node:
             UnsupportedOpError: no such operator here.
             ShapeError, ModelError: from the operator's rules.
         """
+        call, operator = self.bare_call(specs, constants)
+        call.results = operator.shapes(call)
+        return call
+
+    def bare_call(self, specs: Mapping[str, Spec], constants: Mapping[str, np.ndarray]) -> tuple[Call, Operator]:
+        """This node at concrete shapes, before its shape rule was asked, and its operator."""
         operator = self.operator
         if operator is None:
             raise unsupported([self])
@@ -57,13 +70,67 @@ class Node:
             output_count=len(self.outputs),
         )
         operator.check(call)
-        call.results = operator.shapes(call)
-        return call
+        return call, operator
 
 
-def nodes_of(model: ir.Model) -> list[Node]:
-    """The main graph's nodes in their order."""
-    return [_node(i, node, model) for i, node in enumerate(model.graph)]
+@dataclass(frozen=True)
+class Subgraph:
+    """A graph within a node, such as a branch of an If. Names are unique: no value of it is called like one outside.
+
+    Attributes:
+        constants: its initializers.
+    """
+
+    inputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+    constants: Mapping[str, np.ndarray]
+
+    @property
+    def captured(self) -> list[str]:
+        """Values of outside that it uses, each once."""
+        inside = {*self.inputs, *self.constants, *(name for node in self.nodes for name in node.outputs)}
+        used = [*(name for node in self.nodes for name in node.inputs), *self.outputs]
+        return [name for name in dict.fromkeys(used) if name and name not in inside]
+
+    def renamed(self, names: Mapping[str, str]) -> Subgraph:
+        """The same with other names for what `names` has."""
+        nodes = tuple(node_renamed(node, names) for node in self.nodes)
+        return replace(self, nodes=nodes, outputs=tuple(names.get(name, name) for name in self.outputs))
+
+
+def node_renamed(node: Node, names: Mapping[str, str]) -> Node:
+    """The same with other names for the values that `names` has."""
+    inside = {name: graph.renamed(names) for name, graph in node.subgraphs.items()}
+    return replace(
+        node,
+        inputs=tuple(names.get(name, name) for name in node.inputs),
+        outputs=tuple(names.get(name, name) for name in node.outputs),
+        attributes={**node.attributes, **inside},
+    )
+
+
+def nodes_of(model: ir.Model, limits: Limits = DEFAULT) -> list[Node]:
+    """The main graph's nodes in their order, calls of the model's own functions replaced by what these do.
+
+    The model keeps its functions. Nodes of subgraphs are numbered after those of the main graph.
+
+    Raises:
+        ModelError: functions that call each other in a circle, or that onnx_ir cannot inline.
+        UnsafeModelError: more nodes than limits.nodes.
+    """
+    if model.functions:
+        model = without_functions(model, limits)
+    numbers = count(len(model.graph))
+    return [_node(i, node, model, numbers) for i, node in enumerate(model.graph)]
+
+
+def with_subgraphs(nodes: Iterable[Node]) -> Iterator[Node]:
+    """The nodes and all nodes within them."""
+    for node in nodes:
+        yield node
+        for graph in node.subgraphs.values():
+            yield from with_subgraphs(graph.nodes)
 
 
 def needed_for(nodes: Iterable[Node], outputs: Iterable[str]) -> list[Node]:
@@ -100,97 +167,43 @@ def unsupported(nodes: Iterable[Node]) -> UnsupportedOpError:
     )
 
 
-class Values:
-    """What is known of a graph's values while its nodes are gone through in order.
-
-    Args:
-        inputs: what the model is given, and its weights.
-        constants: values that are known; a name that is among `inputs` too is a weight, which may change.
-
-    Attributes:
-        specs: shapes and dtypes.
-        known: values that do not depend on what the model is given: `constants`, and what follows from them.
-    """
-
-    def __init__(self, inputs: Mapping[str, Spec], constants: Mapping[str, np.ndarray]) -> None:
-        self.known = dict(constants)
-        self.specs = {name: Spec(value.shape, value.dtype) for name, value in constants.items()}
-        self.specs.update(inputs)
-        # Weights, and what follows from them. A user may write to weights between runs, so such a node still runs;
-        # a rule that needs a value when the plan is made (Resize its scales) takes the one that they have then.
-        self._live = set(inputs).intersection(constants)
-
-    def take(self, node: Node, call: Call) -> bool:
-        """Note a node's outputs; returns whether that is all, and nothing is left to compute."""
-        operator = node.operator
-        assert operator is not None
-        self.specs.update(zip(node.outputs, call.results))
-        live = any(name in self._live for i, name in enumerate(node.inputs) if i not in call.settled)
-        if live and sum(spec.size for spec in call.specs if spec is not None) > LARGEST_LIVE:
-            return False
-        folded = operator.fold(call)
-        if folded is None:
-            return False
-        self.known.update(zip(node.outputs, folded))
-        if live:
-            self._live.update(node.outputs)
-        return not live
-
-
-def calls_of(
-    nodes: Iterable[Node], values: Values, limits: Limits = DEFAULT
-) -> Iterator[tuple[Node, Call]]:
-    """Each node that there is something to compute of when the model runs, with its call.
-
-    What follows from shapes and constants alone goes to `values`.
-
-    Raises:
-        UnsupportedOpError: one error that names all operators cconv does not have.
-        ModelError: a value is used before it is defined.
-        UnsafeModelError: an output beyond limits.output_elements.
-    """
-    nodes = list(nodes)
-    if any(node.operator is None for node in nodes):
-        raise unsupported(nodes)
-    for node in nodes:
-        for name in node.inputs:
-            if name and name not in values.specs:
-                raise ModelError(
-                    explain(f"node '{node.name}'", "its inputs are defined before it", f"no value {name!r}")
-                )
-        call = node.call(values.specs, values.known)
-        if any(spec.size > limits.output_elements for spec in call.results):
-            raise UnsafeModelError(
-                explain(
-                    call.place,
-                    f"an output has at most {limits.output_elements} elements (Limits.output_elements)",
-                    ", ".join(str(spec.shape) for spec in call.results),
-                    "Load the model with a higher limit if you trust it.",
-                )
-            )
-        if not values.take(node, call):
-            yield node, call
-
-
-def _node(index: int, node: ir.Node, model: ir.Model) -> Node:
+def _node(index: int, node: ir.Node, model: ir.Model, numbers: Iterator[int]) -> Node:
     domain = "" if node.domain in ("", "ai.onnx") else node.domain
     opset = node.version or model.graph.opset_imports.get(node.domain) or model.graph.opset_imports.get("")
+    attributes = {name: _plain(attr, model, numbers) for name, attr in node.attributes.items()}
+    captured = [name for value in attributes.values() if isinstance(value, Subgraph) for name in value.captured]
     return Node(
         index=index,
         name=node.name or f"{node.op_type}_{index}",
         op_type=node.op_type,
         domain=domain,
         opset=opset or 1,
-        inputs=tuple((value.name or "") if value is not None else "" for value in node.inputs),
-        outputs=tuple(value.name or "" for value in node.outputs),
-        attributes={name: _plain(attr) for name, attr in node.attributes.items()},
+        inputs=(*_names(node.inputs), *dict.fromkeys(captured)),
+        outputs=_names(node.outputs),
+        attributes=attributes,
     )
 
 
-def _plain(attr: ir.Attr) -> Any:
-    """An attribute's value as int, float, str, list of them, or ndarray."""
+def _names(values: Iterable[ir.Value | None]) -> tuple[str, ...]:
+    return tuple((value.name or "") if value is not None else "" for value in values)
+
+
+def _plain(attr: ir.Attr, model: ir.Model, numbers: Iterator[int]) -> Any:
+    """An attribute's value as int, float, str, list of them, ndarray, or Subgraph."""
     if attr.type == ir.AttributeType.TENSOR:
         return attr.as_tensor().numpy()
     if attr.type in (ir.AttributeType.INTS, ir.AttributeType.FLOATS, ir.AttributeType.STRINGS):
         return list(attr.value)
+    if attr.type == ir.AttributeType.GRAPH:
+        graph = attr.as_graph()
+        return Subgraph(
+            inputs=_names(graph.inputs),
+            nodes=tuple(_node(next(numbers), node, model, numbers) for node in graph),
+            outputs=_names(graph.outputs),
+            constants={
+                name: value.const_value.numpy()
+                for name, value in graph.initializers.items()
+                if value.const_value is not None
+            },
+        )
     return attr.value

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cconv.errors import CconvError, ShapeError, ValueRangeError, explain
-from cconv.graph.nodes import Node, Values
+from cconv.graph.nodes import Node
+from cconv.graph.walk import Values
 from cconv.ops.operator import Call
 from cconv.ops.tensor import Spec
 
@@ -58,13 +60,20 @@ def trace(model: Model, inputs: Mapping[str, Spec]) -> list[tuple[Node, Call | N
     weights = {name: Spec(value.shape, value.dtype) for name, value in model.weights.items()}
     values = Values({**inputs, **weights}, {**model.weights, **model.constants})
     result: list[tuple[Node, Call | None]] = []
-    for node in model.nodes:
-        call = None
+    left = deque(model.nodes)
+    while left:
+        node, call = left.popleft(), None
         if node.operator is not None and all(name in values.specs for name in node.inputs if name):
             try:
+                inside = values.branch(node)
+                left.extendleft(reversed(inside or []))
+                if inside is not None:
+                    continue
                 call = node.call(values.specs, values.known)
                 values.take(node, call)
             except CconvError:
                 call = None
+        elif node.operator is None:
+            values.evaluate(node)
         result.append((node, call))
     return result

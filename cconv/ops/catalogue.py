@@ -9,12 +9,16 @@ from cconv.ops import (
     cast,
     comparison,
     concat,
+    control,
     conv,
     depth_space,
     dropout,
+    gather,
     matmul,
     pad,
     pool,
+    resize,
+    scatter,
     select,
     shape,
     shape_arithmetic,
@@ -22,6 +26,7 @@ from cconv.ops import (
     strided,
     unary,
     variadic,
+    where,
 )
 from cconv.ops.operator import Operator
 
@@ -32,12 +37,16 @@ MODULES = (
     cast,
     comparison,
     concat,
+    control,
     conv,
     depth_space,
     dropout,
+    gather,
     matmul,
     pad,
     pool,
+    resize,
+    scatter,
     select,
     shape,
     shape_arithmetic,
@@ -45,6 +54,7 @@ MODULES = (
     strided,
     unary,
     variadic,
+    where,
 )
 
 CATALOGUE: dict[tuple[str, str], Operator] = {

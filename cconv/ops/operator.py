@@ -216,6 +216,10 @@ class Operator:
         """
         return evaluated(call) if self.pure and call.known else None
 
+    def branch(self, call: Call) -> str | None:
+        """The attribute whose graph takes the place of the node when the plan is made; None: the node runs itself."""
+        return None
+
     def flops(self, call: Call) -> int:
         """Floating-point operations of the forward pass, a multiply-add as two; 0 where too few to count."""
         return 0

@@ -1,52 +1,176 @@
-"""Where: one of two values, element by element."""
+"""TopK, Trilu, OneHot, CumSum: operators along an axis, or by the place of an element."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from cconv.errors import DTypeError
-from cconv.ops.elementwise import BOOL, broadcast_shape, is_real, typed
-from cconv.ops.operator import Call, Lowering, Operator
-from cconv.ops.reduce import sum_to
-from cconv.ops.tensor import Spec, Tensor
+from cconv.errors import DTypeError, ShapeError, UnsupportedOpError
+from cconv.ops.elementwise import is_real, typed
+from cconv.ops.gather import Addressing, element_kind
+from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
+from cconv.ops.strided import zeros
+from cconv.ops.tensor import Layout, Spec, Tensor
 
 
-class Where(Operator):
-    """z = condition ? x : y, all three broadcast. The gradient goes where the value came from."""
+def around(x: Tensor, axis: int) -> tuple[int, int, int]:
+    """Elements before an axis, along it and after it, in the order of x's memory."""
+    place = x.order.index(axis)
+    return math.prod(x.memory_shape[:place]), x.shape[axis], math.prod(x.memory_shape[place + 1 :])
 
-    type = "Where"
-    since = 9
-    inputs = (3, 3)
-    differentiable: ClassVar[tuple[int, ...] | None] = (1, 2)
+
+def require_number(call: Call, i: int) -> str:
+    """What kernels call the elements of input i.
+
+    Raises:
+        UnsupportedOpError: neither floating-point numbers nor int32 nor int64.
+    """
+    kind = element_kind(call.spec(i).dtype)
+    if kind not in ("real", "int32", "int64"):
+        raise call.error(UnsupportedOpError, "takes floating-point numbers, int32 or int64", f"{call.spec(i).dtype}")
+    return kind
+
+
+class TopK(Operator):
+    """The k largest or smallest elements along `axis`, and their indices; k is an attribute up to opset 9.
+
+    They come in order, whether `sorted` asks for it or not, and the first of equals first.
+    """
+
+    type = "TopK"
+    inputs = (1, 2)
+    differentiable: ClassVar[tuple[int, ...] | None] = (0,)
+
+    def axis(self, call: Call) -> int:
+        return normalize_axis(call, call.attribute("axis", -1), len(call.spec(0).shape))
 
     def shapes(self, call: Call) -> list[Spec]:
-        condition, x, y = (call.spec(i) for i in range(3))
-        if condition.dtype != BOOL:
-            raise call.error(DTypeError, "the condition is a bool", str(condition.dtype))
-        if x.dtype != y.dtype and not (is_real(x.dtype) and is_real(y.dtype)):
-            raise call.error(DTypeError, "chooses between inputs of one dtype", f"{x.dtype} and {y.dtype}")
-        return [Spec(broadcast_shape(call), np.result_type(x.dtype, y.dtype))]
+        spec, axis = call.spec(0), self.axis(call)
+        require_number(call, 0)
+        k = np.asarray(call.attribute("k", -1) if call.opset < 10 else call.constant(1, "k")).reshape(-1)
+        if k.size != 1 or not 0 <= k[0] <= spec.shape[axis]:
+            raise call.error(ShapeError, f"k is one number in 0..{spec.shape[axis]}", f"{k.tolist()}")
+        shape = (*spec.shape[:axis], int(k[0]), *spec.shape[axis + 1 :])
+        return [Spec(shape, spec.dtype), Spec(shape, np.dtype(np.int64))]
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
-        return [_chosen(lower, *(call.input(i) for i in range(3)))]
+        x, axis, shape = call.input(0), self.axis(call), call.results[0].shape
+        values, places = (lower.tensor(shape, x.layout, dtype) for dtype in (x.dtype, np.int64))
+        largest = bool(call.attribute("largest", 1))
+        step = lower.kernels.scan.TopK(*around(x, axis), shape[axis], largest, require_number(call, 0))
+        lower.emit(step, reads=[x], writes=[values, places])
+        call.saved["places"] = places
+        return [values, places][: call.output_count]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
-        condition, dz = call.input(0), grads[0]
-        assert dz is not None
-        zero = lower.external(np.zeros((), lower.dtype), "zero")
-        dx = dy = None
-        if call.wanted(1):
-            dx = sum_to(lower, _chosen(lower, condition, dz, zero), call.spec(1).shape)
-        if call.wanted(2):
-            dy = sum_to(lower, _chosen(lower, condition, zero, dz), call.spec(2).shape)
-        return [None, dx, dy]
+        absent = [None] * (len(call.specs) - 1)
+        if grads[0] is None:  # only the indices were used
+            return [None, *absent]
+        x, places = call.input(0), call.saved["places"]
+        dy = lower.as_layout(grads[0], x.layout)
+        outer, size, inner = around(x, self.axis(call))
+        k = call.results[0].shape[self.axis(call)]
+        addressing = Addressing((outer, k, inner), (size * inner, 0, 1), (size,), (inner,), 1, outer)
+        dx = zeros(lower, x.shape, x.layout, dy.dtype)
+        row = Tensor(places.buffer, (places.size,), places.dtype)
+        return [addressing.put(lower, dy, addressing.places(lower, row), dx), *absent]
 
 
-def _chosen(lower: Lowering, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    return typed(lower, f"select_{x.dtype.itemsize}", [condition, x, y], x.dtype)
+class Trilu(Operator):
+    """The upper or lower triangle of each matrix, from its k-th diagonal on; 0 elsewhere."""
+
+    type = "Trilu"
+    since = 14
+    inputs = (1, 2)
+    differentiable: ClassVar[tuple[int, ...] | None] = (0,)
+
+    def shapes(self, call: Call) -> list[Spec]:
+        self.mask(call)
+        return [self.require_rank(call, 0, 2, 64, "(..., rows, columns)")]
+
+    def mask(self, call: Call) -> np.ndarray:
+        """Which elements of a matrix stay."""
+        rows, columns = self.require_rank(call, 0, 2, 64, "(..., rows, columns)").shape[-2:]
+        k = int(call.constant(1, "the diagonal").reshape(-1)[0]) if call.has(1) else 0
+        k = min(max(k, -rows - columns), rows + columns)
+        distance = np.arange(columns) - np.arange(rows)[:, None]
+        return distance >= k if call.attribute("upper", 1) else distance <= k
+
+    def masked(self, lower: Lowering, call: Call, x: Tensor) -> Tensor:
+        mask = lower.external(np.ascontiguousarray(self.mask(call)), "triangle")
+        nothing = lower.external(np.zeros((), x.dtype), "0")
+        return typed(lower, f"select_{x.dtype.itemsize}", [mask, x, nothing], x.dtype)
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        return [self.masked(lower, call, call.input(0))]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        assert grads[0] is not None
+        return [self.masked(lower, call, grads[0]), *[None] * (len(call.specs) - 1)]
 
 
-OPERATORS: list[Operator] = [Where()]
+class OneHot(Operator):
+    """A new axis of `depth` places: values[1] at the index, values[0] elsewhere; an index outside is nowhere."""
+
+    type = "OneHot"
+    since = 9
+    inputs = (3, 3)
+    differentiable: ClassVar[tuple[int, ...] | None] = ()
+
+    def axis(self, call: Call) -> int:
+        rank = len(call.spec(0).shape)
+        return normalize_axis(call, call.attribute("axis", -1), rank + 1)
+
+    def shapes(self, call: Call) -> list[Spec]:
+        shape, axis, depth = call.spec(0).shape, self.axis(call), call.constant(1, "the depth").reshape(-1)
+        if depth.size != 1 or not 1 <= depth[0] < 2**31:
+            raise call.error(ShapeError, "the depth is one positive number", f"{depth.tolist()}")
+        if call.spec(2).shape != (2,):
+            raise call.error(ShapeError, "values are (2,), off and on", f"shape {call.spec(2).shape}")
+        require_number(call, 0)
+        return [Spec((*shape[:axis], int(depth[0]), *shape[axis:]), call.spec(2).dtype)]
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        indices, values = lower.as_layout(call.input(0), Layout.ROW_MAJOR), call.input(2)
+        y = lower.tensor(call.results[0].shape, dtype=values.dtype)
+        step = lower.kernels.index.OneHot(*around(y, self.axis(call)), require_number(call, 0), y.dtype.itemsize)
+        lower.emit(step, reads=[indices, values], writes=[y])
+        return [y]
+
+
+class CumSum(Operator):
+    """Running sums along an axis, which must be known before the model runs."""
+
+    type = "CumSum"
+    since = 11
+    inputs = (2, 2)
+    differentiable: ClassVar[tuple[int, ...] | None] = (0,)
+
+    def shapes(self, call: Call) -> list[Spec]:
+        axis = call.constant(1, "the axis")
+        if axis.size != 1 or not np.issubdtype(axis.dtype, np.integer):
+            raise call.error(DTypeError, "the axis is one integer", f"{axis.dtype} of shape {axis.shape}")
+        require_number(call, 0)
+        normalize_axis(call, int(axis.reshape(-1)[0]), len(call.spec(0).shape))
+        return [call.spec(0)]
+
+    def sums(self, lower: Lowering, call: Call, x: Tensor, backwards: bool) -> Tensor:
+        axis = normalize_axis(call, int(call.constant(1, "the axis").reshape(-1)[0]), len(x.shape))
+        exclusive, reverse = (bool(call.attribute(name, 0)) for name in ("exclusive", "reverse"))
+        y = lower.tensor(x.shape, x.layout, x.dtype)
+        kind = "real" if is_real(x.dtype) else str(x.dtype)
+        lower.emit(lower.kernels.scan.CumSum(*around(x, axis), exclusive, reverse != backwards, kind), [x], [y])
+        return y
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        return [self.sums(lower, call, call.input(0), backwards=False)]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        assert grads[0] is not None
+        return [self.sums(lower, call, grads[0], backwards=True), None]
+
+
+OPERATORS: list[Operator] = [TopK(), Trilu(), OneHot(), CumSum()]

@@ -18,7 +18,8 @@ import numpy as np
 
 from cconv.errors import TrainingError, explain
 from cconv.graph.limits import DEFAULT, Limits
-from cconv.graph.nodes import Node, Values, calls_of
+from cconv.graph.nodes import Node
+from cconv.graph.walk import Values, calls_of
 from cconv.kernels.threads import get_num_threads
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Spec, Tensor

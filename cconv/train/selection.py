@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from cconv.errors import TrainingError, ValueRangeError, explain
-from cconv.graph.nodes import Node, unsupported
+from cconv.graph.nodes import Node, unsupported, with_subgraphs
 from cconv.train.options import closest
 
 Trainable = str | Iterable[str] | Callable[[str], bool] | None
@@ -22,21 +22,23 @@ def reached_weights(
     Scale and bias of a BatchNormalization in the mode "statistics" stay as they are and are not among them.
 
     Raises:
-        UnsupportedOpError: one error that names all operators cconv does not have.
+        UnsupportedOpError: one error that names all operators on the gradient's way that cconv does not have.
     """
-    if any(node.operator is None for node in nodes):
-        raise unsupported(nodes)
     carrying = set(outputs)
+    missing = []
     for node in reversed(nodes):
         if carrying.isdisjoint(node.outputs):
             continue
         operator = node.operator
-        assert operator is not None
-        allowed = operator.differentiable
+        if operator is None:
+            missing.append(node)
+        allowed = operator.differentiable if operator else None
         for i, name in enumerate(node.inputs):
             fixed = i > 0 and modes.get(node.name) == "statistics"
             if name and not fixed and (allowed is None or i in allowed):
                 carrying.add(name)
+    if missing:
+        raise unsupported(missing[::-1])
     return [name for name in weights if name in carrying]
 
 
@@ -102,7 +104,7 @@ def batchnorm_modes(wish: str | Mapping[str, str], nodes: Sequence[Node]) -> dic
     Raises:
         ValueRangeError: no such mode, or a pattern that matches no BatchNormalization.
     """
-    names = [node.name for node in nodes if node.op_type == "BatchNormalization"]
+    names = [node.name for node in with_subgraphs(nodes) if node.op_type == "BatchNormalization"]
     patterns = {"*": wish} if isinstance(wish, str) else dict(wish)
     result = dict.fromkeys(names, "batch")
     for pattern, mode in reversed(patterns.items()):

@@ -7,12 +7,16 @@ from ops_cases import (
     cast,
     comparison,
     concat,
+    control,
     conv,
     depth_space,
     dropout,
+    gather,
     matmul,
     pad,
     pool,
+    resize,
+    scatter,
     select,
     shape,
     shape_arithmetic,
@@ -20,6 +24,7 @@ from ops_cases import (
     strided,
     unary,
     variadic,
+    where,
 )
 
 MODULES = (
@@ -29,12 +34,16 @@ MODULES = (
     cast,
     comparison,
     concat,
+    control,
     conv,
     depth_space,
     dropout,
+    gather,
     matmul,
     pad,
     pool,
+    resize,
+    scatter,
     select,
     shape,
     shape_arithmetic,
@@ -42,6 +51,7 @@ MODULES = (
     strided,
     unary,
     variadic,
+    where,
 )
 
 CASES = [case for module in MODULES for case in module.CASES]
