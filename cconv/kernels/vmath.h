@@ -48,6 +48,16 @@ INLINE real vtop(vf v)
     return top;
 }
 
+/* The sum of all lanes, halves added to one another: a short chain, where many sums are needed. */
+INLINE real vtotal(vf v)
+{
+    real held[VL];
+    vstore(held, v);
+    for (int half = VL / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) held[i] += held[i + half];
+    return held[0];
+}
+
 #ifdef CCONV_FLOAT64
 
 LANES(exp)
