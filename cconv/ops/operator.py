@@ -185,6 +185,7 @@ class Operator:
         since: oldest opset whose semantics are implemented.
         inputs: (least, most) number of inputs.
         differentiable: indices of the inputs that have a gradient; None: all floating-point ones.
+        straight_through: indices of the inputs that have a gradient although they hold whole numbers.
         pure: whether the outputs follow from inputs and attributes alone, whatever the plan is made for.
     """
 
@@ -192,6 +193,7 @@ class Operator:
     since: int = 7
     inputs: tuple[int, int] = (1, 1)
     differentiable: ClassVar[tuple[int, ...] | None] = None
+    straight_through: tuple[int, ...] = ()
     pure: bool = True
 
     def shapes(self, call: Call) -> list[Spec]:
