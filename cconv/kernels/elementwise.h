@@ -116,7 +116,9 @@ typedef void (*binary_loop)(const real *, ptrdiff_t, ptrdiff_t, const real *, pt
     F(pow_slope, vselect(y == (real)0, vzero(), y * vpow(x, y - ONE))) /* d x^y / dx */                             \
     F(pow_log, vselect((x == (real)0) & (y < (real)INFINITY), vzero(), y * vlog(x))) /* d x^y / dy, of x, x^y */    \
     F(fmod, vfmod(x, y))                                                                                            \
+    F(mod, vmod(x, y))                                                                                              \
     F(trunc_div, vtrunc(x / y))                                                                                     \
+    F(floor_div, vfloor(x / y))                                                                                     \
     F(prelu, vselect(x < (real)0, x * y, x))                                                                        \
     F(prelu_slope, vselect(x > (real)0, vset(ONE), y)) /* d prelu / dx */                                           \
     F(mul_negative, x * vmin(y, vzero()))

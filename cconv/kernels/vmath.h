@@ -232,6 +232,7 @@ INLINE vf vpow(vf x, vf y)
 {
     int same = 1;
     for (int i = 1; i < VL; i++) same &= y[i] == y[0];
+    if (same && y[0] == 0) return vset((real)1);
     if (same && y[0] == 1) return x;
     if (same && y[0] == 2) return x * x;
     if (same && y[0] == 3) return x * x * x;
@@ -243,6 +244,13 @@ INLINE vf vfmod(vf x, vf y)
 {
     for (int i = 0; i < VL; i++) x[i] = LIBM(fmod)(x[i], y[i]);
     return x;
+}
+/* What is left of x / y rounded down, with y's sign. */
+INLINE vf vmod(vf x, vf y)
+{
+    vf r = vfmod(x, y);
+    r = vselect((r != (real)0) & ((r < (real)0) != (y < (real)0)), r + y, r);
+    return vselect(r == (real)0, vcopysign(r, y), r);
 }
 INLINE vf vtrunc(vf x) { return vcopysign(vfloor(vabs(x)), x); }
 

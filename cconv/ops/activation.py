@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from cconv.errors import DTypeError, ShapeError, ValueRangeError
-from cconv.ops.elementwise import binary, is_real
+from cconv.ops.elementwise import binary, is_real, is_whole, whole
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.reduce import sum_to
 from cconv.ops.tensor import Spec, Tensor
@@ -28,17 +28,26 @@ class LeakyRelu(Unary):
 class Clip(Unary):
     """min(max(x, low), high); the gradient on the bounds is 0.
 
-    Bounds are attributes up to opset 10, constant scalar inputs from 11 on; either may be missing.
+    Bounds are attributes up to opset 10, scalar inputs from 11 on; either may be missing. Where they are computed at
+    run time, or where integers are clipped, it is a max and a min; the gradient on the bounds then is dy.
     """
 
     inputs = (1, 3)
     differentiable: ClassVar[tuple[int, ...] | None] = (0,)
 
     def shapes(self, call: Call) -> list[Spec]:
+        spec = call.spec(0)
         for i in (1, 2):
             if call.has(i) and call.spec(i).size != 1:
                 raise call.error(ShapeError, f"input {i} is a scalar", f"shape {call.spec(i).shape}")
-        return super().shapes(call)
+            if call.has(i) and call.spec(i).dtype != spec.dtype and not is_real(call.spec(i).dtype):
+                raise call.error(DTypeError, f"input {i} has the dtype of input 0", f"{call.spec(i).dtype}")
+        numbers = is_real(spec.dtype) or is_whole(spec.dtype)
+        return super().shapes(call) if self.is_loop(call) or not numbers else [spec]
+
+    def is_loop(self, call: Call) -> bool:
+        known = call.opset < 11 or not any(call.has(i) and call.constants[i] is None for i in (1, 2))
+        return known and super().is_loop(call)
 
     def parameters(self, call: Call) -> tuple[float, float]:
         if call.opset < 11:
@@ -46,6 +55,24 @@ class Clip(Unary):
         low = call.constant(1, "the lower bound").item() if call.has(1) else -np.inf
         high = call.constant(2, "the upper bound").item() if call.has(2) else np.inf
         return low, high
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        y = call.input(0)
+        if self.is_loop(call):
+            return super().forward(lower, call)
+        for i, kind in ((1, "max"), (2, "min")):
+            if call.has(i):
+                bound = call.input(i)
+                bound = Tensor(bound.buffer, (), bound.dtype)
+                y = binary(lower, kind, y, bound) if is_real(y.dtype) else whole(lower, kind, [y, bound])
+        return [y]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        if self.is_loop(call):
+            return super().gradient(lower, call, grads)
+        assert grads[0] is not None
+        inside = binary(lower, "equal", call.outputs[0], call.input(0))
+        return [binary(lower, "mul", inside, grads[0]), *[None] * (len(call.specs) - 1)]
 
 
 class Celu(Unary):

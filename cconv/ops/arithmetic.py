@@ -1,4 +1,4 @@
-"""Add, Sub, Mul, Div with broadcasting.
+"""Add, Sub, Mul, Div, Mod, Pow with broadcasting.
 
 With z = x op y, each gradient is the product below, summed back to the operand's shape:
 
@@ -6,6 +6,8 @@ With z = x op y, each gradient is the product below, summed back to the operand'
     sub  dx = dz        dy = -dz
     mul  dx = dz * y    dy = dz * x
     div  dx = dz / y    dy = -(dz / y) * z
+    mod  dx = dz        dy = -dz * floor(x / y), with fmod=1 trunc(x / y)
+    pow  dx = dz * y * x^(y - 1)    dy = dz * z * log x, 0 where x is 0
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cconv.errors import DTypeError, ValueRangeError
-from cconv.ops.elementwise import binary, broadcast_shape, is_real, is_whole, scaled, whole
+from cconv.errors import DTypeError, ModelError, ValueRangeError
+from cconv.ops.elementwise import binary, broadcast_shape, cast, is_real, is_whole, scaled, whole
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.reduce import sum_to
 from cconv.ops.tensor import Spec, Tensor
@@ -74,9 +76,71 @@ class Arithmetic(Operator):
         return super().fold(call)
 
 
-OPERATORS = [
+class Mod(Arithmetic):
+    """What is left of x / y, with y's sign, or with fmod=1 with x's. Floats need fmod=1 up to opset 27."""
+
+    since = 10
+
+    def like_c(self, call: Call) -> bool:
+        return bool(call.attribute("fmod", 0))
+
+    def shapes(self, call: Call) -> list[Spec]:
+        specs = super().shapes(call)
+        if is_real(specs[0].dtype) and not self.like_c(call) and call.opset < 28:
+            raise call.error(ModelError, "floating-point numbers need fmod=1 up to opset 27", "fmod=0")
+        return specs
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        x, y = call.input(0), call.input(1)
+        kind = "fmod" if self.like_c(call) else "mod"
+        return [binary(lower, kind, x, y) if is_real(x.dtype) else whole(lower, kind, [x, y])]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        x, y = call.input(0), call.input(1)
+        dz = grads[0]
+        assert dz is not None
+        dx = dy = None
+        if call.wanted(0):
+            dx = sum_to(lower, dz, x.shape)
+        if call.wanted(1):
+            quotient = binary(lower, "trunc_div" if self.like_c(call) else "floor_div", x, y)
+            dy = scaled(lower, sum_to(lower, binary(lower, "mul", quotient, dz), y.shape), -1.0)
+        return [dx, dy]
+
+
+class Pow(Arithmetic):
+    """x^y in x's dtype; y may have another one."""
+
+    def shapes(self, call: Call) -> list[Spec]:
+        a, b = call.spec(0), call.spec(1)
+        if not all(is_real(spec.dtype) or is_whole(spec.dtype) for spec in (a, b)):
+            raise call.error(DTypeError, "takes two inputs of numbers", f"{a.dtype} and {b.dtype}")
+        return [Spec(broadcast_shape(call), a.dtype)]
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        x, y = call.input(0), call.input(1)
+        if is_whole(x.dtype) and is_whole(y.dtype):
+            return [whole(lower, "pow", [x, y])]
+        z = binary(lower, "pow", cast(lower, x, lower.dtype), cast(lower, y, lower.dtype))
+        return [cast(lower, z, x.dtype)]
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        x, y = call.input(0), cast(lower, call.input(1), lower.dtype)
+        dz = grads[0]
+        assert dz is not None
+        dx = dy = None
+        if call.wanted(0):
+            dx = sum_to(lower, binary(lower, "mul", binary(lower, "pow_slope", x, y), dz), x.shape)
+        if call.wanted(1):
+            dy = sum_to(lower, binary(lower, "mul", binary(lower, "pow_log", x, call.outputs[0]), dz), y.shape)
+        return [dx, dy]
+
+
+OPERATORS: list[Operator] = [
     Arithmetic("Add", "add"),
     Arithmetic("Sub", "sub"),
     Arithmetic("Mul", "mul"),
     Arithmetic("Div", "div"),
+    Mod("Mod", "mod"),
+    Pow("Pow", "pow"),
 ]

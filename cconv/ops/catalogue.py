@@ -7,6 +7,7 @@ from cconv.ops import (
     arithmetic,
     batchnorm,
     cast,
+    comparison,
     concat,
     control,
     conv,
@@ -26,6 +27,8 @@ from cconv.ops import (
     softmax,
     strided,
     unary,
+    variadic,
+    where,
 )
 from cconv.ops.operator import Operator
 
@@ -34,6 +37,7 @@ MODULES = (
     arithmetic,
     batchnorm,
     cast,
+    comparison,
     concat,
     control,
     conv,
@@ -53,6 +57,8 @@ MODULES = (
     softmax,
     strided,
     unary,
+    variadic,
+    where,
 )
 
 CATALOGUE: dict[tuple[str, str], Operator] = {

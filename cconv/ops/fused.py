@@ -199,6 +199,8 @@ def clamp_of(part: Part) -> tuple[float, float] | None:
     """The interval that the node clamps to, if that is what it does and all."""
     if not isinstance(part.operator, Unary) or part.operator.kind not in ("relu", "clip"):
         return None
+    if not part.operator.is_loop(part.call):
+        return None
     return (0.0, np.inf) if part.operator.kind == "relu" else part.operator.parameters(part.call)
 
 
@@ -215,6 +217,7 @@ class FusedBatchNormalization(Fusion):
         return (
             isinstance(part.operator, Unary)
             and part.operator.kind in ("relu", "leaky_relu", "clip")
+            and part.operator.is_loop(part.call)
             and part.operator.reads_output(part.call)
         )
 

@@ -46,6 +46,10 @@ class Unary(Operator):
         if not reads:
             self.differentiable = ()  # type: ignore[misc]
 
+    def is_loop(self, call: Call) -> bool:
+        """Whether the node is that loop and no more, and its parameters are known."""
+        return is_real(call.spec(0).dtype)
+
     def loop(self, call: Call) -> str:
         """The loop of this node."""
         return self.kind

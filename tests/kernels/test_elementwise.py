@@ -294,6 +294,8 @@ BINARY = {
     "pow_slope": lambda x, y: np.where(y == 0, 0, y * np.power(x, y - 1)),
     "pow_log": lambda x, y: np.where(x == 0, 0, y * np.log(np.where(x == 0, 1, x))),
     "fmod": np.fmod,
+    "mod": np.mod,
+    "floor_div": lambda x, y: np.floor(x / y),
     "trunc_div": lambda x, y: np.trunc(x / y),
     "prelu": lambda x, y: np.where(x < 0, x * y, x),
     "prelu_slope": lambda x, y: np.where(x > 0, 1, y),

@@ -5,6 +5,7 @@ from ops_cases import (
     arithmetic,
     batchnorm,
     cast,
+    comparison,
     concat,
     control,
     conv,
@@ -24,6 +25,8 @@ from ops_cases import (
     softmax,
     strided,
     unary,
+    variadic,
+    where,
 )
 
 MODULES = (
@@ -31,6 +34,7 @@ MODULES = (
     arithmetic,
     batchnorm,
     cast,
+    comparison,
     concat,
     control,
     conv,
@@ -50,6 +54,8 @@ MODULES = (
     softmax,
     strided,
     unary,
+    variadic,
+    where,
 )
 
 CASES = [case for module in MODULES for case in module.CASES]

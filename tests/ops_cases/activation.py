@@ -66,6 +66,22 @@ CASES += [
     ),
 ]
 
+# Bounds computed at run time, and integers.
+CASES += [
+    Case("Clip", [shape, *bounds], opset=opset, fill=away_from(-0.5, 0.7), gradient=(0,), note=note)
+    for shape in [(7,), (2, 3, 4, 5)]
+    for opset in (11, 13)
+    for bounds, note in [
+        ((np.array(LOW), np.array(HIGH)), "both-given"),
+        ((np.array([LOW]),), "low-given"),
+        ((None, np.array(HIGH)), "high-given"),
+    ]
+]
+CASES += [
+    Case("Clip", [np.arange(-9, 9, dtype=dtype), np.array(-3, dtype), np.array(5, dtype)], opset=opset, note=dtype)
+    for dtype, opset in [("int8", 12), ("int32", 13), ("int64", 13)]
+]
+
 # Operator: oldest opset, newest opset with a change, attributes to try, kinks.
 OTHERS = {
     "ThresholdedRelu": (10, 22, [{}, {"alpha": 0.3}, {"alpha": -0.4}], (1, 0.3, -0.4)),
