@@ -197,9 +197,9 @@ class GlobalMaxPool(GlobalPool):
         return images, channels, pixels, (1,), pixels, (1,), (1,), (0,)
 
 
-def global_average(lower: Lowering, call: Call) -> Tensor:
-    """The mean over all spatial axes, as a tensor of the call's output."""
-    x = lower.as_layout(call.input(0), Layout.CHANNELS_LAST)
+def global_average(lower: Lowering, call: Call, x: Tensor | None = None) -> Tensor:
+    """The mean over all spatial axes (of x, default: the input) as a tensor of the call's output."""
+    x = lower.as_layout(call.input(0) if x is None else x, Layout.CHANNELS_LAST)
     y = lower.tensor(call.results[0].shape, Layout.CHANNELS_LAST)
     lower.emit(lower.kernels.pool.GlobalAverage(*_image_shape(call)), reads=[x], writes=[y])
     return y
