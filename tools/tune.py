@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from bench import count, counts
 from benchmark.layers import our_pass, parse, random
-from benchmark.peak import seconds
+from benchmark.peak import peak_program, seconds
 from benchmark.report import aligned
 
 import cconv
@@ -53,6 +53,10 @@ TURN = 0.01  # seconds; runs that are shorter are taken several at a turn
 
 # Two right algorithms differ by float32's rounding, Winograd's by up to 1e-4 of the rms; a wrong tap makes 1e-1.
 TOLERANCE = 1e-3
+
+# Share of the peak of as many threads, each alone, that they should have together. Where other programs take their
+# part, short loops wait for threads that are not running, and algorithms of many such loops look bad.
+QUIET = 0.9
 
 Pass = tuple[str, ConvGeometry]
 
@@ -118,24 +122,32 @@ def passes_of_shapes(path: Path, batch: int) -> list[tuple[str, Pass]]:
     ]
 
 
-def measure(results: Sequence[Measured], threads: int, repeats: int) -> None:
+def measure(results: Sequence[Measured], threads: int, repeats: int) -> float:
     """Fill `seconds` of all results: one turn of each algorithm in each of so many rounds.
 
     A round goes through all passes, so that the turns of one pass lie some seconds apart: how fast processors exchange
     what each of them wrote may change by a factor of two for seconds, where a virtual machine is moved about.
 
+    Returns:
+        The FMA peak of all threads together as a share of what that many had if each were alone: the rounds' median.
+
     Raises:
         ArithmeticError: two algorithms do not agree.
     """
+    one, all_ = peak_program(1), peak_program(threads)
+    shares = []
     by_geometry: dict[ConvGeometry, list[Measured]] = {}
     for measured in results:
         by_geometry.setdefault(measured.geometry, []).append(measured)
     for number in range(1, repeats + 1):
+        alone, together = (flops / min(seconds(peak.run) for _ in range(2)) for peak, flops in (one, all_))
+        shares.append(together / (threads * alone))
         for i, (geometry, passes) in enumerate(by_geometry.items(), 1):
             say(f"round {number} of {repeats}, layer {i} of {len(by_geometry)}: {passes[0].names[0]}")
             data = random_data(geometry)
             for measured in passes:
                 turns(measured, data, threads)
+    return statistics.median(shares)
 
 
 def random_data(g: ConvGeometry) -> dict[str, np.ndarray]:
@@ -257,12 +269,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         several = {key: names for key, names in layers.items() if len(schedule.candidates(key[1], key[0])) > 1}
         say(f"{len(layers)} passes; {len(layers) - len(several)} of them have one algorithm and are not measured")
         results = [Measured(role, geometry, names) for (role, geometry), names in several.items()]
-        measure(results, threads, args.repeats)
+        share = measure(results, threads, args.repeats)
         table = table_of(results, threads)
         print(f"{table.processor}, {table.build}, {threads} threads, {table.date}")
         print(aligned(("milliseconds, medians", rows(results)), markdown=False))
         print(total(results) if results else "no pass has more than one algorithm; the table is empty")
         atomic_write(args.out, tuned.to_json(table).encode())
+        if share < QUIET:
+            say(
+                f"tune.py: {threads} threads had {share:.0%} of {threads} times the peak of one: other programs run, "
+                "or there are fewer processors. Choices may be wrong; measure again on a quiet machine."
+            )
     except (CconvError, ArithmeticError) as error:
         say(f"tune.py: {error}")
         return 1

@@ -153,6 +153,15 @@ def test_what_is_gained_counts_each_layer():
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("quiet", "said"), [(0.0, False), (99.0, True)])
+def test_a_busy_machine_is_told(quiet, said, tmp_path, monkeypatch, capsys):
+    shapes = tmp_path / "shapes.txt"
+    shapes.write_text('ic16ih6oc16oh6kh1ph0n"1x1"\n')
+    monkeypatch.setattr(tune, "QUIET", quiet)
+    assert tune.main(["--shapes", str(shapes), "--repeats", "1", "--out", str(tmp_path / "schedule.json")]) == 0
+    assert ("Choices may be wrong; measure again on a quiet machine." in capsys.readouterr().err) == said
+
+
 # What is refused; an earlier file stays as it is.
 
 
