@@ -38,6 +38,7 @@ class Call:
         results: shapes and dtypes of the outputs, from the operator's shape rule.
         inputs, outputs: their tensors, once the node is lowered.
         wants: for each input, whether its gradient is needed. Known before `forward` is called.
+        asked: indices of the inputs whose value was asked for with `constant`.
         saved: what `forward` leaves for `gradient`.
     """
 
@@ -53,6 +54,7 @@ class Call:
     inputs: list[Tensor | None] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
     wants: list[bool] = field(default_factory=list)
+    asked: set[int] = field(default_factory=set)
     saved: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -95,6 +97,7 @@ class Call:
                 "a value computed at run time",
                 "Store it as an initializer.",
             )
+        self.asked.add(i)
         return value
 
     def input(self, i: int) -> Tensor:

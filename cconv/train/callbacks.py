@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cconv.graph.weights import memory_of
 from cconv.train.history import Row
 from cconv.train.options import whole
 
@@ -55,7 +56,7 @@ class EarlyStopping(Callback):
         if self.best is None or _monitored(row) < _monitored(self.best):
             self.best, self._waited = row, 0
             if self.restore_best:
-                self._weights = {name: array.copy() for name, array in trainer.model.weights.items()}
+                self._weights = {name: array.copy() for name, array in memory_of(trainer.model.weights).items()}
         else:
             self._waited += 1
         return self._waited >= self.patience

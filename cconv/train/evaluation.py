@@ -72,6 +72,10 @@ class EvaluationPlan:
     control: np.ndarray
 
     @property
+    def outdated(self) -> bool:
+        return self.plan.outdated
+
+    @property
     def nbytes(self) -> int:
         return self.plan.nbytes + self.losses.arena_bytes + self.losses.scratch_bytes
 
@@ -81,7 +85,6 @@ class EvaluationPlan:
         Raises:
             ValueRangeError: the model takes an index that its axis does not have.
         """
-        self.plan.invalidate()  # weights have changed since
         label, status = self.plan.run()
         if status:
             raise ValueRangeError(

@@ -72,7 +72,8 @@ class Plans:
     def _find(self, key: Any, build: Callable[[int], Any]) -> Any:
         threads = self.threads or get_num_threads()
         key = (*key, threads)
-        if key not in self._kept:
+        if key not in self._kept or self._kept[key].outdated:
+            self._kept.pop(key, None)
             while len(self._kept) >= KEPT:  # before building: the least memory at any time
                 self._kept.popitem(last=False)
             self._kept[key] = build(threads)

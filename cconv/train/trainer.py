@@ -344,7 +344,6 @@ class Trainer:
         control["loss"] = 0
         control["step"] = self.steps
         control["seed"] = self.seed
-        plan.invalidate()  # frozen weights may have been written to since
         label, status = plan.run(until)
         loss = float(control["loss"][0])
         if status:
