@@ -10,12 +10,12 @@ With z = x op y, each gradient is the product below, summed back to the operand'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from cconv.errors import DTypeError, ShapeError, UnsupportedOpError, ValueRangeError
-from cconv.ops.operator import Call, Lowering, Operator
+from cconv.ops.operator import Call, Lowering, Operator, broadcasts_per_example
 from cconv.ops.reduce import sum_to
 from cconv.ops.shape import is_shape_arithmetic
 from cconv.ops.tensor import Spec, Tensor
@@ -80,6 +80,9 @@ class Arithmetic(Operator):
             total = sum_to(lower, dy, y.shape)
             result[1] = scaled(lower, total, -1.0) if self.kind in ("sub", "div") else total
         return result
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return broadcasts_per_example(call, moving)
 
     def fold(self, call: Call) -> list[np.ndarray] | None:
         if not is_shape_arithmetic(call):

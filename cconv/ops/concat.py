@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -80,6 +80,9 @@ class Concat(Operator):
             lower.emit(step, reads=[dy], writes=[dx])
             result.append(dx)
         return result
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.axis(call) != 0 and len(moving) == len(call.specs)
 
     def fold(self, call: Call) -> list[np.ndarray] | None:
         if not is_shape_arithmetic(call):

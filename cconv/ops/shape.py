@@ -8,7 +8,7 @@ on the result is the same memory under another shape.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,6 +44,9 @@ class Reshaping(Operator):
         assert grads[0] is not None
         dx = lower.as_layout(grads[0], Layout.ROW_MAJOR).reshaped(call.input(0).shape)
         return [dx, *[None] * (len(call.specs) - 1)]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0} and call.results[0].shape[:1] == call.spec(0).shape[:1] != ()
 
     def fold(self, call: Call) -> list[np.ndarray] | None:
         if not is_shape_arithmetic(call):
@@ -142,6 +145,7 @@ class Identity(Operator):
     """The input itself."""
 
     type = "Identity"
+    per_example = True
 
     def shapes(self, call: Call) -> list[Spec]:
         return [call.spec(0)]
@@ -179,6 +183,9 @@ class Transpose(Operator):
         assert grads[0] is not None
         perm = self.permutation(call)
         return [transposed(lower, grads[0], [perm.index(axis) for axis in range(len(perm))])]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.permutation(call)[:1] == [0]
 
     def fold(self, call: Call) -> list[np.ndarray] | None:
         if not is_shape_arithmetic(call):

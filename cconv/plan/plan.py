@@ -54,8 +54,9 @@ class Plan:
     """Steps and memory for one set of shapes; not safe for two threads at once.
 
     Attributes:
-        inputs, targets: arrays to write before a run, by name, in ONNX's shapes.
+        inputs, targets: arrays to write before a run, by name, in ONNX's shapes; a channels-last one (N, spatial, C).
         outputs: the outputs' arrays after a run, likewise; overwritten by the next.
+        layouts: of the outputs.
         gradients: the trained weights' gradients after a run up to "update".
         control: the record of kernels/control.py.
         memory: program, marks, sizes.
@@ -68,6 +69,7 @@ class Plan:
     inputs: dict[str, np.ndarray]
     targets: dict[str, np.ndarray]
     outputs: dict[str, np.ndarray]
+    layouts: dict[str, Layout]
     gradients: dict[str, np.ndarray]
     control: np.ndarray
     memory: Memory
@@ -160,12 +162,15 @@ def _real(spec: Spec, dtype: np.dtype) -> Spec:
     return Spec(spec.shape, dtype) if np.issubdtype(spec.dtype, np.floating) else spec
 
 
-def _placed(builder: Builder, specs: Mapping[str, Spec]) -> dict[str, Tensor]:
-    """A pinned row-major tensor for each spec: memory that Python writes between runs."""
+def _placed(
+    builder: Builder, specs: Mapping[str, Spec], layouts: Mapping[str, Layout] | None = None
+) -> dict[str, Tensor]:
+    """A pinned tensor for each spec, row-major unless told otherwise: memory that Python writes between runs."""
     result = {}
     for name, spec in specs.items():
         spec = _real(spec, builder.dtype)
-        result[name] = builder.tensor(spec.shape, dtype=spec.dtype, name=name)
+        layout = (layouts or {}).get(name, Layout.ROW_MAJOR)
+        result[name] = builder.tensor(spec.shape, layout, spec.dtype, name)
         builder.pin(result[name])
     return result
 
@@ -181,6 +186,8 @@ def inference_plan(
     limits: Limits = DEFAULT,
     precision: str = "fast",
     fuse: bool = True,
+    layouts: Mapping[str, Layout] | None = None,
+    as_computed: bool = False,
 ) -> Plan:
     """Plan that computes `outputs` from `inputs`, weights frozen.
 
@@ -191,13 +198,17 @@ def inference_plan(
         limits: sizes beyond which the model is refused, before the memory is taken.
         precision: "fast" or "direct"; see kernels/schedule.py.
         fuse: whether chains of nodes are run as one where cconv can; results differ by rounding.
+        layouts: of inputs that are not row-major.
+        as_computed: leave the outputs in the layouts in which they are computed, for a plan that goes on from them.
     """
     builder = Builder(dtype=np.dtype(dtype), limits=limits, precision=precision, fuse=fuse)
-    placed = _placed(builder, inputs)
+    placed = _placed(builder, inputs, layouts)
     memory = memory_of(weights)
     fixed = {name: builder.external(array, name) for name, array in memory.items()}
     values, _, asked = _forward(builder, nodes, placed, fixed, {**memory, **constants}, (), outputs)
-    results = {name: builder.as_layout(values[name], Layout.ROW_MAJOR) for name in outputs}
+    results = {
+        name: values[name] if as_computed else builder.as_layout(values[name], Layout.ROW_MAJOR) for name in outputs
+    }
     for tensor in results.values():
         builder.pin(tensor)
     return _finish(builder, placed, {}, results, {}, weights, asked, threads)
@@ -217,13 +228,14 @@ def training_plan(
     limits: Limits = DEFAULT,
     precision: str = "fast",
     fuse: bool = True,
+    layouts: Mapping[str, Layout] | None = None,
 ) -> Plan:
     """Plan for one training step: outputs, loss, gradients of `trained`, and their update if one is given.
 
     Args:
         losses: for each output that is trained on, its loss; they are added.
         trained: names of the weights to find gradients for.
-        precision, fuse: see inference_plan.
+        precision, fuse, layouts: see inference_plan.
 
     Raises:
         TrainingError: no gradient reaches one of `trained`.
@@ -231,7 +243,7 @@ def training_plan(
     builder = Builder(
         np.dtype(dtype), training=True, limits=limits, precision=precision, fuse=fuse, batchnorm=batchnorm
     )
-    placed = _placed(builder, inputs)
+    placed = _placed(builder, inputs, layouts)
     memory = memory_of(weights)
     fixed = {name: builder.external(array, name) for name, array in memory.items()}
     changing = {id(fixed[name].buffer) for name in trained}
@@ -305,12 +317,13 @@ def _finish(
         return [name for key, name in names.items() if key in found]
 
     def views(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-        return {name: memory.view(tensor).reshape(tensor.shape) for name, tensor in tensors.items()}
+        return {name: memory.view(tensor).reshape(tensor.memory_shape) for name, tensor in tensors.items()}
 
     return Plan(
         inputs=views(inputs),
         targets=views(targets),
         outputs=views(outputs),
+        layouts={name: tensor.layout for name, tensor in outputs.items()},
         gradients=views(gradients),
         control=memory.view(builder.control),
         memory=memory,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,6 +71,14 @@ class EarlyStopping(Callback):
 def _monitored(row: Row) -> float:
     loss = row.loss if row.val_loss is None else row.val_loss
     return math.inf if math.isnan(loss) else loss
+
+
+def note(line: str, shown: bool) -> None:
+    """A line where the bars are, if there is anything to say."""
+    from tqdm import tqdm
+
+    if line and shown:
+        tqdm.write(line, file=sys.stderr)
 
 
 class ProgressBar:

@@ -118,8 +118,9 @@ def test_every_source_is_watched(source, when):
 
 def test_assignment_and_statements_in_one_line():
     model = convolutional()
+    ones = np.ones(model.weights[NAME].shape)
     results = [model.run(X)]
-    model.weights[NAME] = np.ones(model.weights[NAME].shape)
+    model.weights[NAME] = ones
     results.append(model.run(X))
     model.weights[NAME][...] = 0.5
     results.append(model.run(X))
