@@ -9,7 +9,6 @@ import numpy as np
 
 from cconv.errors import CconvError, ShapeError, ValueRangeError, explain
 from cconv.graph.nodes import Node
-from cconv.graph.weights import memory_of
 from cconv.ops.operator import Call
 from cconv.ops.tensor import Spec
 
@@ -58,7 +57,7 @@ def trace(model: Model, inputs: Mapping[str, Spec]) -> list[tuple[Node, Call | N
     A node has None where its operator or an input's shape is not known; walking goes on, so that one operator
     that cconv does not have leaves the rest readable.
     """
-    known: dict[str, np.ndarray] = {**memory_of(model.weights), **model.constants}
+    known: dict[str, np.ndarray] = {**model.weights, **model.constants}
     specs = {name: Spec(value.shape, value.dtype) for name, value in known.items()}
     specs.update(inputs)
     result: list[tuple[Node, Call | None]] = []

@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from cconv.errors import DTypeError, ShapeError, UnsupportedOpError, ValueRangeError
-from cconv.ops.operator import Call, Lowering, Operator, broadcasts_per_example
+from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.reduce import sum_to
 from cconv.ops.shape import is_shape_arithmetic
 from cconv.ops.tensor import Spec, Tensor
@@ -50,6 +50,9 @@ class Arithmetic(Operator):
             ) from None
         return [Spec(shape, np.result_type(a.dtype, b.dtype))]
 
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.broadcasts_per_example(call, moving)
+
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x, y = call.input(0), call.input(1)
         if not np.issubdtype(x.dtype, np.floating):
@@ -80,9 +83,6 @@ class Arithmetic(Operator):
             total = sum_to(lower, dy, y.shape)
             result[1] = scaled(lower, total, -1.0) if self.kind in ("sub", "div") else total
         return result
-
-    def separates(self, call: Call, moving: Collection[int]) -> bool:
-        return broadcasts_per_example(call, moving)
 
     def fold(self, call: Call) -> list[np.ndarray] | None:
         if not is_shape_arithmetic(call):

@@ -42,6 +42,9 @@ class Concat(Operator):
         shape = (*first.shape[:axis], total, *first.shape[axis + 1 :])
         return [Spec(shape, np.result_type(*(spec.dtype for spec in specs)))]
 
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.axis(call) != 0 and len(moving) == len(call.specs)
+
     def places(self, call: Call, joined: Tensor) -> list[int]:
         """Elements of `joined` before each input's first one."""
         axis = self.axis(call)
@@ -80,9 +83,6 @@ class Concat(Operator):
             lower.emit(step, reads=[dy], writes=[dx])
             result.append(dx)
         return result
-
-    def separates(self, call: Call, moving: Collection[int]) -> bool:
-        return self.axis(call) != 0 and len(moving) == len(call.specs)
 
     def fold(self, call: Call) -> list[np.ndarray] | None:
         if not is_shape_arithmetic(call):

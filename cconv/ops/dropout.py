@@ -26,8 +26,8 @@ class Dropout(Operator):
 
     type = "Dropout"
     inputs = (1, 3)
-    per_example = True
     differentiable: ClassVar[tuple[int, ...] | None] = (0,)
+    per_example = True
 
     def ratio(self, call: Call) -> float:
         """Share of elements to drop: attribute up to opset 11, constant input from 12 on."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from cconv.errors import ShapeError
 from cconv.ops.arithmetic import arithmetic, scaled
-from cconv.ops.operator import Call, Lowering, Operator, broadcasts_per_example
+from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.reduce import sum_to
 from cconv.ops.tensor import Layout, Spec, Tensor
 
@@ -221,7 +221,7 @@ class MatMul(Operator):
         # Axis 0 is a batch's, or A's rows.
         if len(call.results[0].shape) == 2:
             return set(moving) == {0} and len(call.spec(0).shape) == len(call.spec(1).shape) == 2
-        return len(call.results[0].shape) > 2 and broadcasts_per_example(call, moving)
+        return len(call.results[0].shape) > 2 and self.broadcasts_per_example(call, moving)
 
     def flops(self, call: Call) -> int:
         return 2 * call.results[0].size * self.expanded(call)[0][-1]

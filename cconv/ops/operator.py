@@ -89,6 +89,7 @@ class Call:
         Raises:
             UnsupportedOpError: the value is computed by the model while it runs.
         """
+        self.asked.add(i)
         value = self.constants[i] if i < len(self.constants) else None
         if value is None:
             raise self.error(
@@ -97,7 +98,6 @@ class Call:
                 "a value computed at run time",
                 "Store it as an initializer.",
             )
-        self.asked.add(i)
         return value
 
     def input(self, i: int) -> Tensor:
@@ -177,16 +177,16 @@ class Operator:
         type: ONNX's name.
         since: oldest opset whose semantics are implemented.
         inputs: (least, most) number of inputs.
-        differentiable: indices of the inputs that have a gradient; None: all floating-point ones.
         per_example: whether slice i of the output along axis 0 follows from slice i of input 0, and from the other
             inputs as wholes; for every i in the same way.
+        differentiable: indices of the inputs that have a gradient; None: all floating-point ones.
     """
 
     type: str
     since: int = 7
     inputs: tuple[int, int] = (1, 1)
-    differentiable: ClassVar[tuple[int, ...] | None] = None
     per_example: ClassVar[bool] = False
+    differentiable: ClassVar[tuple[int, ...] | None] = None
 
     def shapes(self, call: Call) -> list[Spec]:
         """Shapes and dtypes of all outputs the node can have. The only shape rule; raises ShapeError."""
@@ -214,6 +214,17 @@ class Operator:
         No where it is not sure: then nothing is kept of an example that could hang on the batch that it was in.
         """
         return self.per_example and set(moving) == {0}
+
+    @staticmethod
+    def broadcasts_per_example(call: Call, moving: Collection[int]) -> bool:
+        """`separates` of operators whose inputs broadcast: those that move align with the output's axis 0, and the
+        others have one slice for all examples."""
+        rank = len(call.results[0].shape)
+        return rank > 0 and all(
+            len(spec.shape) == rank if i in moving else len(spec.shape) < rank or spec.shape[0] == 1
+            for i, spec in enumerate(call.specs)
+            if spec is not None
+        )
 
     def varies(self, lower: Lowering, call: Call) -> str:
         """What makes the outputs of an example differ from run to run: chance, the rest of the batch; "" if nothing."""
@@ -245,17 +256,6 @@ class Operator:
         if not least <= len(spec.shape) <= most:
             raise call.error(ShapeError, f"input {i} has axes {axes}", f"shape {spec.shape}")
         return spec
-
-
-def broadcasts_per_example(call: Call, moving: Collection[int]) -> bool:
-    """`separates` of operators whose inputs broadcast: those that move align with the output's axis 0, and the others
-    have one slice for all examples."""
-    rank = len(call.results[0].shape)
-    return rank > 0 and all(
-        len(spec.shape) == rank if i in moving else len(spec.shape) < rank or spec.shape[0] == 1
-        for i, spec in enumerate(call.specs)
-        if spec is not None
-    )
 
 
 def normalize_axis(call: Call, axis: int, rank: int, extra: int = 0) -> int:

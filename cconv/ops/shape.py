@@ -37,6 +37,9 @@ class Reshaping(Operator):
         spec = call.spec(0)
         return [Spec(self.new_shape(call, spec.shape), spec.dtype)]
 
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0} and call.results[0].shape[:1] == call.spec(0).shape[:1] != ()
+
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         return [lower.as_layout(call.input(0), Layout.ROW_MAJOR).reshaped(call.results[0].shape)]
 
@@ -44,9 +47,6 @@ class Reshaping(Operator):
         assert grads[0] is not None
         dx = lower.as_layout(grads[0], Layout.ROW_MAJOR).reshaped(call.input(0).shape)
         return [dx, *[None] * (len(call.specs) - 1)]
-
-    def separates(self, call: Call, moving: Collection[int]) -> bool:
-        return set(moving) == {0} and call.results[0].shape[:1] == call.spec(0).shape[:1] != ()
 
     def fold(self, call: Call) -> list[np.ndarray] | None:
         if not is_shape_arithmetic(call):
@@ -176,6 +176,9 @@ class Transpose(Operator):
             raise call.error(ShapeError, "perm names each axis of the input once", f"{perm} for {spec.shape}")
         return [Spec(tuple(spec.shape[axis] for axis in perm), spec.dtype)]
 
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.permutation(call)[:1] == [0]
+
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         return [transposed(lower, call.input(0), self.permutation(call))]
 
@@ -183,9 +186,6 @@ class Transpose(Operator):
         assert grads[0] is not None
         perm = self.permutation(call)
         return [transposed(lower, grads[0], [perm.index(axis) for axis in range(len(perm))])]
-
-    def separates(self, call: Call, moving: Collection[int]) -> bool:
-        return self.permutation(call)[:1] == [0]
 
     def fold(self, call: Call) -> list[np.ndarray] | None:
         if not is_shape_arithmetic(call):

@@ -67,11 +67,16 @@ class Kept(Source):
         return Batch(self._computed(batch.inputs), batch.targets, batch.examples)
 
     def batches(self, batch_size: int, shuffle: bool, seed: int, epoch: int) -> Iterator[Batch]:
+        """As those of the whole network.
+
+        Raises:
+            TrainingError: the dataset's `order` is not that of its batches.
+        """
         states = states_of(self.plans.model.weights, self._split.weights)
         if states != self._states:
             self._rows = None
         self._states = states
-        order = self.data.order(shuffle, seed, epoch)
+        order = np.asarray(self.data.order(shuffle, seed, epoch))
         if self._rows is None:
             yield from self._first_epoch(order, batch_size, shuffle, seed, epoch)
             return
@@ -88,12 +93,16 @@ class Kept(Source):
         self, order: np.ndarray, batch_size: int, shuffle: bool, seed: int, epoch: int
     ) -> Iterator[Batch]:
         """Compute and keep all examples."""
+        if not np.array_equal(np.sort(order), np.arange(len(self.data))):
+            raise _disorder(f"holds each index from 0 to {len(self.data) - 1} once", f"{len(order)} others")
         rows: list[tuple[np.ndarray, ...]] = [()] * len(order)
         begin = 0
         for x, y in self.data.batches(batch_size, shuffle=shuffle, seed=seed, epoch=epoch):
             batch = self._source.batch(x, y)
-            index = order[begin : begin + batch.examples]
-            begin += batch.examples
+            index = order[begin : begin + batch_size]
+            begin += batch_size
+            if len(index) != batch.examples:
+                raise _disorder(f"has the examples of its batches, {batch_size} each", f"a batch of {batch.examples}")
             values = full = self._computed(batch.inputs)
             if self._shuffle and batch.examples < self._size:
                 places = np.arange(self._size) % batch.examples
@@ -102,6 +111,9 @@ class Kept(Source):
             for i, *row in zip(index, *(full[name] for name in self._split.boundary)):
                 rows[i] = tuple(row)
             yield Batch(values, batch.targets, batch.examples)
+        if begin < len(order):
+            found = f"{len(order)} examples, and batches with {begin} of them"
+            raise _disorder("has the examples of its batches", found)
         self._rows = rows
         if self._alike:
             self._frozen.clear()
@@ -160,6 +172,12 @@ def keep(
         f"its outputs are kept for {what}: {_megabytes(nbytes)}."
     )
     return kept, held_out, line
+
+
+def _disorder(rule: str, found: str) -> TrainingError:
+    return TrainingError(
+        explain("dataset", f"order(...) {rule}", found, "Correct it, or train with cache_frozen=False.")
+    )
 
 
 def _megabytes(nbytes: float) -> str:

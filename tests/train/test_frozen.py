@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from cconv import nn
 from cconv.data import Arrays
-from cconv.errors import ShapeError, ValueRangeError
+from cconv.errors import ShapeError, TrainingError, ValueRangeError
 from cconv.train import frozen
 from cconv.train.batches import Repeats, repeats
 from cconv.train.callbacks import Callback, EarlyStopping
@@ -395,6 +395,28 @@ def test_order_is_that_of_the_batches():
             assert np.array_equal(order, found)
     with pytest.raises(ValueRangeError, match="seed"):
         Arrays(x, y).order(True, -1)
+
+
+@pytest.mark.parametrize(
+    "order, batches, says",
+    [
+        (lambda n: np.zeros(n, int), None, "holds each index from 0 to 19 once; found 20 others"),
+        (lambda n: np.arange(n - 1), None, "holds each index from 0 to 19 once; found 19 others"),
+        (None, slice(0, 1), "20 examples, and batches with 8 of them"),
+        (None, slice(0, 3, 2), "8 each; found a batch of 4"),
+    ],
+)
+def test_an_order_that_is_not_that_of_the_batches(order, batches, says):
+    class Wrong(Says):
+        def order(self, *args):
+            return order(len(self)) if order else super().order(*args)
+
+        def batches(self, *args, **options):
+            found = list(super().batches(*args, **options))
+            return iter(found[batches] if batches else found)
+
+    with pytest.raises(TrainingError, match=says):
+        run(convolutional(), Wrong(*images(20)))
 
 
 def test_images_of_several_sizes_one_at_a_time():
