@@ -114,6 +114,8 @@ cdef class Gemm(Step):
                           vectors * VL)
                 job.depth = depth
                 job.mode = TILE_ADD if kb > 0 else (TILE_BIAS if self.biased else TILE_STORE)
+                job.ahead = <const char*>job.b
+                job.ahead_step = 0
                 for t in range(tiles):
                     r0 = first + (last - first) * t // tiles
                     r1 = first + (last - first) * (t + 1) // tiles
