@@ -24,6 +24,8 @@ class Activation(Operator):
         kind: name of the loop in kernels/elementwise.pyx.
     """
 
+    per_example = True
+
     def __init__(self, type: str, kind: str) -> None:
         self.type = type
         self.kind = kind

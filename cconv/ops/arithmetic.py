@@ -10,7 +10,7 @@ With z = x op y, each gradient is the product below, summed back to the operand'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -49,6 +49,9 @@ class Arithmetic(Operator):
                 f"shapes {a.shape} and {b.shape}",
             ) from None
         return [Spec(shape, np.result_type(a.dtype, b.dtype))]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.broadcasts_per_example(call, moving)
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x, y = call.input(0), call.input(1)

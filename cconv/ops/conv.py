@@ -80,6 +80,7 @@ class Convolution(Operator):
     """
 
     inputs = (2, 3)
+    per_example = True
     role: str
     transposed_role: str
 
