@@ -47,6 +47,7 @@ class DepthToSpace(Operator):
     """(N, C * b * b, H, W) -> (N, C, H * b, W * b)."""
 
     type = "DepthToSpace"
+    per_example = True
 
     def mode(self, call: Call) -> str:
         mode = call.attribute("mode", "DCR")
@@ -73,6 +74,7 @@ class SpaceToDepth(Operator):
     """(N, C, H * b, W * b) -> (N, C * b * b, H, W)."""
 
     type = "SpaceToDepth"
+    per_example = True
 
     def shapes(self, call: Call) -> list[Spec]:
         x, block = self.require_rank(call, 0, 4, 4, "(N, C, H, W)"), block_of(call)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -90,6 +90,13 @@ class Einsum(Operator):
             raise call.error(UnsupportedOpError, "multiplies floating-point numbers", f"{call.specs}")
         equation = self.equation(call)
         return [Spec(tuple(equation.sizes[label] for label in equation.result), call.spec(0).dtype)]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        """Where one label is the first of the result and of all operands that move, and of no other axis."""
+        equation = self.equation(call)
+        label = equation.result[:1]
+        firsts = all(labels[:1] == label for i, labels in enumerate(equation.operands) if i in moving)
+        return label != "" and firsts and "".join(equation.operands).count(label) == len(moving)
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         operands, result, sizes = self.equation(call)

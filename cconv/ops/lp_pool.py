@@ -20,6 +20,8 @@ from cconv.ops.tensor import Layout, Spec, Tensor
 class Norm(Pool):
     """Base of both: what the mean is taken of, and what becomes of it."""
 
+    per_example = True
+
     def order(self, call: Call) -> int:
         p = call.attribute("p", 2)
         if p < 1:

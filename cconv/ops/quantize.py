@@ -8,7 +8,7 @@ what is real in between is a gradient of whole numbers, which no other operator 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -54,6 +54,9 @@ class Linear(Operator):
         if call.has(2) and call.spec(2).size != call.spec(1).size:
             found = f"{call.spec(2).size}, and scales of shape {call.spec(1).shape}"
             raise call.error(ShapeError, "there is a zero point for each scale", found)
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0} and self.axis(call) != 0
 
     def sizes(self, call: Call, x: Tensor) -> tuple[int, int, int]:
         """Elements before the scales' axis, along it and after it, in the order of x's memory."""

@@ -21,6 +21,7 @@ class FusedNode(Node):
     """A node that stands for a chain. Its operator is its own, so no file can name it."""
 
     fusion: Fusion
+    chain: tuple[Node, ...]
 
     @property
     def operator(self) -> Operator:
@@ -91,6 +92,7 @@ def _joined(chain: Sequence[Lowered], fusion: Fusion) -> Lowered:
             call.wants.append(part.call.wants[i] and not inside)
     call.results = fusion.shapes(call)
     node = FusedNode(
-        first.index, name, fusion.type, "", first.opset, tuple(inputs), last.outputs[:1], {}, fusion=fusion
-    )
+        first.index, name, fusion.type, "", first.opset, tuple(inputs), last.outputs[:1], {}, fusion,
+        tuple(item.node for item in chain),
+    )  # fmt: skip
     return Lowered(node, call)
