@@ -1,8 +1,8 @@
-"""Sums over any set of axes: gradients of broadcasting, and of biases.
+"""Sums, products and extremes over any set of axes: reductions, gradients of broadcasting and of biases.
 
 The axes are merged until what is left is, from slow to fast in memory, a few kept and summed ones and at last
 a `column` axis: kept and contiguous, or of size 1 where the fastest axis is a summed one. The vectors along
-it that are added to one another are the rows; a chunk adds a segment of rows into one row of totals that
+it that are added to one another are the rows (with another operation than the sum it is the same); a chunk adds a segment of rows into one row of totals that
 stays in L1, so the input streams through once. Rows of few columns that lie end to end are taken `fold` at a
 time, as if they were one row of whole vectors, and the totals are folded at the end.
 
@@ -16,10 +16,22 @@ error is therefore that of short sums, whatever the size: about 130 roundings, a
 
 from math import gcd
 
-from libc.string cimport memset
-
-from cconv.kernels.simd cimport VL, real, vf, vload, vstore
+from cconv.kernels.simd cimport VL, real
 from cconv.kernels.step cimport OK, Step
+
+cdef extern from "reduce.h" nogil:
+    ctypedef void (*rows_loop)(
+        const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t n, real* total) noexcept nogil
+    ctypedef void (*fold_loop)(real* total, Py_ssize_t times, Py_ssize_t n) noexcept nogil
+    ctypedef void (*combine_loop)(const real* x, Py_ssize_t n, double* total) noexcept nogil
+    ctypedef struct reduction_row:
+        const char* name
+        double neutral
+        rows_loop rows
+        fold_loop fold
+        combine_loop combine
+    const reduction_row reduction_rows[1]
+    const int reduction_count
 
 cdef enum:
     MAX_AXES = 8
@@ -29,31 +41,8 @@ cdef enum:
 # Elements that a chunk should at least read.
 CHUNK = 32768
 
-
-cdef void add_rows(
-    const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t n, real* total) noexcept nogil:
-    """total[c] += sum over r of x[r * stride + c], for c in 0..n-1."""
-    cdef Py_ssize_t q, r, v, c
-    cdef const real* p0
-    cdef const real* p1
-    cdef const real* p2
-    cdef const real* p3
-    cdef vf four
-    for q in range(rows // 4):
-        p0 = x + 4 * q * stride
-        p1 = p0 + stride
-        p2 = p1 + stride
-        p3 = p2 + stride
-        for v in range(n // VL):
-            c = v * VL
-            four = (vload(p0 + c) + vload(p1 + c)) + (vload(p2 + c) + vload(p3 + c))
-            vstore(total + c, vload(total + c) + four)
-        for c in range(n - n % VL, n):
-            total[c] += (p0[c] + p1[c]) + (p2[c] + p3[c])
-    for r in range(rows - rows % 4, rows):
-        p0 = x + r * stride
-        for c in range(n):
-            total[c] += p0[c]
+# name: row of the table.
+KINDS = {reduction_rows[i].name.decode(): i for i in range(reduction_count)}
 
 
 def merged(shape, source_strides, target_strides):
@@ -71,10 +60,14 @@ def merged(shape, source_strides, target_strides):
     return result
 
 
-cdef class Sum(Step):
-    """target[kept axes] = sum of source over the other axes.
+cdef class Reduce(Step):
+    """target[kept axes] = sum of source over the other axes, or another operation of reduce.h.
+
+    The largest and the smallest are NaN where one of the elements is. Of no elements the sum is 0, the product 1, and
+    the extremes are infinite.
 
     Args:
+        kind: "sum", "prod", "max" or "min".
         shape: sizes of the source's axes.
         source_strides: elements between neighbours along each axis; the source is dense in some order.
         target_strides: likewise in the target; 0 for an axis that is summed over.
@@ -85,7 +78,7 @@ cdef class Sum(Step):
     Operands: source, target, partials.
 
     Raises:
-        ValueError: the source is not dense, or more than 8 axes that do not merge.
+        ValueError: another kind, the source is not dense, or more than 8 axes that do not merge.
     """
 
     cdef readonly Py_ssize_t partials
@@ -99,17 +92,21 @@ cdef class Sum(Step):
     cdef Py_ssize_t rows, row_stride          # the fastest summed axis
     cdef Py_ssize_t all_rows                  # rows along all summed axes
     cdef Py_ssize_t fold, segment, segments, per_chunk, jobs
+    cdef reduction_row operation
 
-    def __init__(self, shape, source_strides, target_strides):
+    def __init__(self, str kind, shape, source_strides, target_strides):
         self.operands = 3
+        if kind not in KINDS:
+            raise ValueError(f"no reduction {kind!r}; there are {', '.join(KINDS)}")
+        self.operation = reduction_rows[KINDS[kind]]
         axes = merged(shape, source_strides, target_strides)
         size = 1
         for n, s, _ in reversed(axes):
             if s != size and 0 not in shape:
-                raise ValueError(f"Sum: the source must be dense; found strides {source_strides} for {shape}")
+                raise ValueError(f"Reduce: the source must be dense; found strides {source_strides} for {shape}")
             size *= n
         if len(axes) > MAX_AXES:
-            raise ValueError(f"Sum: at most {MAX_AXES} axes that do not merge; found {len(axes)}")
+            raise ValueError(f"Reduce: at most {MAX_AXES} axes that do not merge; found {len(axes)}")
 
         self.columns, self.column_target = 1, 1
         if axes and axes[-1][2] != 0:
@@ -160,7 +157,7 @@ cdef class Sum(Step):
 
     cdef void add_segment(
         self, Py_ssize_t kept, Py_ssize_t block, Py_ssize_t segment, real* total) noexcept nogil:
-        """Sum a segment of rows for a block of columns into the partial sums, or straight into the target."""
+        """Reduce a segment of rows for a block of columns into the partial sums, or straight into the target."""
         cdef Py_ssize_t column = block * COLUMNS, columns = min(COLUMNS, self.columns - column)
         cdef Py_ssize_t wide = self.fold * columns
         cdef Py_ssize_t row = segment * self.segment, end = min(row + self.segment, self.all_rows)
@@ -173,7 +170,8 @@ cdef class Sum(Step):
             target += rest % self.kept_size[axis] * self.kept_target[axis]
             rest //= self.kept_size[axis]
 
-        memset(total, 0, wide * sizeof(real))
+        for c in range(wide):
+            total[c] = <real>self.operation.neutral
         while row < end:   # the rows of one run of the fastest summed axis at a time
             rest = row // self.rows
             x = <const real*>self.operand[0] + source + row % self.rows * self.row_stride
@@ -182,14 +180,12 @@ cdef class Sum(Step):
                 rest //= self.summed_size[axis]
             n = min(self.rows - row % self.rows, end - row)
             f = n // self.fold
-            add_rows(x, self.fold * self.row_stride, f, wide, total)
+            self.operation.rows(x, self.fold * self.row_stride, f, wide, total)
             f *= self.fold
             if f < n:   # only where rows are folded, so they lie end to end
-                add_rows(x + f * self.row_stride, 0, 1, (n - f) * columns, total)
+                self.operation.rows(x + f * self.row_stride, 0, 1, (n - f) * columns, total)
             row += n
-        for f in range(1, self.fold):
-            for c in range(columns):
-                total[c] += total[f * columns + c]
+        self.operation.fold(total, self.fold, columns)
 
         if self.segments > 1:
             y = <real*>self.operand[2] + (segment * self.kept + kept) * self.columns + column
@@ -200,7 +196,7 @@ cdef class Sum(Step):
             y[c * step] = total[c]
 
     cdef void combine(self, Py_ssize_t kept, Py_ssize_t block, double* total) noexcept nogil:
-        """Add the partial sums of one block of columns in the order of the segments."""
+        """Combine the partial sums of one block of columns in the order of the segments."""
         cdef Py_ssize_t column = block * COLUMNS, columns = min(COLUMNS, self.columns - column)
         cdef Py_ssize_t target = column * self.column_target, rest = kept, segment, c, axis
         cdef const real* partial = <const real*>self.operand[2] + kept * self.columns + column
@@ -209,10 +205,9 @@ cdef class Sum(Step):
             target += rest % self.kept_size[axis] * self.kept_target[axis]
             rest //= self.kept_size[axis]
         for c in range(columns):
-            total[c] = 0
+            total[c] = self.operation.neutral
         for segment in range(self.segments):
-            for c in range(columns):
-                total[c] += partial[c]
+            self.operation.combine(partial, columns, total)
             partial += self.kept * self.columns
         y = <real*>self.operand[1] + target
         for c in range(columns):

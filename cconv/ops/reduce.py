@@ -1,6 +1,9 @@
-"""Sums over axes, as the gradients of broadcasting and of biases need them."""
+"""Sums and other reductions over axes, as operators and the gradients of broadcasting and of biases need them."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Collection
 
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Tensor
@@ -26,7 +29,7 @@ def sum_to(lower: Lowering, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
         return lower.as_layout(tensor, Layout.ROW_MAJOR).reshaped(shape)
     result = lower.tensor(shape, Layout.ROW_MAJOR if missing else tensor.layout)
     strides = (0,) * missing + result.strides
-    _emit(lower, tensor, result, [0 if n == 1 else stride for n, stride in zip(padded, strides)])
+    _emit(lower, "sum", tensor, result, [0 if n == 1 else stride for n, stride in zip(padded, strides)])
     return result
 
 
@@ -35,11 +38,52 @@ def channel_sums(lower: Lowering, tensor: Tensor) -> Tensor:
     channels = tensor.shape[1]
     result = lower.tensor((channels,))
     strides = [int(axis == 1 and channels > 1) for axis in range(len(tensor.shape))]
-    _emit(lower, tensor, result, strides)
+    _emit(lower, "sum", tensor, result, strides)
     return result
 
 
-def _emit(lower: Lowering, source: Tensor, target: Tensor, target_strides: list[int]) -> None:
-    step = lower.kernels.reduce.Sum(source.shape, source.strides, target_strides)
-    partials = lower.tensor((step.partials,), name="partial sums") if step.partials else None
+def reduced(lower: Lowering, kind: str, tensor: Tensor, axes: Collection[int]) -> Tensor:
+    """The elements along `axes` combined; these axes keep the size 1, the layout stays.
+
+    Args:
+        kind: an operation of kernels/reduce.h: "sum", "prod", "max" or "min".
+    """
+    if all(tensor.shape[axis] == 1 for axis in axes):
+        return tensor
+    result = lower.tensor([1 if axis in axes else n for axis, n in enumerate(tensor.shape)], tensor.layout)
+    _emit(lower, kind, tensor, result, [0 if axis in axes else s for axis, s in enumerate(result.strides)])
+    return result
+
+
+def extent(shape: tuple[int, ...], axes: Collection[int]) -> int:
+    """Elements along `axes` together."""
+    return math.prod(shape[axis] for axis in axes)
+
+
+def without(lower: Lowering, tensor: Tensor, axes: Collection[int]) -> Tensor:
+    """The tensor without these axes, which all have size 1: the same memory where its order is that of a layout."""
+    kept = [axis for axis in range(len(tensor.shape)) if axis not in axes]
+    shape = tuple(tensor.shape[axis] for axis in kept)
+    for layout in Layout if len(shape) >= 3 else [Layout.ROW_MAJOR]:
+        view = Tensor(tensor.buffer, shape, tensor.dtype, layout)
+        if all(n == 1 or tensor.strides[axis] == s for axis, n, s in zip(kept, shape, view.strides)):
+            return view
+    return lower.as_layout(tensor, Layout.ROW_MAJOR).reshaped(shape)
+
+
+def repeated(lower: Lowering, tensor: Tensor, shape: tuple[int, ...], layout: Layout) -> Tensor:
+    """The tensor repeated along its axes of size 1 to `shape`: the gradient of a sum over them."""
+    if tensor.shape == shape:
+        return tensor
+    result = lower.tensor(shape, layout)
+    tensor = lower.as_layout(tensor, layout)
+    strides = [0 if n == 1 else stride for n, stride in zip(tensor.shape, tensor.strides)]
+    step = lower.kernels.copy.Copy(shape, strides, result.strides, itemsize=result.dtype.itemsize)
+    lower.emit(step, reads=[tensor], writes=[result])
+    return result
+
+
+def _emit(lower: Lowering, kind: str, source: Tensor, target: Tensor, target_strides: list[int]) -> None:
+    step = lower.kernels.reduce.Reduce(kind, source.shape, source.strides, target_strides)
+    partials = lower.tensor((step.partials,), name="partial results") if step.partials else None
     lower.emit(step, reads=[source], writes=[target, partials])

@@ -288,7 +288,7 @@ class Tile(Operator):
         if all(times == 1 for times in self.repeats(call)):
             return [dy, None]
         dx = lower.tensor(call.spec(0).shape, dy.layout, dy.dtype)
-        step = lower.kernels.reduce.Sum(*self.split(call, dy, dx))
+        step = lower.kernels.reduce.Reduce("sum", *self.split(call, dy, dx))
         partials = lower.tensor((step.partials,), name="partial sums") if step.partials else None
         lower.emit(step, reads=[dy], writes=[dx, partials])
         return [dx, None]

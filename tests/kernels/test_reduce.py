@@ -1,4 +1,4 @@
-"""Sum against float64 NumPy, over any axes in any memory order."""
+"""Sums, products and extremes against float64 NumPy, over any axes in any memory order."""
 
 import itertools
 
@@ -42,11 +42,11 @@ def strides_of(shape, order) -> list[int]:
     return strides
 
 
-def run_sum(build, x, axes, threads, target_order=None):
+def run_reduce(build, x, axes, threads, target_order=None, kind="sum"):
     kept = [n if i not in axes else 1 for i, n in enumerate(x.shape)]
     order = target_order or range(x.ndim)
     target = [0 if i in axes else s for i, s in enumerate(strides_of(kept, order))]
-    step = build.reduce.Sum(x.shape, strides_of(x.shape, range(x.ndim)), target)
+    step = build.reduce.Reduce(kind, x.shape, strides_of(x.shape, range(x.ndim)), target)
     y = nans([kept[i] for i in order], build.dtype)
     partials = nans(step.partials, build.dtype) if step.partials else None
     run_step(step, x, y, partials, threads=threads)
@@ -59,7 +59,45 @@ def test_integers_are_summed_exactly(build, shape, axes):
     x = integers(np.random.default_rng(0), shape, build.dtype)
     expected = x.astype(np.float64).sum(axis=axes, keepdims=True)
     for threads in THREADS:
-        assert np.array_equal(run_sum(build, x, axes, threads), expected)
+        assert np.array_equal(run_reduce(build, x, axes, threads), expected)
+
+
+EXTREMES = {"max": (np.maximum, -np.inf), "min": (np.minimum, np.inf)}
+
+
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
+@pytest.mark.parametrize("shape, axes", CASES)
+@pytest.mark.parametrize("kind", EXTREMES)
+def test_extremes(build, kind, shape, axes):
+    x = np.random.default_rng(0).standard_normal(shape).astype(build.dtype)
+    operation, neutral = EXTREMES[kind]
+    expected = operation.reduce(x, axis=axes, keepdims=True, initial=neutral)
+    for threads in THREADS:
+        assert np.array_equal(run_reduce(build, x, axes, threads, kind=kind), expected)
+
+
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
+@pytest.mark.parametrize("kind", EXTREMES)
+@pytest.mark.parametrize("place", [0, 33333, 99999])
+def test_nan_is_no_extreme(build, kind, place):
+    x = np.random.default_rng(0).standard_normal((100000, 2)).astype(build.dtype)
+    x[place, 1] = np.nan
+    for axes in ((0,), (0, 1)):
+        found = run_reduce(build, x, axes, 2, kind=kind)
+        assert np.isnan(found.reshape(-1)[-1]) and (axes == (0, 1) or not np.isnan(found[0, 0]))
+
+
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
+@pytest.mark.parametrize("shape, axes", CASES)
+def test_products(build, shape, axes):
+    """Few powers of two among ones of either sign: every product of some of them is exact."""
+    rng = np.random.default_rng(0)
+    x = rng.choice([-1, 1], shape).astype(build.dtype)
+    some = rng.choice(x.size, min(x.size, 60), replace=False)
+    x.reshape(-1)[some] *= 2.0 ** rng.integers(-1, 2, some.size)
+    expected = x.astype(np.float64).prod(axis=axes, keepdims=True)
+    for threads in THREADS:
+        assert np.array_equal(run_reduce(build, x, axes, threads, kind="prod"), expected)
 
 
 @pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
@@ -69,16 +107,16 @@ def test_the_target_has_an_order_of_its_own(build, order):
     for axes in ((), (0,), (1,), (2,), (0, 2)):
         expected = x.astype(np.float64).sum(axis=axes, keepdims=True) if axes else x
         for threads in THREADS:
-            assert np.array_equal(run_sum(build, x, axes, threads, order), expected)
+            assert np.array_equal(run_reduce(build, x, axes, threads, order), expected)
 
 
 @pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
 @pytest.mark.parametrize("shape, axes", CASES)
 def test_same_bits_at_any_number_of_threads(build, shape, axes):
     x = np.random.default_rng(1).standard_normal(shape).astype(build.dtype)
-    one = run_sum(build, x, axes, 1)
+    one = run_reduce(build, x, axes, 1)
     for threads in THREADS[1:]:
-        assert np.array_equal(run_sum(build, x, axes, threads), one)
+        assert np.array_equal(run_reduce(build, x, axes, threads), one)
 
 
 @pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
@@ -88,10 +126,12 @@ def test_rounding_errors_do_not_grow_with_the_size(build, shape, axes):
     some 130 roundings of half an eps happen after one another, in practice of random sign."""
     x = np.random.default_rng(2).uniform(0.5, 1, shape).astype(build.dtype)
     expected = x.astype(np.longdouble).sum(axis=axes, keepdims=True)
-    error = np.max(np.abs(run_sum(build, x, axes, 2) - expected) / expected)
+    error = np.max(np.abs(run_reduce(build, x, axes, 2) - expected) / expected)
     assert error < 8 * np.finfo(build.dtype).eps
 
 
-def test_a_source_with_gaps_is_refused():
+def test_what_cannot_be_done_is_refused():
+    with pytest.raises(ValueError, match=r"no reduction 'mean'.*sum, prod, max, min"):
+        ALL_BUILDS[0].reduce.Reduce("mean", (3, 4), (4, 1), (0, 1))
     with pytest.raises(ValueError, match="dense"):
-        ALL_BUILDS[0].reduce.Sum((3, 4), (5, 1), (0, 1))
+        ALL_BUILDS[0].reduce.Reduce("sum", (3, 4), (5, 1), (0, 1))
