@@ -189,8 +189,8 @@ class Work:
         def spread(of: Tensor) -> list[int]:
             return [of.strides[labels.index(label)] if label in keep else 0 for label in term.labels]
 
-        step = self.lower.kernels.reduce.Sum(
-            x.shape, x.strides, [s if n > 1 else 0 for n, s in zip(x.shape, spread(y))]
+        step = self.lower.kernels.reduce.Reduce(
+            "sum", x.shape, x.strides, [s if n > 1 else 0 for n, s in zip(x.shape, spread(y))]
         )
         partials = self.lower.tensor((step.partials,), name="partial sums") if step.partials else None
         self.lower.emit(step, reads=[x], writes=[y, partials])
