@@ -40,7 +40,8 @@ import cconv
 from cconv import versions
 from cconv.errors import CconvError
 from cconv.files import atomic_write
-from cconv.graph.nodes import calls_of, needed_for
+from cconv.graph.nodes import needed_for
+from cconv.graph.walk import Values, calls_of
 from cconv.kernels import FLOAT32, schedule, tuned
 from cconv.kernels.geometry import ConvGeometry
 from cconv.ops.conv import Convolution
@@ -103,7 +104,8 @@ def passes_of_model(path: Path, batch: int) -> list[tuple[str, Pass]]:
     specs.update((name, Spec(array.shape, array.dtype)) for name, array in model.weights.items())
     reached = set(model.weights)
     found: list[tuple[str, Pass]] = []
-    for node, call, _ in calls_of(needed_for(model.nodes, model.output_names), specs, model.constants, model.limits):
+    values = Values(specs, model.constants)
+    for node, call in calls_of(needed_for(model.nodes, model.output_names), values, model.limits):
         if mark_wanted(node, call, reached):
             reached.update(node.outputs)
         if isinstance(operator := node.operator, Convolution):
