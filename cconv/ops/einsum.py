@@ -23,6 +23,7 @@ from cconv.errors import ModelError, ShapeError, UnsupportedOpError
 from cconv.ops.elementwise import binary, is_real
 from cconv.ops.matmul import Matrices, matrices, multiply
 from cconv.ops.operator import Call, Lowering, Operator
+from cconv.ops.reduce import reduced, repeated
 from cconv.ops.strided import copy, zeros
 from cconv.ops.tensor import Layout, Spec, Tensor
 
@@ -183,22 +184,13 @@ class Work:
         labels = "".join(label for label in term.labels if label in keep)
         if labels == term.labels:
             return term
-        x = term.tensor
-        y = self.lower.tensor([n for n, label in zip(x.shape, term.labels) if label in keep])
-
-        def spread(of: Tensor) -> list[int]:
-            return [of.strides[labels.index(label)] if label in keep else 0 for label in term.labels]
-
-        step = self.lower.kernels.reduce.Reduce(
-            "sum", x.shape, x.strides, [s if n > 1 else 0 for n, s in zip(x.shape, spread(y))]
-        )
-        partials = self.lower.tensor((step.partials,), name="partial sums") if step.partials else None
-        self.lower.emit(step, reads=[x], writes=[y, partials])
+        shape = term.tensor.shape
+        ones = tuple(n if label in keep else 1 for n, label in zip(shape, term.labels))
+        total = reduced(self.lower, "sum", term.tensor, [i for i, label in enumerate(term.labels) if label not in keep])
+        y = self.rows(total).reshaped(tuple(n for n, label in zip(shape, term.labels) if label in keep))
 
         def back(dy: Tensor) -> Tensor:
-            dx = self.lower.tensor(x.shape)
-            copy(self.lower, dy, dx, x.shape, (spread(dy), 0), (dx.strides, 0))
-            return dx
+            return repeated(self.lower, self.rows(dy).reshaped(ones), shape, Layout.ROW_MAJOR)
 
         return Term(y, labels, ((term, back),))
 

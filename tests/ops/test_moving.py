@@ -189,3 +189,13 @@ def test_einsum_broadcasts_as_numpy_does(equation, shapes):
     np.testing.assert_allclose(found, np.einsum(equation, *arrays), rtol=1e-5, atol=1e-6)
     plan, weights = projection_plan(model_of(node_model(case, dynamic=False)), list(feeds))
     assert max(directional_error(plan, weights, np.random.default_rng(0)).values()) < 1e-7
+
+
+def test_each_mode_of_space_to_depth_undoes_depth_to_space():
+    """onnxruntime does not know the mode of SpaceToDepth yet."""
+    x = np.arange(2 * 12 * 3 * 4, dtype=np.float32).reshape(2, 12, 3, 4)
+    for mode in ("DCR", "CRD"):
+        attributes = {"blocksize": 2, "mode": mode}
+        (wide,) = forward(model_of(node_model(Case("DepthToSpace", [x], attributes))), {"x0": x}).values()
+        (deep,) = forward(model_of(node_model(Case("SpaceToDepth", [wide], attributes))), {"x0": wide}).values()
+        assert np.array_equal(deep, x)
