@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cconv import errors
+from cconv.errors import CconvError
 
 if TYPE_CHECKING:
     from cconv import data as data
@@ -83,7 +84,7 @@ _LAZY: dict[str, tuple[str, str]] = {
     },
 }
 
-__all__ = ["__version__", "errors", *_LAZY]
+__all__ = ["CconvError", "__version__", "errors", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

@@ -44,6 +44,10 @@ class CheckpointError(CconvError, ValueError):
     """A checkpoint that is damaged or belongs to another model."""
 
 
+class ScheduleError(CconvError, ValueError):
+    """A table of tuned choices (CCONV_SCHEDULE) that cannot be used."""
+
+
 class OutputError(CconvError, OSError):
     """A file that cannot be written."""
 

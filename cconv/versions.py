@@ -8,7 +8,7 @@ import sys
 from importlib import metadata
 
 from cconv import __version__
-from cconv.kernels import FLOAT32, builds
+from cconv.kernels import FLOAT32, builds, schedule
 from cconv.kernels.threads import available_processors, get_num_threads, has_openmp
 
 PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "safetensors")
@@ -20,9 +20,10 @@ def versions() -> dict[str, str]:
     found = {
         "cconv": __version__,
         "build": f"{FLOAT32.name} (here as well: {', '.join(others) or 'none'})",
+        "schedule": schedule.describe(),
         "OpenMP": "yes" if has_openmp() else "no: one thread",
         "threads": f"{get_num_threads()} of {available_processors()} processors",
-        "processor": _processor(),
+        "processor": processor(),
     }
     for name in PACKAGES:
         try:
@@ -35,14 +36,14 @@ def versions() -> dict[str, str]:
 
 
 def show_versions() -> None:
-    """Print versions, the kernel build in use, OpenMP and threads, processor and platform."""
+    """Print versions, the kernel build and the schedule in use, OpenMP and threads, processor and platform."""
     found = versions()
     width = max(len(name) for name in found)
     for name, value in found.items():
         print(f"{name.ljust(width)}  {value}")
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's model, as the system names it."""
     if sys.platform == "darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]

@@ -149,7 +149,6 @@ def directional_error(plan: Plan, weights: dict[str, np.ndarray], rng, step=1e-6
     analytic = {key: value.copy() for key, value in plan.gradients.items()}
 
     def value() -> float:
-        plan.invalidate()
         target[...] = direction
         assert plan.run(until="update") == ("", 0)
         return float(np.sum(plan.outputs[name] * direction))

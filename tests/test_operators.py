@@ -5,6 +5,7 @@ import onnxruntime as ort
 import pytest
 
 from cconv.ops.catalogue import CATALOGUE
+from cconv.ops.tensor import Spec
 from harness import behind_convolution, directional_error, forward, model_of, node_model, projection_plan
 from ops_cases import CASES
 
@@ -93,6 +94,63 @@ def test_gradient_bits_at_any_number_of_threads(case):
     for other in results[1:]:
         for name, value in results[0].items():
             assert np.array_equal(value, other[name], equal_nan=True)
+
+
+def apart(case, moving: set[int]):
+    """Whether the operator says that examples stay apart where the inputs `moving` have one a slice along axis 0."""
+    model = model_of(node_model(case))
+    arrays = case.arrays()
+    specs = {f"x{i}": Spec(a.shape, a.dtype) for i, a in enumerate(arrays) if a is not None}
+    constants = {f"x{i}": a for i, a in enumerate(arrays) if a is not None and i not in moving}
+    call = model.nodes[0].call(specs, constants)
+    alike = all(spec.shape[:1] == arrays[min(moving)].shape[:1] for spec in call.results[: case.outputs])
+    return alike and model.nodes[0].operator.separates(call, moving)
+
+
+def movable(case) -> list[set[int]]:
+    """Sets of inputs that may have a slice for every example, with at least two: the first alone, and all."""
+    sizes = [() if a is None else a.shape[:1] for a in case.arrays()]
+    able = [
+        i
+        for i, size in enumerate(sizes)
+        if size == sizes[0] not in [(), (0,), (1,)] and i not in case.constant_inputs
+    ]
+    return [set(moving) for moving in dict.fromkeys([tuple(able[:1]), tuple(able)]) if moving and moving[0] == 0]
+
+
+APART = [(case, moving) for case in CASES for moving in movable(case)]
+
+
+@pytest.mark.parametrize("case, moving", APART, ids=[f"{c.id}-{len(m)}" for c, m in APART])
+def test_examples_that_are_said_to_stay_apart_do(case, moving):
+    """In another order they give the same bits in that order; one that changes changes no other."""
+    if not apart(case, moving):
+        return  # nothing is said; that not all say nothing is tested below
+    model = model_of(node_model(case))
+    feeds = {
+        f"x{i}": a for i, a in enumerate(case.arrays()) if a is not None and i not in case.constant_inputs
+    }
+    before = forward(model, feeds)
+    order = np.roll(np.arange(len(feeds["x0"])), 1)
+    moved = {name: a[order] if int(name[1:]) in moving else a for name, a in feeds.items()}
+    for name, value in forward(model, moved).items():
+        assert np.array_equal(value, before[name][order], equal_nan=True)
+    changed = {name: a.copy() for name, a in feeds.items()}
+    for i in moving:
+        changed[f"x{i}"][0] = changed[f"x{i}"][-1]
+    for name, value in forward(model, changed).items():
+        assert np.array_equal(value[1:], before[name][1:], equal_nan=True)
+
+
+def test_who_says_that_examples_stay_apart():
+    says = {case.op_type for case, moving in APART if apart(case, moving)}
+    assert says >= {
+        "Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose", "Div", "Dropout",
+        "Flatten", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "MatMul", "MaxPool", "Mul", "Pad", "Relu", "Reshape",
+        "Sigmoid", "Softmax", "Transpose",
+    }  # fmt: skip
+    silent = {case.id for case, moving in APART if not apart(case, moving)}
+    assert len(silent) > 10, "cases that mix examples are among them"
 
 
 def feature_map(case) -> bool:

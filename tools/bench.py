@@ -44,6 +44,8 @@ from benchmark import contest, networks, report, sides
 from benchmark.layers import PASSES, bench_layers
 from benchmark.peak import peak_program
 
+from cconv.kernels.schedule import PRECISIONS
+
 SMALL_BATCHES = [1, 8, 32]
 
 
@@ -82,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     layers.add_argument("--threads", type=count, default=1)
     layers.add_argument("--passes", type=listed(*PASSES), default=["fwd"], help="of fwd,bwd_d,bwd_w")
     layers.add_argument("--peer", choices=["torch"])
+    layers.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="direct: without Winograd")
     layers.add_argument("--algorithm", help="kernel module instead of the one in kernels/schedule.py")
 
     nets = commands.add_parser("nets", help="whole networks")

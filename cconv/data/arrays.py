@@ -80,6 +80,17 @@ class Arrays:
             index = part if order is None else order[part]
             yield _take(self.x, index), _take(self.y, index)
 
+    def order(self, shuffle: bool = False, seed: int = 0, epoch: int = 0) -> np.ndarray:
+        """Indices (N,) of the samples in the order in which `batches` gives them.
+
+        By this method a dataset says that a sample is the same every time, so that `Trainer.fit` may keep what the
+        frozen part of a network makes of it. The arrays must not change meanwhile.
+
+        Raises:
+            ValueRangeError: a negative seed or epoch.
+        """
+        return _order(len(self), seed, epoch) if shuffle else np.arange(len(self))
+
     def take(self, indices: np.ndarray) -> Arrays:
         """The samples at `indices`, in that order."""
         return Arrays(_take(self.x, indices), _take(self.y, indices))

@@ -3,53 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from cconv.errors import DTypeError, ModelError, ShapeError, explain
+from cconv.errors import ModelError, explain
 from cconv.graph import save as saving
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node, nodes_of
 from cconv.graph.summary import summary
+from cconv.graph.weights import Initializer, Weight, Weights
 from cconv.kernels.memory import aligned
-
-
-class Weights(Mapping[str, np.ndarray]):
-    """The model's float32 initializers by name: live, writable arrays in ONNX's layout.
-
-    `weights[name] = array` copies into the live array, whose shape and dtype stay.
-    """
-
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
-        self._arrays = arrays
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        try:
-            return self._arrays[name]
-        except KeyError:
-            raise KeyError(f"no weight {name!r}; the model has {', '.join(self._arrays) or 'none'}") from None
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        array, value = self[name], np.asarray(value)
-        if value.shape != array.shape:
-            raise ShapeError(explain(f"weight {name!r}", f"has shape {array.shape}", f"{value.shape}"))
-        if not np.can_cast(value.dtype, array.dtype, "same_kind"):
-            raise DTypeError(explain(f"weight {name!r}", f"is {array.dtype}", f"{value.dtype}"))
-        array[...] = value
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
-
-    def __repr__(self) -> str:
-        lines = [f"  {name!r}: {array.dtype} {array.shape}" for name, array in self._arrays.items()]
-        return "\n".join([f"Weights({len(self)}):", *lines])
 
 
 class InputSpec(NamedTuple):
@@ -88,21 +55,21 @@ class Model:
         """Take over a graph; its float32 initializers move to arrays of their own.
 
         Args:
-            arrays: those that have moved already, by name.
+            arrays: those that have moved already, by name; the caller keeps none of them.
             declared: names in value_info, in order; see graph/save.py.
         """
         self.ir = model
         self.limits = limits or DEFAULT
-        self.weights = Weights(dict(arrays or {}))
+        self.weights = Weights({name: Weight(array) for name, array in (arrays or {}).items()})
         self.constants: dict[str, np.ndarray] = {}
         self._declared = tuple(declared)
-        for name, array in self.weights.items():
-            _point_at(model.graph.initializers[name], array)
+        for name, weight in self.weights.entries.items():
+            _point_at(model.graph.initializers[name], weight)
         self.edited()
 
     def edited(self) -> None:
         """Take note of changes made to `ir`: nodes are read again, new initializers become live weights."""
-        weights: dict[str, np.ndarray] = {}
+        weights: dict[str, Weight] = {}
         self.constants = {}
         for name, value in self.ir.graph.initializers.items():
             tensor = value.const_value
@@ -111,11 +78,12 @@ class Model:
             if tensor.dtype != ir.DataType.FLOAT:
                 self.constants[name] = tensor.numpy()
                 continue
-            live = self.weights.get(name)
-            if live is None or not isinstance(tensor, ir.Tensor) or tensor.raw is not live:
-                live = aligned(tensor.numpy())
-                _point_at(value, live)
-            weights[name] = live
+            weight = self.weights.entries.get(name)
+            if weight is None or not isinstance(tensor, ir.Tensor) or tensor.raw is not weight.array():
+                weight = Weight(aligned(tensor.numpy()))
+            if not isinstance(tensor, Initializer) or tensor.weight is not weight:
+                _point_at(value, weight)
+            weights[name] = weight
         self.weights = Weights(weights)
         self._nodes: list[Node] | None = None
         self._runner: Any = None
@@ -209,11 +177,11 @@ class Model:
         )
 
 
-def _point_at(value: ir.Value, array: np.ndarray) -> None:
-    """Make `array` the memory of an initializer."""
+def _point_at(value: ir.Value, weight: Weight) -> None:
+    """Make the weight's memory that of an initializer."""
     tensor = value.const_value
-    value.const_value = ir.Tensor(
-        array,
+    value.const_value = Initializer(
+        weight,
         name=value.name,
         doc_string=tensor.doc_string if tensor else None,
         metadata_props=dict(tensor.metadata_props) if tensor else None,

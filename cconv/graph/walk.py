@@ -28,6 +28,8 @@ class Values:
     Attributes:
         specs: shapes and dtypes.
         known: values that do not depend on what the model is given: `constants`, and what follows from them.
+        asked: names of the weights whose value a rule has asked for. When they change, what was made with them is
+            outdated.
     """
 
     def __init__(self, inputs: Mapping[str, Spec], constants: Mapping[str, np.ndarray]) -> None:
@@ -36,14 +38,17 @@ class Values:
         self.specs.update(inputs)
         # Weights, and what follows from them. A user may write to weights between runs, so such a node still runs;
         # a rule that needs a value when the plan is made (Resize its scales) takes the one that they have then.
-        self._live = set(inputs).intersection(constants)
+        # By name: the weights it follows from.
+        self._live = {name: {name} for name in inputs if name in constants}
+        self.asked: set[str] = set()
 
     def take(self, node: Node, call: Call) -> bool:
         """Note a node's outputs; returns whether that is all, and nothing is left to compute."""
         operator = node.operator
         assert operator is not None
         self.specs.update(zip(node.outputs, call.results))
-        live = any(name in self._live for i, name in enumerate(node.inputs) if i not in call.settled)
+        self.ask(node, call)
+        live = self._sources(name for i, name in enumerate(node.inputs) if i not in call.settled)
         if live and sum(spec.size for spec in call.specs if spec is not None) > LARGEST_LIVE:
             return False
         folded = operator.fold(call)
@@ -51,8 +56,16 @@ class Values:
             return False
         self.known.update(zip(node.outputs, folded))
         if live:
-            self._live.update(node.outputs)
+            self._live.update((name, live) for name in node.outputs)
         return not live
+
+    def ask(self, node: Node, call: Call) -> None:
+        """Note which weights the values come from that the node's rule, or its lowering, has asked for."""
+        self.asked |= self._sources(node.inputs[i] for i in call.asked)
+
+    def _sources(self, names: Iterable[str]) -> set[str]:
+        """The weights that values follow from."""
+        return set().union(*(self._live.get(name, ()) for name in names))
 
     def branch(self, node: Node) -> list[Node] | None:
         """The nodes that take this one's place where it stands for one of its subgraphs; else None.
@@ -69,6 +82,7 @@ class Values:
         if graph is None or len(graph.outputs) != len(node.outputs):
             found = f"{len(graph.outputs)}" if graph else "no such graph"
             raise call.error(ModelError, f"{name} is a graph with {len(node.outputs)} outputs", found)
+        self.ask(node, call)
         nodes, constants = inlined(node, graph)
         self.known.update(constants)
         self.specs.update((name, Spec(value.shape, value.dtype)) for name, value in constants.items())

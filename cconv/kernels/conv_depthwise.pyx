@@ -1,14 +1,56 @@
 """Depthwise convolution: each channel with one kernel of its own.
 
-There is nothing to sum over but the taps, so the vectors lie along the channels and the loops are bound by
-memory. Weights are packed as [tap][channel]. No strip is copied: the taps that fall outside of the input are
-left out by the range of each axis instead.
+There is nothing to sum over but the taps, so the vectors lie along the channels and the loops are bound by memory. No strip
+is copied: of each row of the kernel, the taps that fall outside of the input are left out.
+
+    job     some rows of the target (of one part: the input gradient of a strided convolution is several gathers, one per
+            residue of the position, see geometry.py)
+    run     pixels of a row that meet the same taps: all of the interior, each pixel of the border
+    group   a few pixels x a vector of channels in registers, summed over the kernel (depthwise.h)
+
+Weights are packed as [part][tap][channel].
 """
 
-from cconv.kernels.simd cimport VL, real, vclamp, vf, vload, vload_n, vset, vstore, vstore_n, vzero
+import math
+
+import numpy as np
+
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from cconv.kernels.simd cimport VL, real
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 
-# Pixel rows of a share of the weight gradient: at most this many shares are added at the end.
+from cconv.kernels.geometry import forward_part, input_gradient_parts
+
+cdef extern from "depthwise.h" nogil:
+    ctypedef struct depthwise_job:
+        Py_ssize_t rows
+        const real** x
+        const real** w
+        Py_ssize_t channels
+        Py_ssize_t step
+        Py_ssize_t ahead
+        real* y
+        Py_ssize_t y_step
+        const real* bias
+        Py_ssize_t residual
+        int add_residual, clamped
+        real low, high
+    ctypedef void (*depthwise_fn)(const depthwise_job* job, Py_ssize_t pixels) noexcept nogil
+    ctypedef void (*depthwise_sum_fn)(const real* x, const real* dy, Py_ssize_t pixels, Py_ssize_t channels,
+                                      Py_ssize_t step, real* sums) noexcept nogil
+    const depthwise_fn depthwise_table[8][2]
+    const depthwise_sum_fn depthwise_sums[8]
+
+cdef enum:
+    MOST_TAPS = 7    # of a row of the kernel that has loops of its own
+
+# Rows of the target that a job takes at the most, so that neighbouring rows meet the same inputs in one core's cache; and
+# jobs that there are at the least, if there are rows enough.
+cdef Py_ssize_t JOB_ROWS = 8, LEAST_JOBS = 16
+# Shares of the weight gradient's rows: at most this many are added at the end.
 MOST_SHARES = 64
 
 
@@ -16,57 +58,37 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b if a > 0 else 0
 
 
-cdef struct Axis:
-    Py_ssize_t input, output, kernel, stride, dilation, pad
+cdef struct Walk:
+    # geometry.AxisWalk
+    Py_ssize_t input, output, step, pad, taps, out_step, out_start
+    const Py_ssize_t* offset
+
+cdef struct Part:
+    Walk axis[3]
+    Py_ssize_t weights     # where the part's packed weights begin
+    Py_ssize_t rows        # of the target
+    bint runs              # a row's taps are neighbours, and there are loops for them
 
 
-cdef struct Range:
-    # Taps begin, begin + every, ... < end; the partner of tap t is at start + t * move.
-    Py_ssize_t begin, end, every, start, move
+cdef inline bint inside(const Walk* a, Py_ssize_t o, Py_ssize_t tap) noexcept nogil:
+    """Whether output o meets tap within the input."""
+    cdef Py_ssize_t i = o * a.step - a.pad + a.offset[tap]
+    return 0 <= i < a.input
 
 
-cdef inline Range input_of_output(const Axis* a, Py_ssize_t o) noexcept nogil:
-    """Taps of output o that lie inside of the input, and the input positions they read."""
-    cdef Range r
-    r.start = o * a.stride - a.pad
-    r.move = a.dilation
-    r.every = 1
-    r.begin = ceil_div(-r.start, a.dilation)
-    r.end = min(a.kernel, ceil_div(a.input - r.start, a.dilation))
-    return r
+cdef inline void taps_of(const Walk* a, Py_ssize_t o, Py_ssize_t* begin, Py_ssize_t* end) noexcept nogil:
+    """Taps begin..end-1 of output o lie inside of the input: one run, since offsets ascend."""
+    begin[0] = 0
+    while begin[0] < a.taps and o * a.step - a.pad + a.offset[begin[0]] < 0:
+        begin[0] += 1
+    end[0] = begin[0]
+    while end[0] < a.taps and inside(a, o, end[0]):
+        end[0] += 1
 
 
-cdef inline Range output_of_input(const Axis* a, Py_ssize_t i) noexcept nogil:
-    """Taps through which input i reaches an output, and those outputs: o * stride = i + pad - t * dilation.
-
-    The taps for which the division leaves nothing are `every` = stride / gcd(stride, dilation) apart; stepping
-    by one and testing would be simpler, but wastes most of the work at larger strides.
-    """
-    cdef Range r
-    cdef Py_ssize_t t = 0, g = a.stride, rest = a.dilation, swap
-    while rest:
-        swap = g % rest
-        g = rest
-        rest = swap
-    r.every = a.stride // g
-    while t < r.every and (i + a.pad - t * a.dilation) % a.stride != 0:
-        t += 1
-    if t == r.every or t >= a.kernel:
-        r.begin = 0
-        r.end = 0
-        r.start = 0
-        r.move = 0
-        return r
-    # o(t) = (i + pad - t * dilation) / stride falls with t by dilation / g for each `every` taps.
-    r.begin = t
-    while r.begin < a.kernel and i + a.pad - r.begin * a.dilation >= a.output * a.stride:
-        r.begin += r.every
-    r.end = r.begin
-    while r.end < a.kernel and i + a.pad - r.end * a.dilation >= 0:
-        r.end += r.every
-    r.start = (i + a.pad) # numerators; the caller divides by the stride
-    r.move = -a.dilation
-    return r
+def role_parts(geometry, str role):
+    """The gathers of "forward" or "input_gradient"."""
+    return [forward_part(geometry)] if role == "forward" else input_gradient_parts(geometry)
 
 
 def packed_size(geometry, str role):
@@ -75,10 +97,10 @@ def packed_size(geometry, str role):
 
 
 cdef class Depthwise(Step):
-    """Base: sizes."""
+    """Base: checks the geometry."""
 
-    cdef Axis axis[3]
     cdef Py_ssize_t batch, channels, taps
+    cdef list keep
 
     def __init__(self, geometry, *args):
         if not geometry.groups == geometry.channels == geometry.outputs:
@@ -86,29 +108,48 @@ cdef class Depthwise(Step):
         self.batch = geometry.batch
         self.channels = geometry.channels
         self.taps = geometry.taps
-        for a in range(3):
-            self.axis[a].input = geometry.input[a]
-            self.axis[a].output = geometry.output[a]
-            self.axis[a].kernel = geometry.kernel[a]
-            self.axis[a].stride = geometry.stride[a]
-            self.axis[a].dilation = geometry.dilation[a]
-            self.axis[a].pad = geometry.pad[a]
+        self.keep = []
+
+    cdef const Py_ssize_t* longs(self, values) except NULL:
+        """A C array that lives as long as this step."""
+        array = np.array(tuple(values) or (0,), dtype=np.intp)
+        self.keep.append(array)
+        return <const Py_ssize_t*><uintptr_t>array.ctypes.data
+
+    cdef int fill(self, Walk* axis, part) except -1:
+        for a, walk in enumerate(part):
+            axis[a].input, axis[a].output = walk.input, walk.output
+            axis[a].step, axis[a].pad = walk.step, walk.pad
+            axis[a].out_step, axis[a].out_start = walk.out_step, walk.out_start
+            axis[a].taps = len(walk.offsets)
+            axis[a].offset = self.longs(walk.offsets)
+        return 0
 
 
 cdef class Pack(Depthwise):
-    """Weights (C, 1, taps) to [tap][channel]. Operands: weights, packed."""
+    """Weights (C, 1, taps) to [part][tap][channel]. Operands: weights, packed."""
+
+    cdef const Py_ssize_t* order      # kernel index of each packed tap
+    cdef Py_ssize_t packed_taps       # a tap may belong to a residue that a short axis does not have
 
     def __init__(self, geometry, str role="forward"):
         super().__init__(geometry)
         self.operands = 2
+        _, height, width = geometry.kernel
+        order = [
+            (i * height + j) * width + k
+            for d, h, w in role_parts(geometry, role) for i in d.kernel for j in h.kernel for k in w.kernel
+        ]
+        self.packed_taps = len(order)
+        self.order = self.longs(order)
 
     cdef int run(self) noexcept nogil:
         cdef const real* w = <real*>self.operand[0]
         cdef real* packed = <real*>self.operand[1]
         cdef Py_ssize_t c, t
-        for t in range(self.taps):
+        for t in range(self.packed_taps):
             for c in range(self.channels):
-                packed[t * self.channels + c] = w[c * self.taps + t]
+                packed[t * self.channels + c] = w[c * self.taps + self.order[t]]
         return OK
 
 
@@ -123,10 +164,23 @@ cdef class Gather(Depthwise):
     """
 
     cdef readonly Py_ssize_t workspace                # 0
-    cdef bint biased, residual, clamped, transposed
+    cdef bint biased, residual, clamped
     cdef real low, high
+    cdef Part* parts
+    cdef Py_ssize_t part_count, job_rows, jobs
+    cdef Py_ssize_t target[3]
+
+    def __cinit__(self, geometry, str role="forward", *args, **kwargs):
+        self.part_count = len(role_parts(geometry, role))
+        self.parts = <Part*>calloc(max(1, self.part_count), sizeof(Part))
+        if self.parts == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.parts)
 
     def __init__(self, geometry, str role="forward", bint bias=False, bint residual=False, clamp=None):
+        cdef Part* p
         super().__init__(geometry)
         self.work = geometry.flops / (FLOPS_PER_LANE * VL)
         self.operands = 6
@@ -135,97 +189,99 @@ cdef class Gather(Depthwise):
         self.clamped = clamp is not None
         if self.clamped:
             self.low, self.high = clamp
-        self.transposed = role == "input_gradient"
+        for axis, size in enumerate(geometry.output if role == "forward" else geometry.input):
+            self.target[axis] = size
+        weights = rows = 0
+        for i, part in enumerate(role_parts(geometry, role)):
+            p = &self.parts[i]
+            self.fill(p.axis, part)
+            p.weights = weights * self.channels
+            p.rows = self.batch * part[0].output * part[1].output if part[2].output else 0
+            width = part[2]
+            neighbours = width.offsets == tuple(range(len(width.offsets)))
+            p.runs = neighbours and len(width.offsets) <= MOST_TAPS and width.step <= 2
+            weights += math.prod(len(walk.offsets) for walk in part)
+            rows = max(rows, p.rows)
+        self.job_rows = max(1, min(JOB_ROWS, rows // LEAST_JOBS))
+        self.jobs = 0
+        for i in range(self.part_count):
+            self.jobs += ceil_div(self.parts[i].rows, self.job_rows)
+        # Pointers to the inputs and to the weights of each row of the kernel, or of each tap.
+        self.scratch_bytes = ceil_div(2 * self.taps * sizeof(void*), 64) * 64
 
     cdef int run(self) noexcept nogil:
-        if self.transposed:
-            self.parallel(0, self.batch * self.axis[0].input * self.axis[1].input)
-        else:
-            self.parallel(0, self.batch * self.axis[0].output * self.axis[1].output)
+        self.parallel(0, self.jobs)
         return OK
 
-    # Parallel axis: rows of the target, each written by one chunk.
+    # Parallel axis: blocks of rows of the target, of each part; every pixel is written by one chunk.
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
-        cdef Axis* d = &self.axis[0]
-        cdef Axis* h = &self.axis[1]
-        cdef Axis* w = &self.axis[2]
-        cdef Py_ssize_t n, z, y, x, width
-        cdef Range rd, rh, rw
-        if self.transposed:
-            y = i % h.input
-            z = i // h.input % d.input
-            n = i // (h.input * d.input)
-            width = w.input
-            rd = output_of_input(d, z)
-            rh = output_of_input(h, y)
-        else:
-            y = i % h.output
-            z = i // h.output % d.output
-            n = i // (h.output * d.output)
-            width = w.output
-            rd = input_of_output(d, z)
-            rh = input_of_output(h, y)
-        for x in range(width):
-            rw = output_of_input(w, x) if self.transposed else input_of_output(w, x)
-            self.pixel(n, rd, rh, rw, (i * width + x) * self.channels)
+        cdef Part* p = self.parts
+        cdef Py_ssize_t row
+        while i >= ceil_div(p.rows, self.job_rows):
+            i -= ceil_div(p.rows, self.job_rows)
+            p += 1
+        for row in range(i * self.job_rows, min((i + 1) * self.job_rows, p.rows)):
+            self.row(p, row, <const real**>self.scratch_of(thread))
 
-    cdef void pixel(self, Py_ssize_t n, Range rd, Range rh, Range rw, Py_ssize_t place) noexcept nogil:
-        """All channels of the target pixel at element `place`."""
-        cdef real* target = <real*>self.operand[4] + place
-        cdef const real* residual = <real*>self.operand[3] + place
-        cdef Py_ssize_t c = 0, count
-        cdef vf total
-        while c < self.channels:
-            count = min(<Py_ssize_t>VL, self.channels - c)
-            total = self.lanes(n, &rd, &rh, &rw, c, count)
-            if self.residual:
-                total = total + vload_n(residual + c, count)
-            if self.clamped:
-                total = vclamp(total, vset(self.low), vset(self.high))
-            if count == VL:
-                vstore(target + c, total)
-            else:
-                vstore_n(target + c, total, count)
-            c += VL
+    cdef void row(self, const Part* p, Py_ssize_t row, const real** pointers) noexcept nogil:
+        """All pixels of one row of a part."""
+        cdef const Walk* d = &p.axis[0]
+        cdef const Walk* h = &p.axis[1]
+        cdef const Walk* w = &p.axis[2]
+        cdef Py_ssize_t y = row % h.output, z = row // h.output % d.output, n = row // (h.output * d.output)
+        cdef Py_ssize_t x = 0, run, tap, last, interior
+        cdef depthwise_fn loop
+        cdef depthwise_job job
+        job.x = pointers
+        job.w = pointers + self.taps
+        job.channels = self.channels
+        job.step = w.step
+        job.ahead = h.step * w.input * self.channels
+        job.y_step = w.out_step * self.channels
+        job.bias = <real*>self.operand[2] if self.biased else NULL
+        job.residual = self.operand[3] - self.operand[4]
+        job.add_residual = self.residual
+        job.clamped = self.clamped
+        job.low = self.low
+        job.high = self.high
+        job.y = <real*>self.operand[4] + self.channels * (
+            ((n * self.target[0] + z * d.out_step + d.out_start) * self.target[1] + y * h.out_step + h.out_start)
+            * self.target[2] + w.out_start)
+        # Outputs below this one meet the last tap inside.
+        interior = w.output
+        if w.taps:
+            interior = min(w.output, ceil_div(w.input + w.pad - w.offset[w.taps - 1], w.step))
+        while x < w.output:
+            taps_of(w, x, &tap, &last)
+            run = max(<Py_ssize_t>1, interior - x) if tap == 0 and last == w.taps else 1
+            loop = depthwise_table[last - tap][w.step - 1] if p.runs else NULL
+            job.rows = self.place(&job, p, n, z, y, x, tap, last, loop == NULL)
+            if loop == NULL:
+                loop = depthwise_table[1][0]
+            loop(&job, run)
+            job.y += run * job.y_step
+            x += run
 
-    cdef vf lanes(self, Py_ssize_t n, Range* rd, Range* rh, Range* rw, Py_ssize_t c, Py_ssize_t count) noexcept nogil:
-        """`count` channels from c on of one target pixel, summed over its taps."""
-        cdef Axis* d = &self.axis[0]
-        cdef Axis* h = &self.axis[1]
-        cdef Axis* w = &self.axis[2]
-        cdef const real* source = <real*>self.operand[0] + c
-        cdef const real* packed = <real*>self.operand[1] + c
-        cdef const real* p
-        cdef const real* q
-        cdef Py_ssize_t i, j, k, z, y, x, depth, height, width
-        cdef Py_ssize_t sd = 1, sh = 1, sw = 1
-        cdef vf total = vzero()
-        if self.transposed:
-            sd, sh, sw = d.stride, h.stride, w.stride
-            depth, height, width = d.output, h.output, w.output
-        else:
-            depth, height, width = d.input, h.input, w.input
-        if self.biased:
-            total = vload_n(<real*>self.operand[2] + c, count)
-        i = rd.begin
-        while i < rd.end:
-            z = (rd.start + i * rd.move) // sd
-            j = rh.begin
-            while j < rh.end:
-                y = (rh.start + j * rh.move) // sh
-                k = rw.begin
-                while k < rw.end:
-                    x = (rw.start + k * rw.move) // sw
-                    p = source + (((n * depth + z) * height + y) * width + x) * self.channels
-                    q = packed + ((i * h.kernel + j) * w.kernel + k) * self.channels
-                    if count == VL:
-                        total = total + vload(p) * vload(q)
-                    else:
-                        total = total + vload_n(p, count) * vload_n(q, count)
-                    k += rw.every
-                j += rh.every
-            i += rd.every
-        return total
+    cdef Py_ssize_t place(self, depthwise_job* job, const Part* p, Py_ssize_t n, Py_ssize_t z, Py_ssize_t y,
+                          Py_ssize_t x, Py_ssize_t tap, Py_ssize_t last, bint apart) noexcept nogil:
+        """Point the job to the inputs and weights under a pixel's rows of taps tap..last-1, or each tap of them `apart`;
+        returns their number."""
+        cdef const Walk* d = &p.axis[0]
+        cdef const Walk* h = &p.axis[1]
+        cdef const Walk* w = &p.axis[2]
+        cdef Py_ssize_t i, j, k, i0, i1, j0, j1, count = 0, line
+        taps_of(d, z, &i0, &i1)
+        taps_of(h, y, &j0, &j1)
+        for i in range(i0, i1):
+            for j in range(j0, j1):
+                line = (n * d.input + z * d.step - d.pad + d.offset[i]) * h.input + y * h.step - h.pad + h.offset[j]
+                for k in range(tap, last if apart else min(tap + 1, last)):
+                    job.x[count] = <real*>self.operand[0] + self.channels * (
+                        line * w.input + x * w.step - w.pad + w.offset[k])
+                    job.w[count] = <real*>self.operand[1] + p.weights + self.channels * (
+                        (i * h.taps + j) * w.taps + k)
+                    count += 1
+        return count
 
 
 cdef class WeightGradient(Depthwise):
@@ -236,6 +292,8 @@ cdef class WeightGradient(Depthwise):
     Operands: x and dy channels-last; partial sums (partial_size elements, written); dw (C, 1, taps).
     """
 
+    cdef Walk axis[3]
+    cdef bint runs
     cdef Py_ssize_t rows, shares
     cdef readonly Py_ssize_t partial_size
 
@@ -243,6 +301,10 @@ cdef class WeightGradient(Depthwise):
         super().__init__(geometry)
         self.work = geometry.flops / (FLOPS_PER_LANE * VL)
         self.operands = 4
+        part = forward_part(geometry)
+        self.fill(self.axis, part)
+        width = part[2].offsets
+        self.runs = width == tuple(range(len(width))) and len(width) <= MOST_TAPS and depthwise_sums[len(width)] != NULL
         self.rows = self.batch * self.axis[0].output * self.axis[1].output
         self.shares = max(1, min(self.rows, MOST_SHARES))
         self.partial_size = self.shares * self.taps * self.channels
@@ -255,58 +317,63 @@ cdef class WeightGradient(Depthwise):
     # Parallel axis: shares of the rows, then taps.
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
         cdef real* partial = <real*>self.operand[2]
-        cdef real* dw = <real*>self.operand[3]
-        cdef Py_ssize_t row, c, share
-        cdef real total
-        if phase == 0:
-            partial += i * self.taps * self.channels
-            for c in range(self.taps * self.channels):
-                partial[c] = 0
-            for row in range(self.rows * i // self.shares, self.rows * (i + 1) // self.shares):
-                self.add_row(row, partial)
+        cdef Py_ssize_t row
+        if phase == 1:
+            self.add_shares(i)
             return
+        partial += i * self.taps * self.channels
+        memset(partial, 0, self.taps * self.channels * sizeof(real))
+        for row in range(self.rows * i // self.shares, self.rows * (i + 1) // self.shares):
+            self.add_row(row, partial)
+
+    cdef void add_shares(self, Py_ssize_t tap) noexcept nogil:
+        cdef const real* partial = <real*>self.operand[2] + tap * self.channels
+        cdef real* dw = <real*>self.operand[3]
+        cdef Py_ssize_t c, share
+        cdef real total
         for c in range(self.channels):
             total = 0
             for share in range(self.shares):
-                total += partial[(share * self.taps + i) * self.channels + c]
-            dw[c * self.taps + i] = total
+                total += partial[share * self.taps * self.channels + c]
+            dw[c * self.taps + tap] = total
 
     cdef void add_row(self, Py_ssize_t row, real* partial) noexcept nogil:
         """One row of dy times the inputs that each tap meets it with."""
-        cdef Axis* d = &self.axis[0]
-        cdef Axis* h = &self.axis[1]
-        cdef Axis* w = &self.axis[2]
-        cdef Py_ssize_t y = row % h.output, z = row // h.output % d.output
-        cdef Py_ssize_t n = row // (h.output * d.output)
-        cdef Range rd = input_of_output(d, z), rh = input_of_output(h, y)
+        cdef const Walk* d = &self.axis[0]
+        cdef const Walk* h = &self.axis[1]
+        cdef const Walk* w = &self.axis[2]
+        cdef Py_ssize_t y = row % h.output, z = row // h.output % d.output, n = row // (h.output * d.output)
         cdef const real* dy = <real*>self.operand[1] + row * w.output * self.channels
         cdef const real* line
-        cdef Py_ssize_t i, j, k, first, last
-        for i in range(rd.begin, rd.end):
-            for j in range(rh.begin, rh.end):
+        cdef real* sums
+        cdef Py_ssize_t i, j, k, i0, i1, j0, j1, first, last, lo = 0, hi = 0
+        if self.runs:  # outputs lo..hi-1 meet all taps of a row
+            lo = min(w.output, ceil_div(w.pad, w.step))
+            hi = max(lo, min(w.output, ceil_div(w.input + w.pad - w.offset[w.taps - 1], w.step)))
+        taps_of(d, z, &i0, &i1)
+        taps_of(h, y, &j0, &j1)
+        for i in range(i0, i1):
+            for j in range(j0, j1):
                 line = <real*>self.operand[0] + self.channels * w.input * (
-                    (n * d.input + rd.start + i * d.dilation) * h.input + rh.start + j * h.dilation)
-                for k in range(w.kernel):
-                    # Outputs x with 0 <= x * stride + k * dilation - pad < input.
-                    first = ceil_div(w.pad - k * w.dilation, w.stride)
-                    last = min(w.output, ceil_div(w.input + w.pad - k * w.dilation, w.stride))
-                    self.add_tap(line + (first * w.stride + k * w.dilation - w.pad) * self.channels,
-                                 dy + first * self.channels, last - first,
-                                 partial + ((i * h.kernel + j) * w.kernel + k) * self.channels)
+                    (n * d.input + z * d.step - d.pad + d.offset[i]) * h.input + y * h.step - h.pad + h.offset[j])
+                sums = partial + (i * h.taps + j) * w.taps * self.channels
+                if lo < hi:
+                    depthwise_sums[w.taps](line + (lo * w.step - w.pad) * self.channels, dy + lo * self.channels,
+                                           hi - lo, self.channels, w.step, sums)
+                for k in range(w.taps):
+                    # Outputs x with 0 <= x * step + offset - pad < input, but for those.
+                    first = min(w.output, ceil_div(w.pad - w.offset[k], w.step))
+                    last = max(first, min(w.output, ceil_div(w.input + w.pad - w.offset[k], w.step)))
+                    if lo < hi:
+                        self.add_tap(line, dy, first, lo, k, sums)
+                        self.add_tap(line, dy, hi, last, k, sums)
+                    else:
+                        self.add_tap(line, dy, first, last, k, sums)
 
-    cdef void add_tap(self, const real* x, const real* dy, Py_ssize_t pixels, real* sums) noexcept nogil:
-        """sums[c] += sum over p < pixels of x[p * stride, c] * dy[p, c]."""
-        cdef Py_ssize_t c = 0, p, step = self.axis[2].stride * self.channels, rest
-        cdef vf total
-        while c + VL <= self.channels:
-            total = vzero()
-            for p in range(pixels):
-                total = total + vload(x + p * step + c) * vload(dy + p * self.channels + c)
-            vstore(sums + c, vload(sums + c) + total)
-            c += VL
-        rest = self.channels - c
-        if rest:
-            total = vzero()
-            for p in range(pixels):
-                total = total + vload_n(x + p * step + c, rest) * vload_n(dy + p * self.channels + c, rest)
-            vstore_n(sums + c, vload_n(sums + c, rest) + total, rest)
+    cdef void add_tap(self, const real* line, const real* dy, Py_ssize_t first, Py_ssize_t last, Py_ssize_t tap,
+                      real* sums) noexcept nogil:
+        """One tap's products with outputs first..last-1 of a row."""
+        cdef const Walk* w = &self.axis[2]
+        if first < last:
+            depthwise_sums[1](line + (first * w.step - w.pad + w.offset[tap]) * self.channels, dy + first * self.channels,
+                              last - first, self.channels, w.step, sums + tap * self.channels)

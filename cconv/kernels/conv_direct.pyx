@@ -21,6 +21,7 @@ import numpy as np
 
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
@@ -29,12 +30,15 @@ from cconv.kernels.tile cimport (
     TILE_ADD, TILE_BIAS, TILE_CLAMP, TILE_RESIDUAL, TILE_STORE, block_vectors, tile_across, tile_job,
 )
 
-from cconv.kernels.geometry import forward_part, input_gradient_parts, is_pointwise
+from cconv.kernels.geometry import forward_part, input_gradient_parts, is_pointwise, one_row
 
-# Output pixels of a job: enough to use each packed block of weights, from L2, some 30 times.
-JOB_PIXELS = 448
+# Output pixels of a job: enough to use each packed block of weights some 30 times, but no more of their input than a
+# quarter of a small L2 holds.
+JOB_PIXELS, JOB_ELEMENTS = 448, 65536
 # Input channels of a block: with 3x3 taps and 32 columns 147 KB of weights, half of a small L2.
 BLOCK_CHANNELS, BLOCK_CHANNELS_ONE_TAP = 128, 512
+# Elements of each output's weights that are packed at once: with TILE_COLS outputs half of L1.
+cdef Py_ssize_t TURNED = 128
 # Jobs that a convolution is cut into at the least, if its output channels allow.
 LEAST_JOBS = 16
 # Pixels of this many channels are copied to a strip even where they could be read in place: their distance, a
@@ -123,6 +127,7 @@ cdef class Gather(Step):
     cdef list keep
 
     def __cinit__(self, geometry, str role="forward", *args, **kwargs):
+        geometry = one_row(geometry)
         parts = role_parts(geometry, role)
         parts = [part for part in parts if all(walk.output > 0 for walk in part)] if geometry.batch else []
         self.part_count = len(parts)
@@ -135,6 +140,7 @@ cdef class Gather(Step):
         free(self.parts)
 
     def __init__(self, geometry, str role="forward", bint bias=False, bint residual=False, clamp=None):
+        geometry = one_row(geometry)
         self.work = geometry.flops / (FLOPS_PER_LANE * VL)
         self.operands = 6
         self.biased = bias
@@ -173,23 +179,17 @@ cdef class Gather(Step):
         )
         strip_bytes = 0
         for i, (part, start) in enumerate(live):
-            strip_bytes = max(strip_bytes, self.lay_out(&self.parts[i], part, start, pointwise))
+            strip_bytes = max(strip_bytes, self.lay_out(&self.parts[i], part, start))
         self.scratch_bytes = 0 if self.in_place else (strip_bytes + 63) // 64 * 64
 
-    cdef Py_ssize_t lay_out(self, Part* p, part, Py_ssize_t weights, bint pointwise) except -1:
+    cdef Py_ssize_t lay_out(self, Part* p, part, Py_ssize_t weights) except -1:
         """Fill in one part; returns the bytes of its strip."""
         cdef Strip* s = &p.strip
         sizes = [walk.output for walk in part]
-        inputs = [walk.input for walk in part]
-        if pointwise:  # one long row of all pixels
-            pixels = self.batch * sizes[0] * sizes[1] * sizes[2]
-            sizes = inputs = [1, 1, pixels]
-            self.batch = 1
-            self.target[0], self.target[1], self.target[2] = 1, 1, pixels
         for a, walk in enumerate(part):
             one = len(walk.offsets) == 1
-            s.axis[a].input = inputs[a]
-            s.axis[a].output = sizes[a]
+            s.axis[a].input = walk.input
+            s.axis[a].output = walk.output
             s.axis[a].step = walk.step
             s.axis[a].pad = walk.pad
             s.axis[a].load_step = walk.step if one else 1
@@ -201,10 +201,11 @@ cdef class Gather(Step):
         p.taps = tap_count(part)
 
         # A job: whole rows where they are short, several images where those are small.
-        p.columns = min(sizes[2], JOB_PIXELS // TILE_ROWS * TILE_ROWS)
-        p.rows = max(1, min(sizes[1], JOB_PIXELS // p.columns))
+        pixels = max(4 * TILE_ROWS, min(JOB_PIXELS, JOB_ELEMENTS // (self.block + CACHE_LINE_REALS)))
+        p.columns = min(sizes[2], pixels // TILE_ROWS * TILE_ROWS)
+        p.rows = max(1, min(sizes[1], pixels // p.columns))
         whole = p.columns == sizes[2] and p.rows == sizes[1] and sizes[0] == 1
-        p.images = max(1, min(self.batch, JOB_PIXELS // (p.rows * p.columns))) if whole else 1
+        p.images = max(1, min(self.batch, pixels // (p.rows * p.columns))) if whole else 1
         p.jobs_n = ceil_div(self.batch, p.images)
         p.jobs_d = sizes[0]
         p.jobs_h = ceil_div(sizes[1], p.rows)
@@ -217,6 +218,8 @@ cdef class Gather(Step):
         s.rows = (p.rows - 1) * s.axis[1].strip_step + s.axis[1].span
         s.columns = (p.columns - 1) * s.axis[2].strip_step + s.axis[2].span
         s.input_stride = self.source_channels
+        s.panel = self.block
+        s.panel_size = 0
         if self.in_place:
             s.pixel_stride = self.source_channels
         elif self.merged:
@@ -303,6 +306,7 @@ cdef class Gather(Step):
         cdef Py_ssize_t target_z = depth * s.axis[0].out_step + s.axis[0].out_start
         cdef Py_ssize_t target_y, target_x = column * s.axis[2].out_step + s.axis[2].out_start
         cdef int vectors
+        cdef bint ahead
         cdef const char* a
         cdef const char* other_a = NULL
         cdef real* c
@@ -333,6 +337,10 @@ cdef class Gather(Step):
             job.b = packed + (nb * TILE_COLS * self.inner + b * self.block * vectors * VL) * p.taps
             job.bias = <real*>self.operand[2] + g * self.outer + nb * TILE_COLS
             other_a = NULL
+            # Pixels that are read where they are come from memory; each tile fetches the next one's.
+            ahead = self.in_place and nb == first and self.blocks == 1
+            job.ahead_step = CACHE_LINE_REALS * sizeof(real) if ahead else 0
+            job.ahead = <const char*>source
             for r in range(images * rows):
                 n = r // rows
                 y = r - n * rows
@@ -355,6 +363,8 @@ cdef class Gather(Step):
                     begin = columns * t // tiles
                     end = columns * (t + 1) // tiles
                     half = (end - begin + 1) // 2
+                    if ahead:
+                        job.ahead = a + end * job.row
                     tile_across[end - begin][vectors - 1](
                         &job, a + begin * job.row, a + (begin + half) * job.row,
                         c + begin * job.ldc, c + (begin + half) * job.ldc)
@@ -375,6 +385,8 @@ cdef class Pack(Step):
 
     cdef Py_ssize_t part_count, groups, inner, outer, taps, block, blocks, columns, column_blocks
     cdef Py_ssize_t group_stride, inner_stride, outer_stride
+    cdef Py_ssize_t turned                # channels that are packed at once
+    cdef bint buffered
     cdef const Py_ssize_t* part_taps      # taps of each part
     cdef const Py_ssize_t* part_start     # first of them in `tap`
     cdef const Py_ssize_t* tap            # kernel index of each tap, all parts
@@ -396,6 +408,10 @@ cdef class Pack(Step):
         self.blocks = ceil_div(self.inner, self.block) if self.inner else 0
         self.columns = widths(self.outer)
         self.column_blocks = ceil_div(self.outer, TILE_COLS)
+        # Outputs far apart, often multiples of 4 KiB, would share cache sets: some channels of them are copied first.
+        self.buffered = role == "forward"
+        self.turned = max(1, min(self.inner, TURNED // taps))
+        self.scratch_bytes = self.turned * taps * TILE_COLS * sizeof(real) if self.buffered else 0
         parts = role_parts(geometry, role)
         self.part_count = len(parts)
         order, counts, starts = [], [], []
@@ -424,7 +440,9 @@ cdef class Pack(Step):
         cdef Py_ssize_t taps = self.part_taps[part]
         cdef Py_ssize_t live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)
         cdef Py_ssize_t width = block_vectors(live) * VL
-        cdef Py_ssize_t b, t, c, channels
+        cdef Py_ssize_t b, t, c, j, channels, count, stride
+        cdef real* buffer = <real*>self.scratch_of(thread)
+        cdef const real* from_
         cdef const Py_ssize_t* tap = self.tap + self.part_start[part]
         cdef const real* source = <real*>self.operand[0] + (
             g * self.group_stride + nb * TILE_COLS * self.outer_stride)
@@ -433,12 +451,21 @@ cdef class Pack(Step):
             + (g * self.columns + nb * TILE_COLS) * self.inner * taps)
         for b in range(self.blocks):
             channels = min(self.block, self.inner - b * self.block)
-            # Taps and channels outside, outputs inside: what is written is one run, and the lines that are read
-            # stay in L1 from one tap to the next.
-            for c in range(channels):
-                for t in range(taps):
-                    pack_row(source + (b * self.block + c) * self.inner_stride + tap[t], self.outer_stride,
-                             target + (t * channels + c) * width, live, width)
+            c = 0
+            while c < channels:
+                count = min(self.turned, channels - c)
+                from_ = source + (b * self.block + c) * self.inner_stride
+                stride = self.outer_stride
+                if self.buffered:
+                    stride = count * self.taps
+                    for j in range(live):
+                        memcpy(buffer + j * stride, from_ + j * self.outer_stride, stride * sizeof(real))
+                    from_ = buffer
+                for i in range(count):
+                    for t in range(taps):
+                        pack_row(from_ + i * self.inner_stride + tap[t], stride,
+                                 target + (t * channels + c + i) * width, live, width)
+                c += count
             target += taps * channels * width
 
 

@@ -7,7 +7,8 @@ outputs of one tap and sums over the pixels of a block (tile.h, family "along"),
 of a block starts from zero, which keeps rounding errors of long sums 2.5 to 5 times smaller, for nothing.
 
     job     a share of the pixel blocks x a group x some blocks of outputs x a block of input channels
-    block   some rows, or some images: x is copied to a strip (strip.pxd), dy packed by blocks of outputs
+    block   some rows, or some images: x is copied to a strip (strip.pxd) in panels of one tile's channels, so that a
+            tile reads one cache line a pixel, and line after line; dy is packed by blocks of outputs
     outputs, channels, taps: one tile each
 
 Jobs are split first by outputs and channels, whose sums are independent, and only then by pixels. Each share of
@@ -18,26 +19,50 @@ ONNX's layout. How many shares there are follows from the shape alone.
 import numpy as np
 
 from libc.stdint cimport uintptr_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real
+from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, vf, vload, vstore
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
-from cconv.kernels.strip cimport Strip, load_strip
-from cconv.kernels.tile cimport TILE_ADD, block_vectors, copy_pixels, tile_along, tile_job, zero_pixels
+from cconv.kernels.strip cimport Axis, Strip, load_strip
+from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, copy_pixels, tile_along, tile_job, zero_pixels
 
-from cconv.kernels.geometry import forward_part
+from cconv.kernels.geometry import forward_part, one_row
 
-# Pixels of a block: long enough to hide reading and writing the tile of dw, short enough that the strip of
-# x and the packed dy stay in L2.
-BLOCK_PIXELS = 224
+# Pixels of a block: long enough to hide reading and writing the tile of dw, short enough that a panel of x and a block
+# of dy, 21 KB, stay in L1.
+BLOCK_PIXELS = 112
 # Input channels of a job, and blocks of outputs whose dy it packs.
-BLOCK_CHANNELS, JOB_COLUMN_BLOCKS = 128, 8
+BLOCK_CHANNELS, JOB_COLUMN_BLOCKS = 128, 16
+# Elements of each output's dw that are transposed at once: with TILE_COLS outputs half of L1.
+cdef Py_ssize_t TURNED = 128
+# Elements of a pixel in a panel: a tile's rows in whole vectors.
+cdef Py_ssize_t PANEL = (TILE_ROWS + VL - 1) // VL * VL
 # Jobs that the work is cut into at the least.
 LEAST_JOBS = 16
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
+
+
+cdef struct Block:
+    # A block of output pixels.
+    Py_ssize_t image, images, depth, row, rows, column, columns, pixels
+
+cdef struct Stream:
+    # Cache lines that are fetched while the tiles of a block are computed, one of each pixel of the next block during a
+    # tile: `lines` of them lie side by side.
+    const char* place
+    Py_ssize_t step, lines
+
+
+cdef struct Job:
+    # What one job sums: group, block of input channels, blocks of outputs; with its buffers.
+    Py_ssize_t g, b, first, last
+    Py_ssize_t channels                # rows of its tiles together
+    real* strip
+    real* packed
+    real* sums
 
 
 cdef class WeightGradient(Step):
@@ -56,18 +81,22 @@ cdef class WeightGradient(Step):
     cdef Py_ssize_t block, blocks             # input channels of a job; how many blocks
     cdef Py_ssize_t columns, column_blocks    # packed columns of a group; blocks of TILE_COLS
     cdef Py_ssize_t column_jobs
+    cdef Py_ssize_t tile                      # channels of a tile and panel, at the most
     cdef Py_ssize_t images, rows, row_pixels  # of a pixel block
     cdef Py_ssize_t blocks_n, blocks_h, blocks_w, pixel_blocks, shares
     cdef const Py_ssize_t* tap_offset         # of each segment in the strip, elements
     cdef Py_ssize_t segments
     cdef const Py_ssize_t* row_offset         # of each row of a block in the strip, bytes
     cdef bint merged
+    cdef bint in_place                        # x is read where it is: one tap and no border
     cdef readonly Py_ssize_t partial_size
     cdef Py_ssize_t share_size, strip_size
+    cdef Py_ssize_t turned                    # channels of dw that are added up and transposed at once
     cdef list keep
 
     def __init__(self, geometry):
         cdef Strip* s = &self.strip
+        geometry = one_row(geometry)
         self.work = geometry.flops / (FLOPS_PER_LANE * VL)
         self.operands = 4
         self.keep = []
@@ -96,12 +125,15 @@ cdef class WeightGradient(Step):
         self.merged = (
             self.inner <= 8 and self.groups == 1 and width.offsets == tuple(range(len(width.offsets))))
         self.run_length = self.inner * len(width.offsets) if self.merged else self.inner
+        self.in_place = self.taps == 1 and not self.merged and all(
+            walk.pad == 0 and (walk.output - 1) * walk.step < walk.input for walk in part)
         if self.merged:
             self.block, self.blocks = max(1, self.run_length), 1
         else:
             self.blocks = max(1, ceil_div(self.inner, BLOCK_CHANNELS))
             self.block = max(1, ceil_div(self.inner, self.blocks))
             self.blocks = max(1, ceil_div(self.inner, self.block))
+        self.tile = ceil_div(self.block, ceil_div(self.block, TILE_ROWS))
 
         self.row_pixels = max(1, min(<Py_ssize_t>width.output, <Py_ssize_t>BLOCK_PIXELS))
         self.rows = max(1, min(<Py_ssize_t>height.output, BLOCK_PIXELS // self.row_pixels))
@@ -124,7 +156,8 @@ cdef class WeightGradient(Step):
         s.rows = (self.rows - 1) * s.axis[1].strip_step + s.axis[1].span
         s.columns = (self.row_pixels - 1) * s.axis[2].strip_step + s.axis[2].span
         s.input_stride = self.inner * self.groups
-        s.pixel_stride = self.inner if self.merged else self.block + CACHE_LINE_REALS
+        s.pixel_stride = self.inner if self.merged else PANEL
+        s.panel = max(1, self.inner) if self.merged else self.tile
         s.planes = self.longs(depth.offsets)
         taps_w = width.offsets[:1] if self.merged else width.offsets
         offsets = [
@@ -134,15 +167,24 @@ cdef class WeightGradient(Step):
         self.segments = len(offsets)
         self.tap_offset = self.longs(offsets)
         plane_rows = s.plane_count * s.rows
+        if self.in_place:
+            image_stride = geometry.input[0] * geometry.input[1] * geometry.input[2] * s.input_stride
+            row_stride = geometry.stride[1] * geometry.input[2] * s.input_stride
+        else:
+            image_stride = plane_rows * s.columns * s.pixel_stride
+            row_stride = s.axis[1].strip_step * s.columns * s.pixel_stride
         self.row_offset = self.longs([
-            ((n * plane_rows + y * s.axis[1].strip_step) * s.columns) * s.pixel_stride * sizeof(real)
-            for n in range(self.images) for y in range(self.rows)
+            (n * image_stride + y * row_stride) * sizeof(real) for n in range(self.images) for y in range(self.rows)
         ])
-        self.strip_size = ceil_div(self.images * plane_rows * s.columns * s.pixel_stride, CACHE_LINE_REALS)
-        self.strip_size = (self.strip_size + 1) * CACHE_LINE_REALS
+        # One more line: copies go by whole vectors.
+        s.panel_size = ceil_div(self.images * plane_rows * s.columns * s.pixel_stride, CACHE_LINE_REALS)
+        s.panel_size = (s.panel_size + 1) * CACHE_LINE_REALS
+        self.strip_size = s.panel_size * (1 if self.merged else 0 if self.in_place else ceil_div(self.block, self.tile))
         packed = self.images * self.rows * self.row_pixels * TILE_COLS * min(
             self.column_blocks, <Py_ssize_t>JOB_COLUMN_BLOCKS)
-        self.scratch_bytes = ceil_div((self.strip_size + packed) * sizeof(real), 64) * 64
+        self.turned = max(1, min(self.inner, TURNED // self.taps))
+        scratch = max(self.strip_size + packed, self.turned * self.taps * TILE_COLS)
+        self.scratch_bytes = ceil_div(scratch * sizeof(real), 64) * 64
 
     cdef const Py_ssize_t* longs(self, values) except NULL:
         """A C array that lives as long as this step."""
@@ -152,126 +194,198 @@ cdef class WeightGradient(Step):
 
     cdef int run(self) noexcept nogil:
         self.parallel(0, self.shares * self.groups * self.column_jobs * self.blocks)
-        self.parallel(1, self.groups * self.column_blocks)
+        self.parallel(1, self.groups * self.column_blocks * ceil_div(self.inner, self.turned))
         return OK
 
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
+        cdef Py_ssize_t nb
         if phase == 0:
             self.sum_share(i, thread)
         else:
-            self.add_shares(i % self.column_blocks, i // self.column_blocks)
+            nb = i % self.column_blocks
+            i //= self.column_blocks
+            self.add_shares(nb, i % self.groups, i // self.groups * self.turned, <real*>self.scratch_of(thread))
 
     # Parallel axis: shares of the pixels x groups x blocks of outputs x blocks of input channels; each job
     # writes partial sums of its own.
     cdef void sum_share(self, Py_ssize_t i, int thread) noexcept nogil:
-        cdef Py_ssize_t share, g, job, b, first, last, channels, pb, rest, n, z, h, w
-        cdef Py_ssize_t images, rows, columns, nb, begin, end
-        cdef real* strip = <real*>self.scratch_of(thread)
-        cdef real* packed = strip + self.strip_size
-        cdef real* sums
+        cdef Py_ssize_t share, pb, nb, begin, end
+        cdef Block block, following
+        cdef Stream ahead[2]
+        cdef Job job
         share = i % self.shares
         i //= self.shares
-        b = i % self.blocks
+        job.b = i % self.blocks
         i //= self.blocks
-        job = i % self.column_jobs
-        g = i // self.column_jobs
-        first = self.column_blocks * job // self.column_jobs
-        last = self.column_blocks * (job + 1) // self.column_jobs
-        channels = min(self.block, self.run_length - b * self.block)
-        sums = <real*>self.operand[2] + share * self.share_size + g * self.inner * self.taps * self.columns
-        self.clear(sums, first, last, b, channels)
+        job.g = i // self.column_jobs
+        i %= self.column_jobs
+        job.first = self.column_blocks * i // self.column_jobs
+        job.last = self.column_blocks * (i + 1) // self.column_jobs
+        job.channels = min(self.block, self.run_length - job.b * self.block)
+        job.strip = <real*>self.scratch_of(thread)
+        job.packed = job.strip + self.strip_size
+        job.sums = <real*>self.operand[2] + share * self.share_size + job.g * self.inner * self.taps * self.columns
         begin = self.pixel_blocks * share // self.shares
         end = self.pixel_blocks * (share + 1) // self.shares
+        if begin == end:
+            self.clear(&job)
         for pb in range(begin, end):
-            w = pb % self.blocks_w
-            rest = pb // self.blocks_w
-            h = rest % self.blocks_h
-            rest //= self.blocks_h
-            z = rest % self.outputs_z
-            n = rest // self.outputs_z
-            images = min(self.images, self.batch - n * self.images)
-            rows = min(self.rows, self.strip.axis[1].output - h * self.rows)
-            columns = min(self.row_pixels, self.strip.axis[2].output - w * self.row_pixels)
-            load_strip(&self.strip, <real*>self.operand[0], strip, n * self.images, images, z, h * self.rows, rows,
-                       w * self.row_pixels, columns, g * self.inner + (0 if self.merged else b * self.block),
-                       self.inner if self.merged else channels)
-            for nb in range(first, last):
-                self.pack(packed, g, nb, n * self.images, images, z, h * self.rows, rows,
-                          w * self.row_pixels, columns)
-                self.multiply(strip, packed, sums, nb, b, channels, images * rows, columns)
+            block = self.locate(pb)
+            if not self.in_place:
+                load_strip(&self.strip, <real*>self.operand[0], job.strip, block.image, block.images, block.depth,
+                           block.row, block.rows, block.column, block.columns, self.channel_of(&job),
+                           self.inner if self.merged else job.channels)
+            self.pack(&job, &block)
+            following = self.locate(min(pb + 1, end - 1))
+            self.look_ahead(&job, &following, ahead)
+            for nb in range(job.first, job.last):
+                self.multiply(&job, &block, nb, pb == begin, ahead)
 
-    cdef void clear(self, real* sums, Py_ssize_t first, Py_ssize_t last, Py_ssize_t b,
-                    Py_ssize_t channels) noexcept nogil:
-        cdef Py_ssize_t nb, segment, width
-        for nb in range(first, last):
-            width = self.width_of(nb)
+    cdef Py_ssize_t channel_of(self, const Job* job) noexcept nogil:
+        """First channel of x that a job reads."""
+        return job.g * self.inner + (0 if self.merged else job.b * self.block)
+
+    cdef Block locate(self, Py_ssize_t pb) noexcept nogil:
+        """The place of a block of pixels."""
+        cdef Block block
+        block.column = pb % self.blocks_w * self.row_pixels
+        pb //= self.blocks_w
+        block.row = pb % self.blocks_h * self.rows
+        pb //= self.blocks_h
+        block.depth = pb % self.outputs_z
+        block.image = pb // self.outputs_z * self.images
+        block.images = min(self.images, self.batch - block.image)
+        block.rows = min(self.rows, self.strip.axis[1].output - block.row)
+        block.columns = min(self.row_pixels, self.strip.axis[2].output - block.column)
+        block.pixels = block.images * block.rows * block.columns
+        return block
+
+    cdef void clear(self, const Job* job) noexcept nogil:
+        cdef Py_ssize_t nb, segment
+        for nb in range(job.first, job.last):
             for segment in range(self.segments):
-                memset(self.place(sums, nb, segment, b), 0, channels * width * sizeof(real))
+                memset(self.place(job, nb, segment), 0, job.channels * self.width_of(nb) * sizeof(real))
 
     cdef Py_ssize_t width_of(self, Py_ssize_t nb) noexcept nogil:
         return block_vectors(min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)) * VL
 
-    cdef real* place(self, real* sums, Py_ssize_t nb, Py_ssize_t segment, Py_ssize_t b) noexcept nogil:
-        """Partial sums [output block][segment][channel][column] of one block of channels."""
-        return sums + nb * TILE_COLS * self.inner * self.taps + (
-            segment * self.run_length + b * self.block) * self.width_of(nb)
+    cdef real* place(self, const Job* job, Py_ssize_t nb, Py_ssize_t segment) noexcept nogil:
+        """A job's partial sums [output block][segment][channel][column]."""
+        return job.sums + nb * TILE_COLS * self.inner * self.taps + (
+            segment * self.run_length + job.b * self.block) * self.width_of(nb)
 
-    cdef void pack(self, real* packed, Py_ssize_t g, Py_ssize_t nb, Py_ssize_t image, Py_ssize_t images,
-                   Py_ssize_t z, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column,
-                   Py_ssize_t columns) noexcept nogil:
-        """dy of one block of outputs as [row][column][output], missing outputs 0."""
-        cdef Py_ssize_t height = self.strip.axis[1].output, width = self.strip.axis[2].output
-        cdef Py_ssize_t n, y, outputs = self.outer * self.groups, block = self.width_of(nb)
-        cdef Py_ssize_t live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)
+    cdef void pack(self, const Job* job, const Block* block) noexcept nogil:
+        """dy of a job's outputs as [output block][row][column][output], missing outputs 0."""
+        cdef Py_ssize_t n, y, nb, live, width, pixels = 0, outputs = self.outer * self.groups
         cdef const real* source
-        for n in range(image, image + images):
-            for y in range(row, row + rows):
-                source = <real*>self.operand[1] + g * self.outer + nb * TILE_COLS + outputs * (
-                    ((n * self.outputs_z + z) * height + y) * width + column)
-                copy_pixels(source, outputs, packed, block, columns, live)
-                if live < block:
-                    zero_pixels(packed + live, block, columns, block - live)
-                packed += columns * block
+        cdef real* target
+        for n in range(block.images):
+            for y in range(block.rows):
+                source = self.gradient_at(job, block, n, y, 0)
+                for nb in range(job.first, job.last):
+                    width = self.width_of(nb)
+                    live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)
+                    target = self.packed_of(job, block, nb) + pixels * width
+                    copy_pixels(source, outputs, target, width, block.columns, live)
+                    if live < width:
+                        zero_pixels(target + live, width, block.columns, width - live)
+                    source += TILE_COLS
+                pixels += block.columns
 
-    cdef void multiply(self, const real* strip, const real* packed, real* sums, Py_ssize_t nb, Py_ssize_t b,
-                       Py_ssize_t channels, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
-        cdef Py_ssize_t width = self.width_of(nb)
+    cdef real* packed_of(self, const Job* job, const Block* block, Py_ssize_t nb) noexcept nogil:
+        return job.packed + (nb - job.first) * TILE_COLS * block.pixels
+
+    cdef const real* gradient_at(self, const Job* job, const Block* block, Py_ssize_t n, Py_ssize_t y,
+                                 Py_ssize_t x) noexcept nogil:
+        """A pixel of dy, at the job's first output."""
+        return <real*>self.operand[1] + job.g * self.outer + job.first * TILE_COLS + self.outer * self.groups * (
+            (((block.image + n) * self.outputs_z + block.depth) * self.strip.axis[1].output + block.row + y)
+            * self.strip.axis[2].output + block.column + x)
+
+    cdef const real* input_at(self, const Job* job, const Block* block, Py_ssize_t n, Py_ssize_t y,
+                              Py_ssize_t x) noexcept nogil:
+        """The pixel of x under the last tap's row and the first one's column, or the nearest, at the job's first channel."""
+        cdef const Axis* d = &self.strip.axis[0]
+        cdef const Axis* h = &self.strip.axis[1]
+        cdef const Axis* w = &self.strip.axis[2]
+        y = max(<Py_ssize_t>0, min((block.row + y) * h.step + (h.span - 1) * h.load_step - h.pad, h.input - 1))
+        x = min((block.column + x) * w.step, w.input - 1)
+        n = (block.image + n) * d.input + min(block.depth * d.step, d.input - 1)
+        return <real*>self.operand[0] + ((n * h.input + y) * w.input + x) * self.strip.input_stride + self.channel_of(job)
+
+    cdef void look_ahead(self, const Job* job, const Block* block, Stream* ahead) noexcept nogil:
+        """The streams of a block: its dy, and its x where that is one run too."""
+        cdef Py_ssize_t outputs = min(job.last * TILE_COLS, self.outer) - job.first * TILE_COLS
+        cdef Py_ssize_t channels = self.inner if self.merged else job.channels
+        ahead[0].place = <const char*>self.gradient_at(job, block, 0, 0, 0)
+        ahead[0].step = self.outer * self.groups * sizeof(real)
+        ahead[0].lines = (outputs + CACHE_LINE_REALS - 1) // CACHE_LINE_REALS
+        ahead[1].place = <const char*>self.input_at(job, block, 0, 0, 0)
+        ahead[1].step = self.strip.input_stride * sizeof(real)
+        ahead[1].lines = (channels + CACHE_LINE_REALS - 1) // CACHE_LINE_REALS
+        if self.strip.axis[1].step != 1 or self.strip.axis[2].step != 1:
+            ahead[1].lines = 0
+
+    cdef void multiply(self, const Job* job, const Block* block, Py_ssize_t nb, bint first, Stream* ahead) noexcept nogil:
+        """Products of a block's pixels with one block of outputs, stored to (`first`) or added to the sums.
+
+        Meanwhile the streams that are left are fetched.
+        """
+        cdef Py_ssize_t width = self.width_of(nb), segment, begin = 0, count, half
+        cdef Stream* stream
         cdef int vectors = <int>(width // VL)
-        cdef Py_ssize_t tiles = (channels + TILE_ROWS - 1) // TILE_ROWS
-        cdef Py_ssize_t t, segment, begin, end, half
+        cdef const real* x = self.input_at(job, block, 0, 0, 0) if self.in_place else job.strip
         cdef const char* a
         cdef real* c
-        cdef tile_job job
-        job.offset = self.row_offset
-        job.segments = rows
-        job.depth = columns
-        job.row = sizeof(real)
-        job.step = self.strip.axis[2].strip_step * self.strip.pixel_stride * sizeof(real)
-        job.b = packed
-        job.columns = width
-        job.ldc = width
-        job.mode = TILE_ADD
-        for t in range(tiles):
-            begin = channels * t // tiles
-            end = channels * (t + 1) // tiles
-            half = (end - begin + 1) // 2
+        cdef tile_job t
+        t.offset = self.row_offset
+        t.segments = block.images * block.rows
+        t.depth = block.columns
+        t.row = sizeof(real)
+        t.step = sizeof(real) * (
+            self.strip.axis[2].step * self.strip.input_stride if self.in_place
+            else self.strip.axis[2].strip_step * self.strip.pixel_stride)
+        t.b = self.packed_of(job, block, nb)
+        t.columns = width
+        t.ldc = width
+        t.mode = TILE_STORE if first else TILE_ADD
+        while begin < job.channels:
+            count = min(self.tile, job.channels - begin)
+            half = (count + 1) // 2
             for segment in range(self.segments):
-                a = <const char*>(strip + self.tap_offset[segment] + begin)
-                c = self.place(sums, nb, segment, b) + begin * width
-                tile_along[end - begin][vectors - 1](&job, a, a + half * job.row, c, c + half * width)
+                a = <const char*>(x + self.tap_offset[segment])
+                c = self.place(job, nb, segment) + begin * width
+                stream = &ahead[0] if ahead[0].lines > 0 else &ahead[1]
+                t.ahead = stream.place
+                t.ahead_step = stream.step if stream.lines > 0 else 0
+                tile_along[count][vectors - 1](&t, a, a + half * t.row, c, c + half * width)
+                stream.place += CACHE_LINE_REALS * sizeof(real)
+                stream.lines -= 1
+            begin += count
+            x += count if self.merged or self.in_place else self.strip.panel_size
 
-    # Parallel axis: blocks of outputs; each writes rows of dw of its own.
-    cdef void add_shares(self, Py_ssize_t nb, Py_ssize_t g) noexcept nogil:
-        cdef Py_ssize_t width = self.width_of(nb), t, c, j, share
-        cdef Py_ssize_t live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)
+    # Parallel axis: blocks of outputs x groups x some channels; each writes elements of dw of its own.
+    cdef void add_shares(self, Py_ssize_t nb, Py_ssize_t g, Py_ssize_t first, real* buffer) noexcept nogil:
+        """Sum the shares in their order, and turn [tap][channel][column] to [column][channel][tap]: by way of a buffer
+        that L1 holds, since neighbouring columns of dw may lie multiples of 4 KiB apart."""
+        cdef Py_ssize_t width = self.width_of(nb), t, c, j, v, share, channels = min(self.turned, self.inner - first)
+        cdef Py_ssize_t live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS), run = channels * self.taps
         cdef const real* sums = <real*>self.operand[2] + (
             g * self.columns + nb * TILE_COLS) * self.inner * self.taps
-        cdef real* dw = <real*>self.operand[3] + (g * self.outer + nb * TILE_COLS) * self.inner * self.taps
-        cdef real total
-        for c in range(self.inner):
-            for t in range(self.taps):
+        cdef real* dw = <real*>self.operand[3] + (
+            (g * self.outer + nb * TILE_COLS) * self.inner + first) * self.taps
+        cdef const real* p
+        cdef vf total
+        cdef real row[32]
+        for t in range(self.taps):
+            for c in range(channels):
+                p = sums + (t * self.inner + first + c) * width
+                for v in range(width // VL):
+                    total = vload(p + v * VL)
+                    for share in range(1, self.shares):
+                        total = total + vload(p + share * self.share_size + v * VL)
+                    vstore(row + v * VL, total)
                 for j in range(live):
-                    total = 0
-                    for share in range(self.shares):
-                        total += sums[share * self.share_size + (t * self.inner + c) * width + j]
-                    dw[(j * self.inner + c) * self.taps + t] = total
+                    buffer[j * run + c * self.taps + t] = row[j]
+        for j in range(live):
+            memcpy(dw + j * self.inner * self.taps, buffer + j * run, run * sizeof(real))

@@ -326,6 +326,8 @@ cdef class Gather(Base):
         job.columns = width
         job.ldc = self.m_row
         job.mode = TILE_STORE if channel == 0 else TILE_ADD
+        job.ahead = <const char*>v
+        job.ahead_step = 0
         for plane in range(plane, last_plane):
             job.b = u + plane * u_channels * width
             for t in range(tiles):

@@ -9,7 +9,7 @@ taps. Two walks, as of conv_winograd:
     by outputs   where all tiles together are few and the weights many: dU of a block of outputs and some channels
                  stays in the thread's buffer, and is transformed back there
 
-Every sum runs over the tiles of a block from zero in registers, and over blocks in their order.
+Every sum runs over some tiles of a block from zero in registers, and over these and the blocks in their order.
 """
 
 from libc.string cimport memset
@@ -29,6 +29,8 @@ cdef enum:
 
 # Tiles of a block: long sums, and V and Y of one plane in L2.
 cdef Py_ssize_t BLOCK_TILES = 448
+# Tiles that are summed from zero: with 448 the rms error is 9 times a direct convolution's, with 112 it is 7 times.
+cdef Py_ssize_t SUM_TILES = 112
 # The walk by outputs is taken up to this many tiles, from this many weights on; channels of a piece of it.
 cdef Py_ssize_t FEW_TILES = 128, MANY_WEIGHTS = 150 * 150, PIECE_CHANNELS = 112
 
@@ -160,29 +162,36 @@ cdef class WeightGradient(Step):
 
     cdef void multiply(self, real* sums, Py_ssize_t plane, Py_ssize_t nb, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
         """sums[channel - first][column] (+)= the current block's V[plane]^T @ Y[plane] for one block of outputs."""
-        cdef Py_ssize_t width = self.width_of(nb), count = self.count(), t, begin, end, half, zero = 0
+        cdef Py_ssize_t width = self.width_of(nb), count = self.count(), t, begin, end, half, zero = 0, tile = 0
         cdef Py_ssize_t tiles = (last - first + TILE_ROWS - 1) // TILE_ROWS
         cdef int vectors = <int>(width // VL)
         cdef const real* v = <real*>self.operand[2]
+        cdef const real* y = v + PLANES * self.v_plane + plane * self.y_plane + nb * TILE_COLS * count
         cdef const char* a
         cdef real* c
         cdef tile_job job
+        v += plane * self.v_plane
         job.offset = &zero
         job.segments = 1
-        job.depth = count
         job.row = sizeof(real)
         job.step = self.v_row * sizeof(real)
-        job.b = v + PLANES * self.v_plane + plane * self.y_plane + nb * TILE_COLS * count
         job.columns = width
         job.ldc = width
         job.mode = TILE_ADD if self.current > 0 else TILE_STORE
-        for t in range(tiles):
-            begin = (last - first) * t // tiles
-            end = (last - first) * (t + 1) // tiles
-            half = (end - begin + 1) // 2
-            a = <const char*>(v + plane * self.v_plane + first + begin)
-            c = sums + begin * width
-            tile_along[end - begin][vectors - 1](&job, a, a + half * job.row, c, c + half * width)
+        job.ahead = <const char*>v
+        job.ahead_step = 0
+        while tile < count:
+            job.depth = min(SUM_TILES, count - tile)
+            job.b = y + tile * width
+            for t in range(tiles):
+                begin = (last - first) * t // tiles
+                end = (last - first) * (t + 1) // tiles
+                half = (end - begin + 1) // 2
+                a = <const char*>(v + tile * self.v_row + first + begin)
+                c = sums + begin * width
+                tile_along[end - begin][vectors - 1](&job, a, a + half * job.row, c, c + half * width)
+            job.mode = TILE_ADD
+            tile += SUM_TILES
 
     cdef void back(self, const real* sums, Py_ssize_t plane, Py_ssize_t nb, Py_ssize_t base, Py_ssize_t first,
                    Py_ssize_t last) noexcept nogil:

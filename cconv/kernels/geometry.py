@@ -14,7 +14,7 @@ Both gradients are convolutions again:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Axes = tuple[int, int, int]
 
@@ -159,3 +159,12 @@ def is_pointwise(part: Part) -> bool:
         and walk.out_step == 1
         for walk in part
     )  # fmt: skip
+
+
+def one_row(g: ConvGeometry) -> ConvGeometry:
+    """A convolution in which every output pixel reads just its own input pixel, over one row of all pixels; any other
+    as it is. Blocks of pixels then need not end where rows and images do."""
+    if not is_pointwise(forward_part(g)):
+        return g
+    row = (1, 1, g.batch * math.prod(g.input))
+    return replace(g, batch=1, input=row, output=row)

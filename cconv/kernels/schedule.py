@@ -1,7 +1,15 @@
 """Which algorithm computes which convolution.
 
-The choice depends on the geometry alone, never on the number of threads, so that it cannot change a bit of a
-result. An algorithm is a kernel module that offers
+    algorithm    what a plan asks: the table in force where it knows the geometry, else the built-in rule
+    builtin      the rule: depthwise convolutions by channels, Winograd's algorithm from LIMITS on
+    candidates   all algorithms that can compute a pass; tools/tune.py measures these
+    in_force     the table that the environment variable CCONV_SCHEDULE names; see tuned.py
+
+The choice depends on the geometry and on the table, never on the number of threads, so that it cannot change a bit
+of a result. Another table may: Winograd's algorithm rounds otherwise than the direct one. The table is read once in a
+process, and all plans follow it.
+
+An algorithm is a kernel module that offers
 
     packed_size(geometry, role), Pack(geometry, role)     weights in the order the algorithm reads them
     Gather(geometry, role, bias, residual, clamp)         role "forward" or "input_gradient"; .workspace elements
@@ -13,50 +21,178 @@ or, for the role "weight_gradient",
 
 from __future__ import annotations
 
+import functools
+import os
+import warnings
+from typing import NamedTuple
+
+from cconv.errors import ScheduleError, explain
+from cconv.kernels import FLOAT32, Build
 from cconv.kernels.geometry import ConvGeometry
+from cconv.kernels.tuned import Table, read
 
 PRECISIONS = ("fast", "direct")
+ROLES = ("forward", "input_gradient", "weight_gradient")
+VARIABLE = "CCONV_SCHEDULE"
 
-# Winograd's multiplications save time from this many channels on either side and this size of the output on (the
-# smaller of height and width); below, its transforms cost more than they save.
-WINOGRAD_CHANNELS, WINOGRAD_SIZE = 32, 6
-
-# Weights (channels x outputs) from which on it also saves time in the weight gradient. Direct / Winograd in ms, as
-# below: 56x56x64 11.7 / 12.7, 28x28x128 12.3 / 8.7, 14x14x256 13.2 / 9.3, 7x7x512 14.7 / 8.0.
-WINOGRAD_WEIGHTS = 96 * 96
+# By pass: the algorithm that can compute every geometry, and Winograd's.
+DIRECT = {"forward": "conv_direct", "input_gradient": "conv_direct", "weight_gradient": "conv_weight"}
+WINOGRAD = {"forward": "conv_winograd", "input_gradient": "conv_winograd", "weight_gradient": "conv_winograd_weight"}
+DEPTHWISE = "conv_depthwise"
 
 
-def algorithm(geometry: ConvGeometry, role: str, precision: str = "fast") -> str:
+class Limits(NamedTuple):
+    """The least sizes of a geometry."""
+
+    channels: int  # channels or outputs, the fewer of them
+    size: int  # height or width, before or after, the smallest of them
+
+    def hold(self, g: ConvGeometry) -> bool:
+        return min(g.channels, g.outputs) >= self.channels and min(*g.input[1:], *g.output[1:]) >= self.size
+
+
+# Winograd's rms error stays within 4 times the direct algorithm's: 3.5 times with 16 channels at 6x6, but 4.2 times at
+# 4x4. No table goes below. (In weight gradients it is up to 7.2 times, whatever the channels and from 6x6 on.)
+ACCURATE = Limits(channels=16, size=6)
+
+# From any of these on Winograd's algorithm saves time; below, its transforms cost more than they save. See MEASURED.
+WINOGRAD_PAYS = {
+    "forward": (Limits(channels=32, size=7), Limits(channels=16, size=14)),
+    "input_gradient": (Limits(channels=32, size=7), Limits(channels=16, size=14)),
+    "weight_gradient": (Limits(channels=32, size=6), Limits(channels=16, size=14)),
+}
+# Whole vectors of channels on every build, so that all of them choose alike.
+WIDEST = 16
+
+
+class Measured(NamedTuple):
+    """Milliseconds of a 3x3 convolution of stride 1, direct and Winograd: batch 16, AVX-512, 2 threads, square maps."""
+
+    processor: str
+    channels: int  # and outputs
+    size: int
+    forward: tuple[float, float]
+    weight_gradient: tuple[float, float]
+
+
+# An input gradient takes as long as a forward pass, within 5 %. By tools/tune.py on tools/shapes/winograd.txt; the
+# builds for AVX2 and SSE2 change the times, but hardly where one algorithm overtakes the other.
+MEASURED = (
+    Measured("Zen 5", 64, 56, (10.6, 3.6), (11.7, 12.7)),
+    Measured("Zen 5", 128, 28, (9.9, 4.1), (12.3, 8.7)),
+    Measured("Zen 5", 256, 14, (10.8, 5.3), (13.2, 9.3)),
+    Measured("Zen 5", 512, 7, (12.9, 6.4), (14.7, 8.0)),
+    Measured("Zen 4", 64, 6, (0.226, 0.296), (0.262, 0.165)),
+    Measured("Zen 4", 32, 7, (0.0808, 0.0763), (0.0919, 0.0526)),
+    Measured("Zen 4", 64, 7, (0.286, 0.296), (0.315, 0.164)),
+    Measured("Zen 4", 128, 7, (1.09, 0.544), (1.21, 0.514)),
+    Measured("Zen 4", 512, 7, (17.9, 8.61), (20.0, 7.31)),
+    Measured("Zen 4", 16, 14, (0.0716, 0.0619), (0.0878, 0.0868)),
+    Measured("Zen 4", 32, 14, (0.27, 0.159), (0.33, 0.167)),
+    Measured("Zen 4", 64, 14, (1.08, 0.519), (1.17, 0.549)),
+    Measured("Zen 4", 256, 14, (17.0, 7.66), (19.2, 8.11)),
+    Measured("Zen 4", 16, 28, (0.279, 0.179), (0.329, 0.25)),
+    Measured("Zen 4", 32, 28, (1.06, 0.442), (1.23, 0.503)),
+    Measured("Zen 4", 64, 28, (4.23, 1.52), (4.66, 1.79)),
+    Measured("Zen 4", 128, 28, (16.8, 5.63), (18.7, 6.95)),
+    Measured("Zen 4", 16, 56, (1.11, 0.689), (1.35, 0.976)),
+    Measured("Zen 4", 32, 56, (4.38, 1.81), (4.9, 2.32)),
+    Measured("Zen 4", 64, 56, (17.0, 6.63), (19.9, 7.99)),
+    Measured("Zen 4", 32, 112, (17.8, 7.73), (19.6, 11.0)),
+)
+
+
+def algorithm(geometry: ConvGeometry, role: str, precision: str = "fast", kernels: Build = FLOAT32) -> str:
     """Name of the kernel module that computes this pass of this geometry.
 
     Args:
+        role: one of ROLES.
         precision: "fast" also allows Winograd's algorithm, whose rms error is up to 4 times a direct float32
-            convolution's; "direct" does not.
+            convolution's, in weight gradients up to 8 times; "direct" does not.
+        kernels: the build that computes; a table speaks for the float32 build in use alone.
+
+    Raises:
+        ScheduleError: CCONV_SCHEDULE names a table that cannot be used.
     """
+    table = in_force() if kernels is FLOAT32 else None
+    choice = table.find(geometry, role) if table else None
+    return choice.algorithms[precision] if choice else builtin(geometry, role, precision)
+
+
+def builtin(geometry: ConvGeometry, role: str, precision: str = "fast") -> str:
+    """The choice where no table has one."""
     # A depthwise convolution has one input channel per output: as a matrix product it would use one row of
     # a tile; by channels it is bound by memory, as it should be.
     if geometry.depthwise:
-        return "conv_depthwise"
-    winograd = precision == "fast" and winograd_pays(geometry)
-    if role == "weight_gradient":
-        enough = geometry.channels * geometry.outputs >= WINOGRAD_WEIGHTS
-        return "conv_winograd_weight" if winograd and enough else "conv_weight"
-    return "conv_winograd" if winograd else "conv_direct"
-
-
-def winograd_pays(g: ConvGeometry) -> bool:
-    """Whether Winograd F(4x4, 3x3) can compute this geometry, and faster than the direct algorithm.
-
-    Whole vectors of channels on every build: 16 is the widest. Time with the weights' transform, ResNet-18's layers,
-    batch 16, AVX-512, 2 threads, direct / Winograd in ms: 56x56x64 10.6 / 3.6, 28x28x128 9.9 / 4.1, 14x14x256
-    10.8 / 5.3, 7x7x512 12.9 / 6.4.
-    """
-    return (
-        g.kernel == (1, 3, 3)
-        and g.stride == g.dilation == (1, 1, 1)
-        and g.groups == 1
-        and g.input[0] == g.output[0] == 1
-        and g.channels % 16 == g.outputs % 16 == 0
-        and min(g.channels, g.outputs) >= WINOGRAD_CHANNELS
-        and min(*g.input[1:], *g.output[1:]) >= WINOGRAD_SIZE
+        return DEPTHWISE
+    pays = (
+        geometry.channels % WIDEST == geometry.outputs % WIDEST == 0
+        and WINOGRAD[role] in candidates(geometry, role, precision)
+        and any(limits.hold(geometry) for limits in WINOGRAD_PAYS[role])
     )
+    return WINOGRAD[role] if pays else DIRECT[role]
+
+
+def candidates(geometry: ConvGeometry, role: str, precision: str = "fast", kernels: Build = FLOAT32) -> list[str]:
+    """Names of all kernel modules that can compute this pass of this geometry as precisely as asked for."""
+    found = [DIRECT[role]]
+    if geometry.groups == geometry.channels == geometry.outputs:
+        found.append(DEPTHWISE)
+    if precision == "fast" and ACCURATE.hold(geometry) and kernels.conv_winograd.fits(geometry):
+        found.append(WINOGRAD[role])
+    return found
+
+
+@functools.cache
+def named_table() -> Table | None:
+    """The table in the file that CCONV_SCHEDULE names, for whichever build; None: it names none.
+
+    Raises:
+        ScheduleError: the file cannot be read, is no table, or has this build compute a geometry by an algorithm that
+            cannot.
+    """
+    path = os.environ.get(VARIABLE)
+    if not path:
+        return None
+    table = read(path)
+    for choice in table.choices if table.build == FLOAT32.name else ():
+        if choice.role not in ROLES or set(choice.algorithms) != set(PRECISIONS):
+            rule = f"a choice is for {', '.join(ROLES)}, with algorithms for {' and '.join(PRECISIONS)}"
+            raise table.error(rule, f"{choice.role!r} with {dict(choice.algorithms)}")
+        for precision in PRECISIONS:
+            able = candidates(choice.geometry, choice.role, precision)
+            if choice.algorithms[precision] not in able:
+                rule = f"the {choice.role} of {choice.geometry}, {precision}, is computed by {' or '.join(able)}"
+                raise table.error(rule, choice.algorithms[precision])
+    return table
+
+
+@functools.cache
+def in_force() -> Table | None:
+    """The table that `algorithm` follows.
+
+    One that was tuned for another build is left aside with a warning, not refused: CCONV_ISA may change from run to run
+    while CCONV_SCHEDULE stays, and what the built-in rule chooses is right, if slower.
+
+    Raises:
+        ScheduleError: see named_table.
+    """
+    table = named_table()
+    if table is None or table.build == FLOAT32.name:
+        return table
+    rule = f"is used by the build it was tuned for, and {FLOAT32.name} is in use"
+    fix = "The built-in choices are in force; tune this build with tools/tune.py, or unset CCONV_SCHEDULE."
+    warnings.warn(explain(table.place, rule, table.build, fix), stacklevel=2)
+    return None
+
+
+def describe() -> str:
+    """The schedule in force, for show_versions."""
+    try:
+        table = named_table()
+    except ScheduleError as error:
+        return f"none. {error}"
+    if table is None:
+        return "built in"
+    text = f"{table.path}: {len(table.choices)} choices, {table.build} on {table.processor}, {table.date}"
+    return text if table.build == FLOAT32.name else f"built in, not {text}"

@@ -2,8 +2,9 @@
 # border written out. The loops that multiply then need no bounds tests, and neighbouring pixels lie a distance
 # apart that does not fall on the same cache sets.
 #
-# Layout [image][plane][row][column][pixel_stride]; a plane per tap along depth. An axis with one tap keeps only
-# the elements that are read, however large the stride.
+# Layout [panel][image][plane][row][column][pixel_stride]; a plane per tap along depth. An axis with one tap keeps only
+# the elements that are read, however large the stride. A panel holds `panel` channels: all of them where the loops run
+# along a pixel's channels; a register tile's rows where they run along the pixels, which are then one run of memory.
 
 from libc.string cimport memset
 
@@ -27,6 +28,8 @@ cdef struct Strip:
     Py_ssize_t rows, columns      # size of a plane in the buffer
     Py_ssize_t pixel_stride       # elements between columns in the buffer
     Py_ssize_t input_stride       # elements between pixels of the input: its channels
+    Py_ssize_t panel              # channels of a panel
+    Py_ssize_t panel_size         # elements between panels in the buffer
 
 cdef inline Py_ssize_t first_inside(Py_ssize_t start, Py_ssize_t step) noexcept nogil:
     """Least i >= 0 with start + i * step >= 0."""
@@ -47,7 +50,7 @@ cdef inline void load_strip(
     cdef const Axis* d = &s.axis[0]
     cdef const Axis* h = &s.axis[1]
     cdef const Axis* w = &s.axis[2]
-    cdef Py_ssize_t n, plane, r, z, y, lo, hi
+    cdef Py_ssize_t n, plane, r, z, y, lo, hi, c, count
     cdef Py_ssize_t needed_rows = (rows - 1) * h.strip_step + h.span
     cdef Py_ssize_t needed_columns = (columns - 1) * w.strip_step + w.span
     cdef Py_ssize_t x0 = column * w.step - w.pad
@@ -60,13 +63,18 @@ cdef inline void load_strip(
             z = depth * d.step - d.pad + s.planes[plane]
             for r in range(needed_rows):
                 y = row * h.step - h.pad + r * h.load_step
-                target = buffer + ((n * s.plane_count + plane) * s.rows + r) * s.columns * s.pixel_stride
-                if z < 0 or z >= d.input or y < 0 or y >= h.input:
-                    zero_pixels(target, s.pixel_stride, needed_columns, channels)
-                    continue
                 source = x + ((((image + n) * d.input + z) * h.input + y) * w.input + x0) * s.input_stride + channel
-                zero_pixels(target, s.pixel_stride, lo, channels)
-                copy_pixels(
-                    source + lo * w.load_step * s.input_stride, w.load_step * s.input_stride,
-                    target + lo * s.pixel_stride, s.pixel_stride, hi - lo, channels)
-                zero_pixels(target + hi * s.pixel_stride, s.pixel_stride, needed_columns - hi, channels)
+                target = buffer + ((n * s.plane_count + plane) * s.rows + r) * s.columns * s.pixel_stride
+                c = 0
+                while c < channels:
+                    count = min(s.panel, channels - c)
+                    if z < 0 or z >= d.input or y < 0 or y >= h.input:
+                        zero_pixels(target, s.pixel_stride, needed_columns, count)
+                    else:
+                        zero_pixels(target, s.pixel_stride, lo, count)
+                        copy_pixels(
+                            source + c + lo * w.load_step * s.input_stride, w.load_step * s.input_stride,
+                            target + lo * s.pixel_stride, s.pixel_stride, hi - lo, count)
+                        zero_pixels(target + hi * s.pixel_stride, s.pixel_stride, needed_columns - hi, count)
+                    target += s.panel_size
+                    c += count

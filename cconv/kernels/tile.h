@@ -34,6 +34,8 @@ typedef struct {
     ptrdiff_t ldc;           /* elements between rows of C */
     ptrdiff_t residual;      /* bytes from an element of C to that of R, for TILE_RESIDUAL */
     real low, high;          /* for TILE_CLAMP; a NaN stays NaN */
+    const char *ahead;       /* what is read after this tile: one line a step is fetched to L2 meanwhile */
+    ptrdiff_t ahead_step;    /* bytes from one to the next; 0 for none but the first */
     int mode;                /* bits of tile_mode */
 } tile_job;
 
@@ -84,8 +86,13 @@ INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const
     const int n0 = (n + 1) / 2;
     const ptrdiff_t r1 = row, r3 = 3 * row, r5 = 5 * row;
     const real *b = job->b;
+    const char *ahead = job->ahead;
+    const ptrdiff_t ahead_step = job->ahead_step;
     vf acc[TILE_ROWS][TILE_VECTORS];
     UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++) acc[i][v] = vzero();
+    /* C is written at the end: its lines are on their way to L1 meanwhile. */
+    UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++)
+        __builtin_prefetch((i < n0 ? c0 + i * job->ldc : c1 + (i - n0) * job->ldc) + v * VL, 1);
 
     for (ptrdiff_t s = 0; s < job->segments; s++) {
         const char *p0 = a0 + job->offset[s], *p1 = a1 + job->offset[s];
@@ -97,6 +104,8 @@ INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const
                 acc[i][0] += a * b0;
                 if (vectors > 1) acc[i][1] += a * b1;
             }
+            __builtin_prefetch(ahead, 0, 2);
+            ahead += ahead_step;
             p0 += step;
             p1 += step;
             b += vectors * VL;

@@ -14,6 +14,8 @@ cdef extern from "tile.h" nogil:
         Py_ssize_t ldc
         Py_ssize_t residual
         real low, high
+        const char* ahead
+        Py_ssize_t ahead_step
         int mode
     ctypedef void (*tile_fn)(const tile_job* job, const char* a0, const char* a1, real* c0, real* c1) noexcept nogil
     # [rows][vectors - 1]

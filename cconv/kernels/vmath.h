@@ -237,7 +237,12 @@ INLINE vf vsigmoid(vf x)
 /* log(1 + e^x) without overflow. */
 INLINE vf vsoftplus(vf x) { return vmax(x, vzero()) + vlog1p(vexp(-vabs(x))); }
 
-/* x^y: the powers that networks raise whole tensors to by multiplication, others by libm. */
+/* x^y: the powers that networks raise whole tensors to by multiplication, others by libm. A lane's bits do not depend
+ * on the other lanes. */
+INLINE real power(real x, real y)
+{
+    return y == 0 ? 1 : y == 1 ? x : y == 2 ? x * x : y == 3 ? x * x * x : LIBM(pow)(x, y);
+}
 INLINE vf vpow(vf x, vf y)
 {
     int same = 1;
@@ -246,7 +251,7 @@ INLINE vf vpow(vf x, vf y)
     if (same && y[0] == 1) return x;
     if (same && y[0] == 2) return x * x;
     if (same && y[0] == 3) return x * x * x;
-    for (int i = 0; i < VL; i++) x[i] = LIBM(pow)(x[i], y[i]);
+    for (int i = 0; i < VL; i++) x[i] = power(x[i], y[i]);
     return x;
 }
 /* What is left of x / y rounded to zero, with x's sign; and that quotient. */

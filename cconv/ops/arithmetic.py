@@ -12,7 +12,7 @@ With z = x op y, each gradient is the product below, summed back to the operand'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -43,6 +43,9 @@ class Arithmetic(Operator):
         if not real and not (a.dtype == b.dtype and is_whole(a.dtype)):
             raise call.error(DTypeError, "takes two inputs of one dtype, of numbers", f"{a.dtype} and {b.dtype}")
         return [Spec(broadcast_shape(call), np.result_type(a.dtype, b.dtype))]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.broadcasts_per_example(call, moving)
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x, y = call.input(0), call.input(1)

@@ -58,6 +58,7 @@ class BatchNormalization(Operator):
     inputs = (5, 5)
     pure = False
     differentiable: ClassVar[tuple[int, ...]] = (0, 1, 2)
+    per_example = True
 
     def shapes(self, call: Call) -> list[Spec]:
         x = self.require_rank(call, 0, 2, 8, "(N, C, ...)")
@@ -108,6 +109,9 @@ class BatchNormalization(Operator):
         if lower.training:
             return lower.batchnorm_mode(call.name)
         return "batch" if self.training_mode(call) else "frozen"
+
+    def varies(self, lower: Lowering, call: Call) -> str:
+        return "" if self.mode(lower, call) == "frozen" else 'batch statistics (none with batchnorm="frozen")'
 
     def forward(self, lower: Lowering, call: Call, tail: Tail = Tail()) -> Sequence[Tensor]:
         x = lower.as_layout(call.input(0), natural_layout(len(call.spec(0).shape)))

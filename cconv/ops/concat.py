@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -40,6 +40,9 @@ class Concat(Operator):
         total = sum(spec.shape[axis] for spec in specs)
         shape = (*first.shape[:axis], total, *first.shape[axis + 1 :])
         return [Spec(shape, np.result_type(*(spec.dtype for spec in specs)))]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.axis(call) != 0 and len(moving) == len(call.specs)
 
     def places(self, call: Call, joined: Tensor) -> list[int]:
         """Elements of `joined` before each input's first one."""

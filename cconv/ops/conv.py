@@ -38,7 +38,7 @@ def gather(
 
     To the result a residual of its shape is added, and it is clamped to an interval, if they are given.
     """
-    kernels = getattr(lower.kernels, algorithm(geometry, role, lower.precision))
+    kernels = getattr(lower.kernels, algorithm(geometry, role, lower.precision, lower.kernels))
     packed = lower.tensor((kernels.packed_size(geometry, role),), name="packed weights")
     lower.derive(kernels.Pack(geometry, role), reads=[weight], writes=[packed])
     target = lower.tensor(shape, Layout.CHANNELS_LAST)
@@ -55,7 +55,8 @@ def weight_gradient(
     lower: Lowering, geometry: ConvGeometry, x: Tensor, dy: Tensor, shape: Sequence[int]
 ) -> Tensor:
     """Emit the weight gradient; returns it in ONNX's order."""
-    step = getattr(lower.kernels, algorithm(geometry, "weight_gradient", lower.precision)).WeightGradient(geometry)
+    name = algorithm(geometry, "weight_gradient", lower.precision, lower.kernels)
+    step = getattr(lower.kernels, name).WeightGradient(geometry)
     partial = lower.tensor((step.partial_size,), name="partial sums")
     target = lower.tensor(shape)
     x = lower.as_layout(x, Layout.CHANNELS_LAST)
@@ -79,6 +80,7 @@ class Convolution(Operator):
     """
 
     inputs = (2, 3)
+    per_example = True
     role: str
     transposed_role: str
 

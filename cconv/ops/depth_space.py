@@ -24,7 +24,7 @@ def rearrange(lower: Lowering, x: Tensor, block: int, mode: str, to_depth: bool)
     """Emit the copy between `deep` (N, C * b * b, H, W) and `wide` (N, C, H * b, W * b); returns the new one."""
     n, c, h, w = x.shape
     shape = (n, c * block**2, h // block, w // block) if to_depth else (n, c // block**2, h * block, w * block)
-    y = lower.tensor(shape, Layout.CHANNELS_LAST)
+    y = lower.tensor(shape, Layout.CHANNELS_LAST, x.dtype)
     x = lower.as_layout(x, Layout.CHANNELS_LAST)
     deep, wide = (y, x) if to_depth else (x, y)
     channels = wide.shape[1]
@@ -43,16 +43,18 @@ def rearrange(lower: Lowering, x: Tensor, block: int, mode: str, to_depth: bool)
     return y
 
 
+def mode_of(call: Call) -> str:
+    mode = call.attribute("mode", "DCR")
+    if mode not in ("DCR", "CRD"):
+        raise call.error(ValueRangeError, "mode is DCR or CRD", repr(mode))
+    return mode
+
+
 class DepthToSpace(Operator):
     """(N, C * b * b, H, W) -> (N, C, H * b, W * b)."""
 
     type = "DepthToSpace"
-
-    def mode(self, call: Call) -> str:
-        mode = call.attribute("mode", "DCR")
-        if mode not in ("DCR", "CRD"):
-            raise call.error(ValueRangeError, "mode is DCR or CRD", repr(mode))
-        return mode
+    per_example = True
 
     def shapes(self, call: Call) -> list[Spec]:
         x, block = self.require_rank(call, 0, 4, 4, "(N, C, H, W)"), block_of(call)
@@ -62,17 +64,18 @@ class DepthToSpace(Operator):
         return [Spec((n, c // block**2, h * block, w * block), x.dtype)]
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
-        return [rearrange(lower, call.input(0), block_of(call), self.mode(call), to_depth=False)]
+        return [rearrange(lower, call.input(0), block_of(call), mode_of(call), to_depth=False)]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         assert grads[0] is not None
-        return [rearrange(lower, grads[0], block_of(call), self.mode(call), to_depth=True)]
+        return [rearrange(lower, grads[0], block_of(call), mode_of(call), to_depth=True)]
 
 
 class SpaceToDepth(Operator):
     """(N, C, H * b, W * b) -> (N, C * b * b, H, W)."""
 
     type = "SpaceToDepth"
+    per_example = True
 
     def shapes(self, call: Call) -> list[Spec]:
         x, block = self.require_rank(call, 0, 4, 4, "(N, C, H, W)"), block_of(call)
@@ -82,11 +85,11 @@ class SpaceToDepth(Operator):
         return [Spec((n, c * block**2, h // block, w // block), x.dtype)]
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
-        return [rearrange(lower, call.input(0), block_of(call), "DCR", to_depth=True)]
+        return [rearrange(lower, call.input(0), block_of(call), mode_of(call), to_depth=True)]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         assert grads[0] is not None
-        return [rearrange(lower, grads[0], block_of(call), "DCR", to_depth=False)]
+        return [rearrange(lower, grads[0], block_of(call), mode_of(call), to_depth=False)]
 
 
 OPERATORS = [DepthToSpace(), SpaceToDepth()]

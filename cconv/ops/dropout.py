@@ -28,6 +28,7 @@ class Dropout(Operator):
     inputs = (1, 3)
     pure = False
     differentiable: ClassVar[tuple[int, ...] | None] = (0,)
+    per_example = True
 
     def ratio(self, call: Call) -> float:
         """Share of elements to drop: attribute up to opset 11, constant input from 12 on."""
@@ -52,6 +53,9 @@ class Dropout(Operator):
         if not call.has(1) or call.constants[1] is not None:  # else it matters to a training plan alone
             self.ratio(call)
         return [spec, Spec(spec.shape, BOOL)]
+
+    def varies(self, lower: Lowering, call: Call) -> str:
+        return "dropout" if lower.training and self.ratio(call) > 0 else ""
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x = call.input(0)

@@ -8,7 +8,7 @@ the indices.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -136,6 +136,9 @@ class Gather(Operator):
         self.known(call)
         return [Spec((*shape[:axis], *indices, *shape[axis + 1 :]), call.spec(0).dtype)]
 
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0} and self.axis(call, len(self.shape(call))) != 0
+
     def addressing(self, call: Call, x: Tensor) -> Addressing:
         """x is what `source` gives."""
         place = x.order.index(self.axis(call, len(x.shape)))
@@ -250,6 +253,9 @@ class GatherElements(ByPlaces):
     def shapes(self, call: Call) -> list[Spec]:
         return [Spec(element_addressing(call).grid, call.spec(0).dtype)]
 
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0, 1} and normalize_axis(call, call.attribute("axis", 0), len(call.spec(0).shape)) != 0
+
     def addressing(self, call: Call) -> Addressing:
         return element_addressing(call)
 
@@ -293,6 +299,9 @@ class GatherND(ByPlaces):
         if not 1 <= indices[-1] <= len(spec.shape) - batch:
             raise call.error(ShapeError, "the indices' last axis holds one for each axis that it names", found)
         return [Spec(indices[:-1] + spec.shape[batch + indices[-1] :], spec.dtype)]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0, 1} and self.batch(call) > 0
 
     def addressing(self, call: Call) -> Addressing:
         return nd_addressing(call, self.batch(call))

@@ -22,6 +22,7 @@ class GroupNormalization(Operator):
     type = "GroupNormalization"
     since = 18
     inputs = (3, 3)
+    per_example = True
     least_rank = 2
 
     def groups(self, call: Call) -> int:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -72,6 +72,9 @@ class RowNormalization(Operator):
         row = call.spec(0).shape[self.axis(call) :]
         specs = [call.spec(i) for i in range(1, len(call.specs)) if call.has(i)]
         return all(spec.size == math.prod(row) and spec.shape[-len(row) :] == row for spec in specs)
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.axis(call) != 0 and set(moving) == {0} and self.broadcasts_per_example(call, moving)
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x = lower.as_layout(call.input(0), Layout.ROW_MAJOR)

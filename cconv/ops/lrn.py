@@ -22,6 +22,7 @@ class LRN(Operator):
     """x (N, C, ...); with an even size the window reaches one channel further up than down."""
 
     type = "LRN"
+    per_example = True
 
     def size(self, call: Call) -> int:
         size = call.attribute("size")

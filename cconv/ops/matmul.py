@@ -7,7 +7,7 @@ Both are C = A @ B on matrices read in place, by rows or transposed; a gradient 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,6 +149,10 @@ class Gemm(Operator):
             dc = scaled(lower, sum_to(lower, grads[0], call.spec(2).shape), beta)
         return [da, db, dc][: len(call.specs)]
 
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        bias = call.spec(2).shape if call.has(2) else ()
+        return set(moving) == {0} and not call.attribute("transA", 0) and (len(bias) < 2 or bias[0] == 1)
+
     def flops(self, call: Call) -> int:
         inner = call.spec(0).shape[0 if call.attribute("transA", 0) else 1]
         return 2 * call.results[0].size * inner
@@ -212,6 +216,12 @@ class MatMul(Operator):
             total = sum_to(lower, full, (*b.batch, b.rows, b.columns))
             db = reshaped(lower, total, call.spec(1).shape)
         return [da, db]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        # Axis 0 is a batch's, or A's rows.
+        if len(call.results[0].shape) == 2:
+            return set(moving) == {0} and len(call.spec(0).shape) == len(call.spec(1).shape) == 2
+        return len(call.results[0].shape) > 2 and self.broadcasts_per_example(call, moving)
 
     def flops(self, call: Call) -> int:
         return 2 * call.results[0].size * self.expanded(call)[0][-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -39,6 +39,9 @@ class LpNormalization(Operator):
         if call.attribute("p", 2) not in (1, 2):
             raise call.error(ValueRangeError, "p is 1 or 2", f"{call.attribute('p')}")
         return [spec]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.axis(call) != 0
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x, axis = call.input(0), self.axis(call)
@@ -81,6 +84,9 @@ class MeanVarianceNormalization(Operator):
     def mean(self, lower: Lowering, call: Call, x: Tensor) -> Tensor:
         axes = self.axes(call)
         return scaled(lower, reduced(lower, "sum", x, axes), 1 / extent(x.shape, axes))
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return 0 not in self.axes(call)
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x = call.input(0)

@@ -10,7 +10,7 @@ tests/cases, and a kernel only where a new loop is needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -39,6 +39,7 @@ class Call:
         results: shapes and dtypes of the outputs, from the operator's shape rule.
         inputs, outputs: their tensors, once the node is lowered.
         wants: for each input, whether its gradient is needed. Known before `forward` is called.
+        asked: indices of the inputs whose value was asked for with `constant`.
         saved: what `forward` leaves for `gradient`.
         settled: the inputs whose values the shape rule has read; whoever lowers the node needs no tensor of them.
     """
@@ -55,6 +56,7 @@ class Call:
     inputs: list[Tensor | None] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
     wants: list[bool] = field(default_factory=list)
+    asked: set[int] = field(default_factory=set)
     saved: dict[str, Any] = field(default_factory=dict)
     settled: set[int] = field(default_factory=set)
 
@@ -95,6 +97,7 @@ class Call:
         Raises:
             UnsupportedOpError: the value is computed by the model while it runs.
         """
+        self.asked.add(i)
         value = self.constants[i] if i < len(self.constants) else None
         if value is None:
             raise self.error(
@@ -184,14 +187,19 @@ class Operator:
         type: ONNX's name.
         since: oldest opset whose semantics are implemented.
         inputs: (least, most) number of inputs.
+        per_example: whether slice i of the output along axis 0 follows from slice i of input 0, and from the other
+            inputs as wholes; for every i in the same way.
         differentiable: indices of the inputs that have a gradient; None: all floating-point ones.
+        straight_through: indices of the inputs that have a gradient although they hold whole numbers.
         pure: whether the outputs follow from inputs and attributes alone, whatever the plan is made for.
     """
 
     type: str
     since: int = 7
     inputs: tuple[int, int] = (1, 1)
+    per_example: ClassVar[bool] = False
     differentiable: ClassVar[tuple[int, ...] | None] = None
+    straight_through: tuple[int, ...] = ()
     pure: bool = True
 
     def shapes(self, call: Call) -> list[Spec]:
@@ -219,6 +227,29 @@ class Operator:
     def branch(self, call: Call) -> str | None:
         """The attribute whose graph takes the place of the node when the plan is made; None: the node runs itself."""
         return None
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        """Whether slice i of the outputs along axis 0 follows from slice i of the inputs `moving`, each of which has
+        one for every example of a batch, and from the other inputs as wholes; for every i in the same way.
+
+        No where it is not sure: then nothing is kept of an example that could hang on the batch that it was in.
+        """
+        return self.per_example and set(moving) == {0}
+
+    @staticmethod
+    def broadcasts_per_example(call: Call, moving: Collection[int]) -> bool:
+        """`separates` of operators whose inputs broadcast: those that move align with the output's axis 0, and the
+        others have one slice for all examples."""
+        rank = len(call.results[0].shape)
+        return rank > 0 and all(
+            len(spec.shape) == rank if i in moving else len(spec.shape) < rank or spec.shape[0] == 1
+            for i, spec in enumerate(call.specs)
+            if spec is not None
+        )
+
+    def varies(self, lower: Lowering, call: Call) -> str:
+        """What makes the outputs of an example differ from run to run: chance, the rest of the batch; "" if nothing."""
+        return ""
 
     def flops(self, call: Call) -> int:
         """Floating-point operations of the forward pass, a multiply-add as two; 0 where too few to count."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar, Literal, cast
 
 import numpy as np
@@ -44,6 +44,9 @@ class Pad(Operator):
         for i, axis in enumerate(axes):
             result[axis] = flat[i], flat[len(axes) + i]
         return result
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0} and self.pads(call)[0] == (0, 0)
 
     def mode(self, call: Call) -> str:
         mode = call.attribute("mode", "constant")

@@ -7,7 +7,7 @@ forward step of a training plan stores each window's winner, and the input's mem
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ LARGEST_IMAGE = 2**31 - 1  # a winner is a 32-bit number
 
 class Pool(Operator):
     """Base of all pooling."""
+
+    per_example = True
 
     def feature_map(self, call: Call, most: int, axes: str) -> Spec:
         """Input 0, which must hold floating-point numbers and have a rank of 3..most."""
@@ -74,6 +76,9 @@ class MaxPool(WindowPool):
                 str(call.attribute("storage_order")),
             )
         return [spec, Spec(spec.shape, np.dtype(np.int64))]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return call.output_count == 1  # an index counts from the first image of the batch
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         kernels = lower.kernels.pool
@@ -197,9 +202,9 @@ class GlobalMaxPool(GlobalPool):
         return images, channels, pixels, (1,), pixels, (1,), (1,), (0,)
 
 
-def global_average(lower: Lowering, call: Call) -> Tensor:
-    """The mean over all spatial axes, as a tensor of the call's output."""
-    x = lower.as_layout(call.input(0), Layout.CHANNELS_LAST)
+def global_average(lower: Lowering, call: Call, x: Tensor | None = None) -> Tensor:
+    """The mean over all spatial axes (of x, default: the input) as a tensor of the call's output."""
+    x = lower.as_layout(call.input(0) if x is None else x, Layout.CHANNELS_LAST)
     y = lower.tensor(call.results[0].shape, Layout.CHANNELS_LAST)
     lower.emit(lower.kernels.pool.GlobalAverage(*_image_shape(call)), reads=[x], writes=[y])
     return y

@@ -9,7 +9,7 @@ holds scales in float32, and 3 / 0.6f is meant to be 5.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -196,6 +196,9 @@ class Resampling(Operator):
             found = f"sizes {[axis.size for axis in axes.values()]} from shape {spec.shape}"
             raise call.error(ShapeError, "what is resized has at least one element along each axis", found)
         return [Spec(tuple(axes[i].size if i in axes else n for i, n in enumerate(spec.shape)), spec.dtype)]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0} and 0 not in self.axes(call)
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         tables, part = self.tables(call)

@@ -12,7 +12,7 @@ y = x, then y[places] = u (or += u), the gradients are
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -108,6 +108,9 @@ class ScatterElements(Scattering):
 
     def update_shape(self, call: Call) -> tuple[int, ...]:
         return element_addressing(call).grid
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0, 1, 2} and element_addressing(call).strides[0] > 0
 
     def addressing(self, call: Call) -> Addressing:
         return element_addressing(call)

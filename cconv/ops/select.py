@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -56,6 +56,9 @@ class TopK(Operator):
         shape = (*spec.shape[:axis], int(k[0]), *spec.shape[axis + 1 :])
         return [Spec(shape, spec.dtype), Spec(shape, np.dtype(np.int64))]
 
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0} and self.axis(call) != 0
+
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x, axis, shape = call.input(0), self.axis(call), call.results[0].shape
         values, places = (lower.tensor(shape, x.layout, dtype) for dtype in (x.dtype, np.int64))
@@ -90,6 +93,9 @@ class Trilu(Operator):
     def shapes(self, call: Call) -> list[Spec]:
         self.mask(call)
         return [self.require_rank(call, 0, 2, 64, "(..., rows, columns)")]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0} and len(call.spec(0).shape) > 2
 
     def mask(self, call: Call) -> np.ndarray:
         """Which elements of a matrix stay."""
@@ -133,6 +139,9 @@ class OneHot(Operator):
         require_number(call, 0)
         return [Spec((*shape[:axis], int(depth[0]), *shape[axis:]), call.spec(2).dtype)]
 
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0} and self.axis(call) != 0
+
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         indices, values = lower.as_layout(call.input(0), Layout.ROW_MAJOR), call.input(2)
         y = lower.tensor(call.results[0].shape, dtype=values.dtype)
@@ -154,15 +163,22 @@ class CumSum(Operator):
         if axis.size != 1 or not np.issubdtype(axis.dtype, np.integer):
             raise call.error(DTypeError, "the axis is one integer", f"{axis.dtype} of shape {axis.shape}")
         require_number(call, 0)
-        normalize_axis(call, int(axis.reshape(-1)[0]), len(call.spec(0).shape))
+        self.axis(call)
         return [call.spec(0)]
 
+    def axis(self, call: Call) -> int:
+        axis = call.constant(1, "the axis").reshape(-1)[0]
+        return normalize_axis(call, int(axis), len(call.spec(0).shape))
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0} and self.axis(call) != 0
+
     def sums(self, lower: Lowering, call: Call, x: Tensor, backwards: bool) -> Tensor:
-        axis = normalize_axis(call, int(call.constant(1, "the axis").reshape(-1)[0]), len(x.shape))
         exclusive, reverse = (bool(call.attribute(name, 0)) for name in ("exclusive", "reverse"))
         y = lower.tensor(x.shape, x.layout, x.dtype)
         kind = "real" if is_real(x.dtype) else str(x.dtype)
-        lower.emit(lower.kernels.scan.CumSum(*around(x, axis), exclusive, reverse != backwards, kind), [x], [y])
+        step = lower.kernels.scan.CumSum(*around(x, self.axis(call)), exclusive, reverse != backwards, kind)
+        lower.emit(step, reads=[x], writes=[y])
         return y
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:

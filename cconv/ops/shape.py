@@ -8,7 +8,7 @@ on the result is the same memory under another shape.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,6 +30,9 @@ class Reshaping(Operator):
     def shapes(self, call: Call) -> list[Spec]:
         spec = call.spec(0)
         return [Spec(self.new_shape(call, spec.shape), spec.dtype)]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0} and call.results[0].shape[:1] == call.spec(0).shape[:1] != ()
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         return [lower.as_layout(call.input(0), Layout.ROW_MAJOR).reshaped(call.results[0].shape)]
@@ -131,6 +134,7 @@ class Identity(Operator):
     """The input itself."""
 
     type = "Identity"
+    per_example = True
 
     def shapes(self, call: Call) -> list[Spec]:
         return [call.spec(0)]
@@ -155,6 +159,9 @@ class Transpose(Operator):
         if sorted(perm) != list(range(len(spec.shape))):
             raise call.error(ShapeError, "perm names each axis of the input once", f"{perm} for {spec.shape}")
         return [Spec(tuple(spec.shape[axis] for axis in perm), spec.dtype)]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.permutation(call)[:1] == [0]
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         return [transposed(lower, call.input(0), self.permutation(call))]

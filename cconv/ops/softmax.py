@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -52,6 +52,9 @@ class Softmax(Operator):
         step = lower.kernels.softmax.Softmax(*self.extent(call, x), logarithm=self.logarithm)
         lower.emit(step, reads=[x], writes=[y], inplace=True)
         return [y]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.axis(call) != 0
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         y = call.outputs[0]

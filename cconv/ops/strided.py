@@ -5,7 +5,7 @@ Their gradients are a copy into the view (Slice, Split), or the sum over the axe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -64,6 +64,10 @@ class Part:
         offset = sum(stride * first for stride, first in zip(whole.strides, self.first))
         return strides, offset if 0 not in self.shape else 0
 
+    def keeps_examples(self, shape: Sequence[int]) -> bool:
+        """Whether it has all of axis 0 of an array of this shape, in order."""
+        return self.shape[:1] == tuple(shape[:1]) != () and self.step[0] > 0
+
     def taken(self, lower: Lowering, x: Tensor) -> Tensor:
         """The part as a tensor of its own, in x's layout; x itself if it is all of it."""
         if self.shape == x.shape and all(step > 0 for step in self.step):
@@ -118,6 +122,9 @@ class Slice(Operator):
 
     def shapes(self, call: Call) -> list[Spec]:
         return [Spec(self.part(call).shape, call.spec(0).dtype)]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0} and self.part(call).keeps_examples(call.spec(0).shape)
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         return [self.part(call).taken(lower, call.input(0))]
@@ -178,6 +185,9 @@ class Split(Operator):
     def shapes(self, call: Call) -> list[Spec]:
         return [Spec(part.shape, call.spec(0).dtype) for part in self.parts(call)]
 
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0} and self.axis(call) != 0
+
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         return [part.taken(lower, call.input(0)) for part in self.parts(call)]
 
@@ -214,6 +224,10 @@ class Expand(Operator):
             found = f"{wish} for an input of shape {spec.shape}"
             raise call.error(ShapeError, "sizes, aligned at the last axis, are the input's or 1", found) from None
 
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        before, after = call.spec(0).shape, call.results[0].shape
+        return set(moving) == {0} and len(before) == len(after) and before[:1] == after[:1]
+
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x, shape = call.input(0), call.results[0].shape
         if shape == x.shape:
@@ -246,6 +260,9 @@ class Tile(Operator):
     def shapes(self, call: Call) -> list[Spec]:
         spec = call.spec(0)
         return [Spec(tuple(n * times for n, times in zip(spec.shape, self.repeats(call))), spec.dtype)]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0} and self.repeats(call)[:1] == [1]
 
     def split(self, call: Call, whole: Tensor, part: Tensor) -> tuple[list[int], list[int], list[int]]:
         """Each axis as two, (repeats, size): sizes, strides in the tiled array, strides in one tile."""

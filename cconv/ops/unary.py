@@ -30,6 +30,8 @@ class Unary(Operator):
         parameters: a and b, from the node's attributes.
     """
 
+    per_example = True
+
     def __init__(
         self,
         type: str,

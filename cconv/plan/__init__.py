@@ -2,7 +2,7 @@
 
     session.py    Model.run: one inference plan per input shape
         |
-    plan.py       inference_plan, training_plan: the phases of a program
+    plan.py       inference_plan, training_plan: the phases of a program       split.py    what is frozen, and the rest
         |             |            |
     lowering.py   gradient.py   fuse.py    Builder: tensors and steps; the backward walk; chains that run as one
         |

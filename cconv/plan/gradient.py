@@ -31,7 +31,7 @@ def mark_wanted(node: Node, call: Call, reached: Collection[str]) -> bool:
         name in reached
         and (allowed is None or i in allowed)
         and (spec := call.specs[i]) is not None
-        and np.issubdtype(spec.dtype, np.floating)
+        and (np.issubdtype(spec.dtype, np.floating) or i in operator.straight_through)
         for i, name in enumerate(node.inputs)
     ]
     return any(call.wants)

@@ -6,8 +6,8 @@ all inputs are there, and nobody has asked for the output before. The user's gra
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 from cconv.errors import CconvError
@@ -17,13 +17,34 @@ from cconv.ops.patterns import COMMUTATIVE, OPSET, PATTERNS, Either, Expression,
 from cconv.plan.gradient import Lowered
 
 
-class Matcher:
-    """The nodes and who makes and reads their values.
+@dataclass(frozen=True)
+class JoinedNode(Node):
+    """A node that stands for several of the graph's.
+
+    Attributes:
+        chain: those.
+    """
+
+    chain: tuple[Node, ...]
+
+
+def originals(node: Node) -> tuple[Node, ...]:
+    """The nodes of the graph that a node stands for."""
+    return node.chain if isinstance(node, JoinedNode) else (node,)
+
+
+def matched(items: Sequence[Lowered], visible: Collection[str]) -> list[Lowered]:
+    """The nodes with patterns replaced, in an order in which they can run.
 
     Args:
         items: nodes and calls in their order, `wants` filled in, not yet lowered.
         visible: names of values that are read from outside.
     """
+    return Matcher(items, visible).replaced()
+
+
+class Matcher:
+    """The nodes, and who makes and reads their values; see `matched`."""
 
     def __init__(self, items: Sequence[Lowered], visible: Collection[str]) -> None:
         self.items = items
@@ -36,7 +57,6 @@ class Matcher:
         self.taken: set[int] = set()
 
     def replaced(self) -> list[Lowered]:
-        """The nodes with patterns replaced, in an order in which they can run."""
         result = list(self.items)
         # From the end, so that of two patterns one within the other the larger is found.
         for root in range(len(self.items) - 1, -1, -1):
@@ -125,8 +145,10 @@ class Matcher:
                         constants[name] = known
                     if call.wants[at]:
                         wanted.add(name)
-        label = " + ".join(self.items[i].node.name for i in sorted(match.nodes))
-        node = Node(last.node.index, label, pattern.type, "", OPSET, names, last.node.outputs[:1], attributes)
+        chain = tuple(self.items[i].node for i in sorted(match.nodes))
+        label = " + ".join(node.name for node in chain)
+        index, outputs = last.node.index, last.node.outputs[:1]
+        node = JoinedNode(index, label, pattern.type, "", OPSET, names, outputs, attributes, chain)
         try:
             call = node.call({name: spec for name, spec in specs.items() if spec is not None}, constants)
         except CconvError:  # shapes that broadcast in the expression, but not there

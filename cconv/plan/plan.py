@@ -3,14 +3,15 @@
     inference_plan   outputs from inputs
     training_plan    loss, gradients and update from inputs and targets
 
-Phases of a training program, in order: what follows from frozen weights alone (run once), forward, loss,
+Phases of a training program, in order: what follows from frozen weights alone (run once, and again when those can
+have changed), forward, loss,
 backward, update, late (running statistics). A loss that is not finite stops the program before the update, so
 weights, optimizer state and running statistics stay as they were.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from cconv.errors import TrainingError, explain
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node
 from cconv.graph.walk import Values, calls_of
+from cconv.graph.weights import memory_of, states_of, touch
 from cconv.kernels.threads import get_num_threads
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Spec, Tensor
@@ -53,21 +55,32 @@ class Plan:
     """Steps and memory for one set of shapes; not safe for two threads at once.
 
     Attributes:
-        inputs, targets: arrays to write before a run, by name, in ONNX's shapes.
+        inputs, targets: arrays to write before a run, by name, in ONNX's shapes; a channels-last one (N, spatial, C).
         outputs: the outputs' arrays after a run, likewise; overwritten by the next.
+        layouts: of the outputs.
         gradients: the trained weights' gradients after a run up to "update".
         control: the record of kernels/control.py.
         memory: program, marks, sizes.
+        weights: those the plan was laid out for; see graph/weights.py for how their changes are noticed.
+        sources: names of the weights that the steps before the body derive something from.
+        written: names of the weights that a whole run changes.
+        fixed: weights whose values the steps were made with (a Clip's bounds), each with that value as bytes.
     """
 
     inputs: dict[str, np.ndarray]
     targets: dict[str, np.ndarray]
     outputs: dict[str, np.ndarray]
+    layouts: dict[str, Layout]
     gradients: dict[str, np.ndarray]
     control: np.ndarray
     memory: Memory
     threads: int
-    prepared: bool = False
+    weights: Mapping[str, np.ndarray]
+    sources: Sequence[str] = ()
+    written: Sequence[str] = ()
+    fixed: Sequence[tuple[np.ndarray, bytes]] = ()
+    _derived: list[object] | None = None
+    """States of `sources` when what follows from them was derived; None: it is to be derived anew."""
 
     @property
     def nbytes(self) -> int:
@@ -81,15 +94,22 @@ class Plan:
             The label of the step that stopped the run ("" if none did) and its status, see kernels/step.pxd.
         """
         marks = self.memory.marks
-        begin = marks["body"] if self.prepared else 0
+        states = states_of(self.weights, self.sources)  # before they are read: a write meanwhile is seen next time
+        begin = marks["body"] if states == self._derived else 0
         end = marks[until] if until is not None else -1
-        last, status = self.memory.program.run(begin, end)
-        self.prepared = True
+        self._derived = None
+        try:
+            last, status = self.memory.program.run(begin, end)
+        finally:
+            if until is None:
+                touch(self.weights, self.written)
+        self._derived = states
         return (self.memory.labels[last] if status else "", status)
 
-    def invalidate(self) -> None:
-        """Frozen weights have changed: derive again what follows from them."""
-        self.prepared = False
+    @property
+    def outdated(self) -> bool:
+        """Whether a weight has changed whose value the steps were made with, so that they must be made anew."""
+        return any(array.tobytes() != value for array, value in self.fixed)
 
 
 def _forward(
@@ -100,8 +120,8 @@ def _forward(
     constants: Mapping[str, np.ndarray],
     trained: Collection[str],
     visible: Collection[str],
-) -> tuple[dict[str, Tensor], list[Lowered]]:
-    """Lower the nodes; returns the values' tensors and the calls.
+) -> tuple[dict[str, Tensor], list[Lowered], set[str]]:
+    """Lower the nodes; returns the values' tensors, the calls, and names of those whose value the steps are made with.
 
     Of values that are not `visible`, those inside of a chain that is run as one have no tensor.
     """
@@ -114,7 +134,7 @@ def _forward(
         if mark_wanted(node, call, reached):
             reached.update(node.outputs)
         lowered.append(Lowered(node, call))
-    lowered = _needed(lowered, visible)
+    calls = lowered = _needed(lowered, visible)
     if builder.fuse:
         lowered = fused(builder, lowered, visible)
     for item in lowered:
@@ -132,7 +152,9 @@ def _forward(
         values.update(zip(node.outputs, call.outputs))
     for name in set(visible) - set(values):
         values[name] = builder.external(np.array(walk.known[name], order="C"), name)
-    return values, lowered
+    for item in calls:
+        walk.ask(item.node, item.call)
+    return values, lowered, walk.asked
 
 
 def _needed(items: Sequence[Lowered], visible: Collection[str]) -> list[Lowered]:
@@ -155,12 +177,15 @@ def _real(spec: Spec, dtype: np.dtype) -> Spec:
     return Spec(spec.shape, dtype) if np.issubdtype(spec.dtype, np.floating) else spec
 
 
-def _placed(builder: Builder, specs: Mapping[str, Spec]) -> dict[str, Tensor]:
-    """A pinned row-major tensor for each spec: memory that Python writes between runs."""
+def _placed(
+    builder: Builder, specs: Mapping[str, Spec], layouts: Mapping[str, Layout] | None = None
+) -> dict[str, Tensor]:
+    """A pinned tensor for each spec, row-major unless told otherwise: memory that Python writes between runs."""
     result = {}
     for name, spec in specs.items():
         spec = _real(spec, builder.dtype)
-        result[name] = builder.tensor(spec.shape, dtype=spec.dtype, name=name)
+        layout = (layouts or {}).get(name, Layout.ROW_MAJOR)
+        result[name] = builder.tensor(spec.shape, layout, spec.dtype, name)
         builder.pin(result[name])
     return result
 
@@ -176,6 +201,8 @@ def inference_plan(
     limits: Limits = DEFAULT,
     precision: str = "fast",
     fuse: bool = True,
+    layouts: Mapping[str, Layout] | None = None,
+    as_computed: bool = False,
 ) -> Plan:
     """Plan that computes `outputs` from `inputs`, weights frozen.
 
@@ -186,15 +213,20 @@ def inference_plan(
         limits: sizes beyond which the model is refused, before the memory is taken.
         precision: "fast" or "direct"; see kernels/schedule.py.
         fuse: whether chains of nodes are run as one where cconv can; results differ by rounding.
+        layouts: of inputs that are not row-major.
+        as_computed: leave the outputs in the layouts in which they are computed, for a plan that goes on from them.
     """
     builder = Builder(dtype=np.dtype(dtype), limits=limits, precision=precision, fuse=fuse)
-    placed = _placed(builder, inputs)
-    fixed = {name: builder.external(array, name) for name, array in weights.items()}
-    values, _ = _forward(builder, nodes, placed, fixed, {**weights, **constants}, (), outputs)
-    results = {name: builder.as_layout(values[name], Layout.ROW_MAJOR) for name in outputs}
+    placed = _placed(builder, inputs, layouts)
+    memory = memory_of(weights)
+    fixed = {name: builder.external(array, name) for name, array in memory.items()}
+    values, _, asked = _forward(builder, nodes, placed, fixed, {**memory, **constants}, (), outputs)
+    results = {
+        name: values[name] if as_computed else builder.as_layout(values[name], Layout.ROW_MAJOR) for name in outputs
+    }
     for tensor in results.values():
         builder.pin(tensor)
-    return _finish(builder, placed, {}, results, {}, threads)
+    return _finish(builder, placed, {}, results, {}, weights, asked, threads)
 
 
 def training_plan(
@@ -211,13 +243,14 @@ def training_plan(
     limits: Limits = DEFAULT,
     precision: str = "fast",
     fuse: bool = True,
+    layouts: Mapping[str, Layout] | None = None,
 ) -> Plan:
     """Plan for one training step: outputs, loss, gradients of `trained`, and their update if one is given.
 
     Args:
         losses: for each output that is trained on, its loss; they are added.
         trained: names of the weights to find gradients for.
-        precision, fuse: see inference_plan.
+        precision, fuse, layouts: see inference_plan.
 
     Raises:
         TrainingError: no gradient reaches one of `trained`.
@@ -225,12 +258,13 @@ def training_plan(
     builder = Builder(
         np.dtype(dtype), training=True, limits=limits, precision=precision, fuse=fuse, batchnorm=batchnorm
     )
-    placed = _placed(builder, inputs)
-    fixed = {name: builder.external(array, name) for name, array in weights.items()}
+    placed = _placed(builder, inputs, layouts)
+    memory = memory_of(weights)
+    fixed = {name: builder.external(array, name) for name, array in memory.items()}
     changing = {id(fixed[name].buffer) for name in trained}
     builder.is_trained = lambda buffer: id(buffer) in changing
-    known = {name: array for name, array in weights.items() if name not in trained}
-    values, lowered = _forward(builder, nodes, placed, fixed, {**known, **constants}, trained, losses)
+    known = {name: array for name, array in memory.items() if name not in trained}
+    values, lowered, asked = _forward(builder, nodes, placed, fixed, {**known, **constants}, trained, losses)
 
     builder.mark("loss")
     targets = _placed(
@@ -274,7 +308,7 @@ def training_plan(
     else:
         for tensor in final.values():
             builder.pin(tensor)
-    return _finish(builder, placed, targets, results, final, threads)
+    return _finish(builder, placed, targets, results, final, weights, asked, threads)
 
 
 def _finish(
@@ -283,20 +317,34 @@ def _finish(
     targets: Mapping[str, Tensor],
     outputs: Mapping[str, Tensor],
     gradients: Mapping[str, Tensor],
+    weights: Mapping[str, np.ndarray],
+    asked: Collection[str],
     threads: int | None,
 ) -> Plan:
     threads = threads or get_num_threads()
     memory = builder.finish(threads)
+    arrays = memory_of(weights)
+    names = {id(array): name for name, array in arrays.items()}
+
+    def among(tensors: Iterable[Tensor | None]) -> list[str]:
+        """The weights whose memory these are."""
+        found = {id(tensor.buffer.array) for tensor in tensors if tensor is not None}
+        return [name for key, name in names.items() if key in found]
 
     def views(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-        return {name: memory.view(tensor).reshape(tensor.shape) for name, tensor in tensors.items()}
+        return {name: memory.view(tensor).reshape(tensor.memory_shape) for name, tensor in tensors.items()}
 
     return Plan(
         inputs=views(inputs),
         targets=views(targets),
         outputs=views(outputs),
+        layouts={name: tensor.layout for name, tensor in outputs.items()},
         gradients=views(gradients),
         control=memory.view(builder.control),
         memory=memory,
         threads=threads,
+        weights=weights,
+        sources=among(tensor for step in builder.prologue for tensor in step.reads),
+        written=among(t for step in builder.emissions + builder.late for t in (*step.updates, *step.writes)),
+        fixed=[(array, array.tobytes()) for name, array in arrays.items() if name in asked],
     )

@@ -42,7 +42,6 @@ class Session:
             plan = self._plan({name: value.shape for name, value in feeds.items()}, threads, precision)
             for name, value in feeds.items():
                 plan.inputs[name][...] = value
-            plan.invalidate()  # weights may have been written to since
             label, status = plan.run()
             if status:
                 raise ValueRangeError(
@@ -54,7 +53,7 @@ class Session:
     def _plan(self, shapes: Mapping[str, tuple[int, ...]], threads: int | None, precision: str) -> Plan:
         threads = threads or get_num_threads()
         key = (tuple(shapes.items()), threads, precision)
-        if key not in self._plans:
+        if key not in self._plans or self._plans[key].outdated:
             model = self._model
             self._plans[key] = inference_plan(
                 self._nodes,

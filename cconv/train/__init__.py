@@ -8,6 +8,7 @@
               ├── plans        a plan for each set of shapes, the last few kept
               ├── evaluation   loss and accuracy of the model as it is used
               ├── batches, history, callbacks    what `fit` goes through, keeps and calls
+              │     └── frozen       what it keeps of the layers that are not trained
               └── checkpoint   all of it in one file
 
 Everything a plan cannot check for itself is checked here, before a step runs. A step that fails leaves

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cconv.graph.weights import memory_of
 from cconv.train.history import Row
 from cconv.train.options import whole
 
@@ -55,7 +57,7 @@ class EarlyStopping(Callback):
         if self.best is None or _monitored(row) < _monitored(self.best):
             self.best, self._waited = row, 0
             if self.restore_best:
-                self._weights = {name: array.copy() for name, array in trainer.model.weights.items()}
+                self._weights = {name: array.copy() for name, array in memory_of(trainer.model.weights).items()}
         else:
             self._waited += 1
         return self._waited >= self.patience
@@ -69,6 +71,14 @@ class EarlyStopping(Callback):
 def _monitored(row: Row) -> float:
     loss = row.loss if row.val_loss is None else row.val_loss
     return math.inf if math.isnan(loss) else loss
+
+
+def note(line: str, shown: bool) -> None:
+    """A line where the bars are, if there is anything to say."""
+    from tqdm import tqdm
+
+    if line and shown:
+        tqdm.write(line, file=sys.stderr)
 
 
 class ProgressBar:

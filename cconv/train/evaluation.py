@@ -11,7 +11,7 @@ import numpy as np
 from cconv.errors import TrainingError, ValueRangeError, explain
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node
-from cconv.ops.tensor import Spec
+from cconv.ops.tensor import Layout, Spec
 from cconv.plan.lowering import Builder, Memory
 from cconv.plan.plan import Plan, inference_plan
 from cconv.train.losses import Loss
@@ -72,6 +72,10 @@ class EvaluationPlan:
     control: np.ndarray
 
     @property
+    def outdated(self) -> bool:
+        return self.plan.outdated
+
+    @property
     def nbytes(self) -> int:
         return self.plan.nbytes + self.losses.arena_bytes + self.losses.scratch_bytes
 
@@ -81,7 +85,6 @@ class EvaluationPlan:
         Raises:
             ValueRangeError: the model takes an index that its axis does not have.
         """
-        self.plan.invalidate()  # weights have changed since
         label, status = self.plan.run()
         if status:
             raise ValueRangeError(
@@ -102,10 +105,19 @@ def evaluation_plan(
     threads: int,
     limits: Limits = DEFAULT,
     precision: str = "fast",
+    layouts: Mapping[str, Layout] | None = None,
 ) -> EvaluationPlan:
     """See cconv.plan.plan.training_plan for the arguments."""
     plan = inference_plan(
-        nodes, inputs, list(losses), weights, constants, threads=threads, limits=limits, precision=precision
+        nodes,
+        inputs,
+        list(losses),
+        weights,
+        constants,
+        threads=threads,
+        limits=limits,
+        precision=precision,
+        layouts=layouts,
     )
     builder = Builder(dtype=np.dtype(np.float32))
     targets = {}

@@ -25,9 +25,10 @@ from cconv.ops.tensor import Spec
 from cconv.plan.plan import Plan
 from cconv.train import checkpoint
 from cconv.train.arrays import batch_shapes, named
-from cconv.train.batches import Batch, Data, batch_of, data_of
-from cconv.train.callbacks import Callback, ProgressBar
+from cconv.train.batches import Batch, Source, batch_of, data_of
+from cconv.train.callbacks import Callback, ProgressBar, note
 from cconv.train.evaluation import Evaluation, Mean, hits_of
+from cconv.train.frozen import keep
 from cconv.train.history import History, Row
 from cconv.train.losses import Loss, losses_by_output
 from cconv.train.optim import SGD, Optimizer, State, Updates, learning_rate
@@ -111,8 +112,11 @@ class Trainer:
         self.epoch = 0
         self.history = History()
         updates = Updates(optimizer, self.state, max_gradient_norm)
-        self._plans = Plans(model, nodes, self.losses, self.trained, updates, self.batchnorm, threads, precision)
         self._inputs = model.input_specs
+        dtypes = {name: spec.dtype for name, spec in self._inputs.items()}
+        self._plans = Plans(
+            model, nodes, dtypes, self.losses, self.trained, updates, self.batchnorm, threads, precision
+        )
         self._total: int | None = None  # updates at the end of the running fit
         self._lock = threading.RLock()
 
@@ -150,7 +154,8 @@ class Trainer:
                 as they were.
         """
         with self._exclusive():
-            return self._step(batch_of(x, y, self._inputs, list(self.losses), self.check_inputs))[0]
+            batch = batch_of(x, y, self._inputs, list(self.losses), self.check_inputs)
+            return self._step(batch, self._plans)[0]
 
     def gradients(self, x: Any, y: Any) -> tuple[float, dict[str, np.ndarray]]:
         """Loss of one batch and its gradient for every trained weight, before clipping; nothing changes.
@@ -159,7 +164,7 @@ class Trainer:
         """
         with self._exclusive():
             batch = batch_of(x, y, self._inputs, list(self.losses), self.check_inputs)
-            plan = self._filled(batch)
+            plan = self._filled(batch, self._plans)
             loss = self._run(plan, until="update")
             return loss, {name: gradient.copy() for name, gradient in plan.gradients.items()}
 
@@ -175,7 +180,7 @@ class Trainer:
         """
         with self._exclusive():
             whole("evaluate", "batch_size", batch_size, least=1)
-            return self._evaluate(data_of(data, "data"), batch_size)
+            return self._evaluate(self._source(data, "data"), batch_size)
 
     def plan_bytes(self, batch: int | Mapping[str, Sequence[int]]) -> int:
         """Memory that a training step takes beside weights and optimizer state, known before the first one.
@@ -200,6 +205,8 @@ class Trainer:
         shuffle: bool = True,
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
+        cache_frozen: bool = True,
+        cache_limit: float = 2e9,
     ) -> History:
         """Train for `epochs` more epochs.
 
@@ -212,18 +219,29 @@ class Trainer:
             shuffle: in an order that depends on the trainer's seed and the epoch's number.
             callbacks: called between epochs; see cconv.train.callbacks.
             progress: show a bar on stderr.
+            cache_frozen: compute the layers before the first trained weight once for each example and keep what
+                they give until the end of this call, if it has several epochs. Losses and weights are the same
+                bits. This needs data whose examples are the same in every epoch: a pair of arrays, which must
+                not be written to meanwhile, or a dataset that says so (cconv.train.batches.Repeats). Not kept is
+                what follows batch statistics or dropout. A line above the bars says what is kept, or why not.
+            cache_limit: bytes that may be kept.
 
         Returns:
             self.history, with a row for each epoch.
 
         Raises:
-            As `step`. The targets of arrays are checked before the first step.
+            ValueRangeError: an option out of its range.
+            Others as `step`. The targets of arrays are checked before the first step.
         """
         whole("fit", "epochs", epochs, least=1)
         whole("fit", "batch_size", batch_size, least=1)
+        number("fit", "cache_limit", cache_limit, least=0)
         with self._exclusive():
-            data = data_of(train, "train")
-            held_out = None if validation is None else data_of(validation, "validation")
+            data: Source = self._source(train, "train")
+            held_out = None if validation is None else self._source(validation, "validation")
+            if cache_frozen and epochs > 1:
+                data, held_out, line = keep(data, held_out, batch_size, shuffle, cache_limit)
+                note(line, progress)
             for part in (data, held_out):
                 if part is not None:
                     self._check_targets(part, batch_size)
@@ -248,14 +266,13 @@ class Trainer:
         return self.history
 
     def _epoch(
-        self, data: Data, held_out: Data | None, batch_size: int, shuffle: bool, bar: ProgressBar
+        self, data: Source, held_out: Source | None, batch_size: int, shuffle: bool, bar: ProgressBar
     ) -> Row:
         begin = time.perf_counter()
         mean, rate = Mean(), 0.0
-        for x, y in data.batches(batch_size, shuffle=shuffle, seed=self.seed, epoch=self.epoch):
-            batch = batch_of(x, y, self._inputs, list(self.losses), self.check_inputs)
+        for batch in data.batches(batch_size, shuffle=shuffle, seed=self.seed, epoch=self.epoch):
             rate = self.learning_rate
-            loss, plan = self._step(batch)
+            loss, plan = self._step(batch, data.plans)
             mean.add(batch.examples, loss, hits_of(self.losses, plan.outputs, batch.targets))
             bar.advance(batch.examples, mean.total / mean.examples)
         trained = mean.value()
@@ -322,9 +339,13 @@ class Trainer:
             spec = Spec(outputs[name].shape, outputs[name].dtype)
             batch.targets[name] = self.losses[name].check_target(spec, target, f"target of {name!r}")
 
-    def _filled(self, batch: Batch) -> Plan:
+    def _source(self, data: Any, what: str) -> Source:
+        """A dataset, or a pair (x, y), for the whole network."""
+        return Source(data_of(data, what), self._plans, self._inputs, self.check_inputs)
+
+    def _filled(self, batch: Batch, plans: Plans) -> Plan:
         """The training plan for this batch, its inputs and targets in place."""
-        plan = self._plans.training({name: array.shape for name, array in batch.inputs.items()})
+        plan = plans.training({name: array.shape for name, array in batch.inputs.items()})
         self._checked_targets(batch, plan.outputs)
         for name, array in batch.inputs.items():
             plan.inputs[name][...] = array
@@ -332,8 +353,8 @@ class Trainer:
             plan.targets[name][...] = array
         return plan
 
-    def _step(self, batch: Batch) -> tuple[float, Plan]:
-        plan = self._filled(batch)
+    def _step(self, batch: Batch, plans: Plans) -> tuple[float, Plan]:
+        plan = self._filled(batch, plans)
         return self._run(plan), plan
 
     def _run(self, plan: Plan, until: str | None = None) -> float:
@@ -344,7 +365,6 @@ class Trainer:
         control["loss"] = 0
         control["step"] = self.steps
         control["seed"] = self.seed
-        plan.invalidate()  # frozen weights may have been written to since
         label, status = plan.run(until)
         loss = float(control["loss"][0])
         if status:
@@ -368,11 +388,10 @@ class Trainer:
             )
         )
 
-    def _evaluate(self, data: Data, batch_size: int) -> Evaluation:
+    def _evaluate(self, source: Source, batch_size: int) -> Evaluation:
         mean = Mean()
-        for x, y in data.batches(batch_size, shuffle=False, seed=self.seed, epoch=0):
-            batch = batch_of(x, y, self._inputs, list(self.losses), self.check_inputs)
-            found = self._plans.evaluation({name: array.shape for name, array in batch.inputs.items()})
+        for batch in source.batches(batch_size, shuffle=False, seed=self.seed, epoch=0):
+            found = source.plans.evaluation({name: array.shape for name, array in batch.inputs.items()})
             self._checked_targets(batch, found.plan.outputs)
             for name, array in batch.inputs.items():
                 found.plan.inputs[name][...] = array
@@ -382,15 +401,15 @@ class Trainer:
             mean.add(batch.examples, loss, hits_of(self.losses, found.plan.outputs, batch.targets))
         return mean.value()
 
-    def _check_targets(self, data: Data, batch_size: int) -> None:
+    def _check_targets(self, source: Source, batch_size: int) -> None:
         """All targets of a dataset that has them at hand, against the model's outputs for one batch."""
-        if getattr(data, "y", None) is None:
+        y = getattr(source.data, "y", None)
+        if y is None:
             return
-        x, y = next(data.batches(min(batch_size, len(data)), shuffle=False, seed=self.seed, epoch=0))
-        batch = batch_of(x, y, self._inputs, list(self.losses), self.check_inputs)
-        plan = self._plans.training({name: array.shape for name, array in batch.inputs.items()})
-        for name, target in named(data.y, list(self.losses), "y").items():  # type: ignore[attr-defined]
+        shapes, examples = source.shapes(batch_size)
+        plan = source.plans.training(shapes)
+        for name, target in named(y, list(self.losses), "y").items():
             output = plan.outputs[name]
-            if output.shape[0] == batch.examples:
-                spec = Spec((len(data), *output.shape[1:]), output.dtype)
+            if output.shape[0] == examples:
+                spec = Spec((len(source), *output.shape[1:]), output.dtype)
                 self.losses[name].check_target(spec, target, f"target of {name!r}")

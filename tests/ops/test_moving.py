@@ -107,6 +107,14 @@ REFUSED = [
     (known("OneHot", [ints(1, 2), ints(3), (3,)]), ShapeError, "values are \\(2,\\)"),
     (known("CumSum", [(3,), np.array(1)]), ShapeError, "axis lies in -1..0; found axis 1"),
     (known("CumSum", [(3,), np.array(0, np.float32)]), DTypeError, "the axis is one integer; found float32"),
+    (Case("Einsum", [(3,)], {"equation": "i,j->ij"}), ModelError, "a term for each of 1 inputs"),
+    (Case("Einsum", [(3, 4)], {"equation": "i->i"}), ShapeError, "a letter for each axis, or '...'; found 'i'"),
+    (Case("Einsum", [(3,)], {"equation": "ij->i"}), ShapeError, "a letter for each axis"),
+    (Case("Einsum", [(3, 4)], {"equation": "ij->ik"}), ModelError, "names labels of the inputs, each once"),
+    (Case("Einsum", [(3, 4)], {"equation": "i...->i"}), ModelError, "names labels of the inputs"),
+    (Case("Einsum", [(3, 4)], {"equation": "ij->ii"}), ModelError, "each once"),
+    (Case("Einsum", [(3,), (4,)], {"equation": "i,i"}), ShapeError, "axes of one label have one size"),
+    (Case("Einsum", [ints(1, 2)], {"equation": "i->"}), UnsupportedOpError, "multiplies floating-point numbers"),
     (Case("NonZero", [(3,)]), UnsupportedOpError, "the data.*initializer"),
 ]
 
@@ -162,3 +170,32 @@ def test_each_output_of_a_split_has_its_gradient(output):
     case = Case("Split", [(2, 7, 3)], {"axis": 1, "num_outputs": 3}, outputs=3)
     plan, weights = projection_plan(model_of(node_model(case, dynamic=False)), ["x0"], output=output)
     assert directional_error(plan, weights, np.random.default_rng(0))["x0"] < 1e-7
+
+
+@pytest.mark.parametrize(
+    "equation, shapes",
+    [
+        ("...ij,...jk->ik...", [(2, 3, 3, 4), (3, 4, 6)]),
+        ("...,i...->...i", [(4,), (3, 2, 4)]),
+        ("ab,ab->b", [(3, 4), (1, 4)]),
+    ],
+)
+def test_einsum_broadcasts_as_numpy_does(equation, shapes):
+    """onnxruntime refuses ellipses that stand for different numbers of axes, and sizes of 1."""
+    case = Case("Einsum", shapes, {"equation": equation})
+    arrays = case.arrays()
+    feeds = {f"x{i}": value for i, value in enumerate(arrays)}
+    (found,) = forward(model_of(node_model(case)), feeds).values()
+    np.testing.assert_allclose(found, np.einsum(equation, *arrays), rtol=1e-5, atol=1e-6)
+    plan, weights = projection_plan(model_of(node_model(case, dynamic=False)), list(feeds))
+    assert max(directional_error(plan, weights, np.random.default_rng(0)).values()) < 1e-7
+
+
+def test_each_mode_of_space_to_depth_undoes_depth_to_space():
+    """onnxruntime does not know the mode of SpaceToDepth yet."""
+    x = np.arange(2 * 12 * 3 * 4, dtype=np.float32).reshape(2, 12, 3, 4)
+    for mode in ("DCR", "CRD"):
+        attributes = {"blocksize": 2, "mode": mode}
+        (wide,) = forward(model_of(node_model(Case("DepthToSpace", [x], attributes))), {"x0": x}).values()
+        (deep,) = forward(model_of(node_model(Case("SpaceToDepth", [wide], attributes))), {"x0": wide}).values()
+        assert np.array_equal(deep, x)

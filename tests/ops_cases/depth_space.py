@@ -1,3 +1,5 @@
+import numpy as np
+
 from ops_cases.case import Case
 
 CASES = [
@@ -5,5 +7,8 @@ CASES = [
     Case("DepthToSpace", [(2, 12, 3, 4)], {"blocksize": 2, "mode": "CRD"}, opset=13),
     Case("DepthToSpace", [(1, 18, 2, 1)], {"blocksize": 3}, opset=7),
     Case("SpaceToDepth", [(2, 3, 4, 6)], {"blocksize": 2}, opset=13),
+    Case(
+        "DepthToSpace", [np.arange(48, dtype=np.uint8).reshape(1, 12, 2, 2)], {"blocksize": 2}, opset=13, note="uint8"
+    ),
     Case("SpaceToDepth", [(1, 1, 6, 3)], {"blocksize": 3}, opset=7),
 ]

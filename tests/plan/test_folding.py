@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import cconv.plan  # noqa: F401  (Model.run)
 from cconv.errors import UnsupportedOpError
 from cconv.graph.walk import Values, calls_of
 from cconv.ops.tensor import Spec
@@ -133,7 +134,6 @@ def test_what_follows_from_weights_follows_them():
     assert plan.run() == ("", 0)
     assert np.array_equal(plan.outputs["y"], 2 * x)
     network.weights["a"][...] = 4
-    plan.invalidate()
     assert plan.run() == ("", 0)
     assert np.array_equal(plan.outputs["y"], 5 * x)
 
@@ -150,6 +150,19 @@ def test_sizes_told_from_weights_are_taken_and_cost_nothing():
     assert plan.run() == ("", 0)
     assert np.array_equal(plan.outputs["y"], x.repeat(2, axis=2).repeat(2, axis=3))
     assert steps(plan) == ["Copy", "Resample", "Copy"]  # channels-last, and back
+
+
+def test_scales_that_change_make_a_new_plan():
+    """What the plan was made with came from weights by way of a node that was folded."""
+    nodes = [
+        node("Concat", ["ones", "scales"], ["all"], axis=0),
+        node("Upsample", ["x", "all"], ["y"], mode="nearest"),
+    ]
+    network = model(nodes, {"ones": np.ones(2, np.float32), "scales": np.full(2, 2, np.float32)}, opset=9)
+    x = np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
+    assert network.run(x).shape == (1, 1, 4, 4)
+    network.weights["scales"] = np.full(2, 3)
+    assert network.run(x).shape == (1, 1, 6, 6)
 
 
 def test_a_table_beyond_the_bound_is_computed_by_steps():

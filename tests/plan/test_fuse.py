@@ -253,14 +253,20 @@ def trainable(model, mode):
     return [name for name in model.weights if name not in fixed]
 
 
-@pytest.mark.parametrize("mode", ["batch", "statistics", "frozen"])
+MODES = ("batch", "statistics", "frozen")
+# Without a normalisation there is nothing that a mode could matter to.
+HEADS_AND_MODES = [
+    (head, mode)
+    for head, nodes in HEADS.items()
+    for mode in (MODES if any(n.op_type == "BatchNormalization" for n in nodes) else MODES[:1])
+]
+
+
 @pytest.mark.parametrize("summed", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head, mode", HEADS_AND_MODES)
 def test_training_equals_the_nodes_one_by_one(head, kind, summed, mode):
     model = chain_model(head, kind, summed)
-    if mode != "batch" and "h.scale" not in model.weights:
-        pytest.skip("has no normalisation whose mode could matter")
     trained = trainable(model, mode)
     for dtype in (np.float32, np.float64):
         plain = gradients(model, mode, trained, dtype, fuse=False)
@@ -287,13 +293,17 @@ def test_gradients_equal_differences(head, kind, mode):
 
 
 @pytest.mark.parametrize("mode", ["batch", "frozen"])
-@pytest.mark.parametrize("trained", [["x"], ["r"], ["h.scale"], ["h.bias"], ["r", "h.scale"], ["x", "r"], ["y.w"]])
-@pytest.mark.parametrize("kind, summed", [("Relu", True), ("Relu", False), (None, True)])
+@pytest.mark.parametrize(
+    "kind, summed, trained",
+    [
+        (kind, summed, trained)
+        for kind, summed in [("Relu", True), ("Relu", False), (None, True)]
+        for trained in (["x"], ["r"], ["h.scale"], ["h.bias"], ["r", "h.scale"], ["x", "r"], ["y.w"])
+        if summed or "r" not in trained  # r is what is added
+    ],
+)
 def test_gradients_do_not_depend_on_which_are_wanted(kind, summed, trained, mode):
     model = chain_model("norm", kind, summed)
-    trained = [name for name in trained if name in model.weights]
-    if not trained:
-        pytest.skip("nothing is added in this chain")
     _, everything, _ = gradients(model, mode, trainable(model, mode), np.float64)
     _, some, _ = gradients(model, mode, trained, np.float64)
     for name in trained:
@@ -358,5 +368,4 @@ def test_folded_weights_take_no_memory_of_their_own():
         sizes.append(plan.memory.arena_bytes)
         for _ in range(2):
             assert plan.run() == ("", 0)
-            plan.invalidate()
     assert sizes[1] <= sizes[0]

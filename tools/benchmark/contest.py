@@ -39,6 +39,8 @@ TOLERANCE = 1e-3
 # BatchNorm divides by the spread of few values; PyTorch in float32 lies 3e-2 from PyTorch in float64 on ResNet-50
 # at 64x64. A gradient that is wrong is off by 1. (That both agree to 1e-9 in float64 is for the tests to say.)
 GRADIENT_TOLERANCE = 0.1
+# Losses after an update, which carries that rounding on: PyTorch's own layouts differ by 3e-3 on ResNet-50.
+LATER_TOLERANCE = 0.02
 
 
 def say(text: str) -> None:
@@ -192,12 +194,13 @@ def disagreement(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> 
     # A bias before a BatchNorm has no gradient but rounding: errors below 1e-3 of the largest gradient do not count.
     gradients = [rms(value) for name, value in theirs.items() if name.startswith("gradient")]
     least = 1e-3 * max(gradients, default=0.0)
+    tolerances = {"gradient": GRADIENT_TOLERANCE, "later": LATER_TOLERANCE}
     for name, value in theirs.items():
         gradient = name.startswith("gradient")
         if value.shape != ours[name].shape:
             return f"{name}: shapes {ours[name].shape} and {value.shape}"
         error = rms(ours[name].astype(np.float64) - value) / max(rms(value), least if gradient else 1e-30)
-        if not error <= (GRADIENT_TOLERANCE if gradient else TOLERANCE):  # NaN too
+        if not error <= tolerances.get(name.split()[0], TOLERANCE):  # NaN too
             return f"{name}: differ by {error:.2g} of their size"
     return None
 

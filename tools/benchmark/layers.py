@@ -96,7 +96,7 @@ def our_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads: i
     if role == "weight_gradient":
         step = kernels.WeightGradient(g)
         out = zeros(w.shape, np.float32)
-        program = bound([(step, [x, dy, zeros((step.partial_size,), np.float32), out])], threads)
+        steps = [(step, [x, dy, zeros((step.partial_size,), np.float32), out])]
     else:
         packed = zeros((kernels.packed_size(g, role),), np.float32)
         out = zeros((dy if role == "forward" else x).shape, np.float32)
@@ -104,8 +104,10 @@ def our_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads: i
         step = kernels.Gather(g, role)
         workspace = zeros((step.workspace,), np.float32)
         operands = [source, packed, None, None, out, workspace]
-        program = bound([(kernels.Pack(g, role), [w, packed]), (step, operands)], threads)
-    return Timed(program.run, lambda: out)
+        steps = [(kernels.Pack(g, role), [w, packed]), (step, operands)]
+    for step, operands in steps:  # as in a plan: small ones run on one thread
+        step.weigh(sum(a.nbytes for a in operands if a is not None))
+    return Timed(bound(steps, threads).run, lambda: out)
 
 
 def torch_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads: int) -> list[Timed]:
@@ -158,7 +160,7 @@ def bench_layers(args: argparse.Namespace) -> list[dict]:
         }
         for name in args.passes:
             role = PASSES[name]
-            chosen = args.algorithm or algorithm(g, role)
+            chosen = args.algorithm or algorithm(g, role, args.precision)
             ours = our_pass(role, g, data, args.threads, chosen)
             peers = torch_pass(role, g, data, args.threads) if args.peer else []
             for timed in [ours, *peers]:

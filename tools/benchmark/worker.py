@@ -49,10 +49,10 @@ def checked(steps: Steps, mode: str) -> dict[str, np.ndarray]:
     """What two sides must agree on: outputs, or the first losses and the first step's gradients."""
     if mode == "infer":
         return {"outputs": steps.step()}
-    losses = [steps.step()]
+    loss = np.array(steps.step())
     gradients = steps.gradients()
-    losses += [steps.step() for _ in range(CHECKED - 1)]
-    return {"losses": np.array(losses), **{f"gradient of {key}": value for key, value in gradients.items()}}
+    later = np.array([steps.step() for _ in range(CHECKED - 1)])
+    return {"loss": loss, "later losses": later, **{f"gradient of {key}": value for key, value in gradients.items()}}
 
 
 def timed(steps: Steps, count: int) -> list[float]:

@@ -1,0 +1,157 @@
+/* depthwise.h: the loops of depthwise convolutions over one row of pixels, vectors along the channels.
+ *
+ * A row of outputs reads some rows of inputs, those of its kernel's rows that lie inside; in each of these, pixel i meets
+ * taps i * step .. i * step + taps - 1. With taps and step constants, each input is loaded once for all outputs of a
+ * group of pixels that it is a part of, and each weight once for the group.
+ */
+#ifndef CCONV_DEPTHWISE_H
+#define CCONV_DEPTHWISE_H
+
+#include "simd.h"
+
+/* Outputs computed together; accumulators, taps' weights and one input must fit in the registers. */
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define DEPTHWISE_GROUP 8
+#else
+#define DEPTHWISE_GROUP 4
+#endif
+
+typedef struct {
+    ptrdiff_t rows;          /* rows of inputs */
+    const real **x;          /* [rows] the first pixel's first input in each, first channel */
+    const real **w;          /* [rows] the weights of the first tap, [tap][channel] */
+    ptrdiff_t channels;      /* elements between inputs, and between taps */
+    ptrdiff_t step;          /* inputs between outputs; read where it is no constant */
+    ptrdiff_t ahead;         /* elements from the last row to one that is fetched for later */
+    real *y;                 /* first output */
+    ptrdiff_t y_step;        /* elements between outputs */
+    const real *bias;        /* [channels] or NULL */
+    ptrdiff_t residual;      /* bytes from an output to its residual */
+    int add_residual, clamped;
+    real low, high;
+} depthwise_job;
+
+typedef void (*depthwise_fn)(const depthwise_job *job, ptrdiff_t pixels);
+
+/* Outputs first..first+width-1, channels c..c+n-1. */
+INLINE void depthwise_group(const int taps, const ptrdiff_t step, const int width, const int whole, const depthwise_job *job,
+                            ptrdiff_t first, ptrdiff_t c, ptrdiff_t n)
+{
+#define LOAD(p) (whole ? vload(p) : vload_n(p, n))
+    const ptrdiff_t pixel = job->channels;
+    vf acc[DEPTHWISE_GROUP];
+    const vf bias = job->bias ? LOAD(job->bias + c) : vzero();
+    UNROLL for (int i = 0; i < width; i++) acc[i] = bias;
+    for (ptrdiff_t r = 0; r < job->rows; r++) {
+        const real *x = job->x[r] + first * step * pixel + c, *w = job->w[r] + c;
+        vf weight[8];
+        UNROLL for (int k = 0; k < taps; k++) weight[k] = LOAD(w + k * pixel);
+        if (taps == 1) {
+            UNROLL for (int i = 0; i < width; i++) acc[i] += LOAD(x + i * step * pixel) * weight[0];
+        } else {
+            UNROLL for (int j = 0; j < (width - 1) * (int)step + taps; j++) {
+                const vf value = LOAD(x + j * pixel);
+                UNROLL for (int k = 0; k < taps; k++)
+                    if (j >= k && (j - k) % (int)step == 0 && (j - k) / (int)step < width)
+                        acc[(j - k) / (int)step] += value * weight[k];
+            }
+        }
+        if (whole && r + 1 == job->rows)
+            UNROLL for (int i = 0; i < width; i++) __builtin_prefetch(x + i * step * pixel + job->ahead, 0, 2);
+    }
+    const vf low = vset(job->low), high = vset(job->high);
+    for (int i = 0; i < width; i++) {
+        real *y = job->y + (first + i) * job->y_step + c;
+        vf value = acc[i];
+        if (job->add_residual) value += LOAD((const real *)((const char *)y + job->residual));
+        if (job->clamped) value = vclamp(value, low, high);
+        if (whole) vstore(y, value);
+        else vstore_n(y, value, n);
+    }
+#undef LOAD
+}
+
+INLINE void depthwise_pixels(const int taps, const ptrdiff_t step, const int width, const depthwise_job *job, ptrdiff_t first)
+{
+    ptrdiff_t c = 0;
+    for (; c + VL <= job->channels; c += VL) depthwise_group(taps, step, width, 1, job, first, c, VL);
+    if (c < job->channels) depthwise_group(taps, step, width, 0, job, first, c, job->channels - c);
+}
+
+/* One function per number of taps and step. */
+#define DEPTHWISE(name, taps, step)                                                                          \
+    __attribute__((noinline, unused)) static void name(const depthwise_job *job, ptrdiff_t pixels)           \
+    {                                                                                                        \
+        ptrdiff_t i = 0;                                                                                     \
+        for (; i + DEPTHWISE_GROUP <= pixels; i += DEPTHWISE_GROUP)                                          \
+            depthwise_pixels(taps, step, DEPTHWISE_GROUP, job, i);                                           \
+        for (; i + 2 <= pixels; i += 2) depthwise_pixels(taps, step, 2, job, i);                             \
+        for (; i < pixels; i++) depthwise_pixels(taps, step, 1, job, i);                                     \
+    }
+#define DEPTHWISE_STEPS(taps) DEPTHWISE(depthwise_##taps##_1, taps, 1) DEPTHWISE(depthwise_##taps##_2, taps, 2)
+
+DEPTHWISE(depthwise_1, 1, job->step)
+DEPTHWISE_STEPS(2)
+DEPTHWISE_STEPS(3)
+DEPTHWISE_STEPS(4)
+DEPTHWISE_STEPS(5)
+DEPTHWISE_STEPS(7)
+
+/* [taps][step - 1]; NULL: taken apart into single taps. */
+__attribute__((unused)) static const depthwise_fn depthwise_table[][2] = {
+    {NULL, NULL}, {depthwise_1, depthwise_1}, {depthwise_2_1, depthwise_2_2}, {depthwise_3_1, depthwise_3_2},
+    {depthwise_4_1, depthwise_4_2}, {depthwise_5_1, depthwise_5_2}, {NULL, NULL}, {depthwise_7_1, depthwise_7_2}};
+
+/* sums[tap][channel] += sum over p < pixels of x[p * step + tap][channel] * dy[p][channel]. The sum starts from zero in
+ * registers, even and odd pixels apart, which keeps FMAs from waiting for each other. */
+INLINE void depthwise_taps(const int taps, const ptrdiff_t step, const int whole, const real *x, const real *dy,
+                           ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t n, real *sums)
+{
+#define LOAD(p) (whole ? vload(p) : vload_n(p, n))
+    vf even[8], odd[8];
+    UNROLL for (int k = 0; k < taps; k++) even[k] = odd[k] = vzero();
+    ptrdiff_t p = 0;
+    for (; p + 2 <= pixels; p += 2) {
+        const vf a = LOAD(dy), b = LOAD(dy + channels);
+        UNROLL for (int k = 0; k < taps; k++) {
+            even[k] += LOAD(x + k * channels) * a;
+            odd[k] += LOAD(x + (step + k) * channels) * b;
+        }
+        x += 2 * step * channels;
+        dy += 2 * channels;
+    }
+    if (p < pixels) {
+        const vf a = LOAD(dy);
+        UNROLL for (int k = 0; k < taps; k++) even[k] += LOAD(x + k * channels) * a;
+    }
+    UNROLL for (int k = 0; k < taps; k++) {
+        real *q = sums + k * channels;
+        if (whole) vstore(q, vload(q) + (even[k] + odd[k]));
+        else vstore_n(q, vload_n(q, n) + (even[k] + odd[k]), n);
+    }
+#undef LOAD
+}
+
+typedef void (*depthwise_sum_fn)(const real *x, const real *dy, ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step, real *sums);
+
+#define DEPTHWISE_SUM(name, taps, step_)                                                                     \
+    __attribute__((noinline, unused)) static void name(const real *x, const real *dy, ptrdiff_t pixels,     \
+                                                       ptrdiff_t channels, ptrdiff_t step, real *sums)      \
+    {                                                                                                        \
+        ptrdiff_t c = 0;                                                                                     \
+        for (; c + VL <= channels; c += VL)                                                                  \
+            depthwise_taps(taps, step_, 1, x + c, dy + c, pixels, channels, VL, sums + c);                   \
+        if (c < channels)                                                                                    \
+            depthwise_taps(taps, step_, 0, x + c, dy + c, pixels, channels, channels - c, sums + c);         \
+    }
+
+DEPTHWISE_SUM(depthwise_sum_1, 1, step)
+DEPTHWISE_SUM(depthwise_sum_3, 3, step)
+DEPTHWISE_SUM(depthwise_sum_5, 5, step)
+DEPTHWISE_SUM(depthwise_sum_7, 7, step)
+
+/* [taps]; NULL: tap by tap. */
+__attribute__((unused)) static const depthwise_sum_fn depthwise_sums[] = {
+    NULL, depthwise_sum_1, NULL, depthwise_sum_3, NULL, depthwise_sum_5, NULL, depthwise_sum_7};
+
+#endif

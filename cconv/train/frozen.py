@@ -1,0 +1,184 @@
+"""The frozen part of a network in `fit`: computed once for every example, its outputs kept from epoch to epoch.
+
+    keep    what `fit` trains on and validates with, kept where that pays and changes nothing; and a line that says so
+    Kept    a dataset of which the first epoch computes and keeps what crosses from the frozen part to the rest
+
+What is kept lives for one `fit`; if frozen weights may have been written to between two epochs (graph/weights.py), it
+is computed anew. Losses and weights are the same bits as without. What a kernel makes of an example may hang on the
+size of the batch, since sums of large and of small batches are cut differently, but not on the example's place in it.
+So all are computed in batches of full size, and those of the last batch of an epoch, which may be smaller, once more
+in every epoch if that turns out to make a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from cconv.errors import TrainingError, explain
+from cconv.graph.weights import states_of
+from cconv.plan.plan import Plan
+from cconv.plan.split import Split
+from cconv.train.arrays import named
+from cconv.train.batches import Batch, Repeats, Shapes, Source, repeats
+
+# Share of the forward pass from which on the frozen part's outputs are worth their memory.
+LEAST_SHARE = 0.1
+
+
+class Kept(Source):
+    """A dataset's batches for the part of a network that is trained: their inputs are the boundary's values.
+
+    Args:
+        source: the dataset and the whole network.
+        split: the network's two parts.
+        batch_size: of all batches that will be asked for.
+        shuffle: whether their order will differ from epoch to epoch.
+
+    Attributes:
+        nbytes: memory that the values of all examples will take.
+    """
+
+    data: Repeats
+
+    def __init__(self, source: Source, split: Split, batch_size: int, shuffle: bool) -> None:
+        assert isinstance(source.data, Repeats)
+        self.data = source.data
+        self._source, self._split, self._shuffle = source, split, shuffle
+        self._frozen = source.plans.part(split.frozen)
+        self._targets = named(self.data.y, list(source.plans.losses), "y")
+        self._rows: list[tuple[np.ndarray, ...]] | None = None  # by example, the boundary's values
+        self._states: list[object] = []  # of the frozen weights when these were computed
+        self._alike = True  # whether smaller batches give the same values
+        shapes, self._size = source.shapes(batch_size)
+        plan = self._plan(shapes)
+        dtypes = {name: array.dtype for name, array in plan.outputs.items()}
+        self.plans = source.plans.part(split.rest, dtypes, plan.layouts)
+        self.nbytes = sum(array.nbytes for array in plan.outputs.values()) * len(self.data) // self._size
+        self._shapes = {name: array.shape for name, array in plan.outputs.items()}
+
+    def shapes(self, batch_size: int) -> tuple[Shapes, int]:
+        return self._shapes, self._size
+
+    def batch(self, x: Any, y: Any) -> Batch:
+        batch = self._source.batch(x, y)
+        return Batch(self._computed(batch.inputs), batch.targets, batch.examples)
+
+    def batches(self, batch_size: int, shuffle: bool, seed: int, epoch: int) -> Iterator[Batch]:
+        """As those of the whole network.
+
+        Raises:
+            TrainingError: the dataset's `order` is not that of its batches.
+        """
+        states = states_of(self.plans.model.weights, self._split.weights)
+        if states != self._states:
+            self._rows = None
+        self._states = states
+        order = np.asarray(self.data.order(shuffle, seed, epoch))
+        if self._rows is None:
+            yield from self._first_epoch(order, batch_size, shuffle, seed, epoch)
+            return
+        for begin in range(0, len(order), batch_size):
+            index = order[begin : begin + batch_size]
+            if len(index) < self._size and not self._alike:
+                yield self.batch(*self.data.take(index))
+                continue
+            columns = zip(*(self._rows[i] for i in index))
+            inputs = {name: np.stack(column) for name, column in zip(self._split.boundary, columns)}
+            yield Batch(inputs, {name: array[index] for name, array in self._targets.items()}, len(index))
+
+    def _first_epoch(
+        self, order: np.ndarray, batch_size: int, shuffle: bool, seed: int, epoch: int
+    ) -> Iterator[Batch]:
+        """Compute and keep all examples."""
+        if not np.array_equal(np.sort(order), np.arange(len(self.data))):
+            raise _disorder(f"holds each index from 0 to {len(self.data) - 1} once", f"{len(order)} others")
+        rows: list[tuple[np.ndarray, ...]] = [()] * len(order)
+        begin = 0
+        for x, y in self.data.batches(batch_size, shuffle=shuffle, seed=seed, epoch=epoch):
+            batch = self._source.batch(x, y)
+            index = order[begin : begin + batch_size]
+            begin += batch_size
+            if len(index) != batch.examples:
+                raise _disorder(f"has the examples of its batches, {batch_size} each", f"a batch of {batch.examples}")
+            values = full = self._computed(batch.inputs)
+            if self._shuffle and batch.examples < self._size:
+                places = np.arange(self._size) % batch.examples
+                full = self._computed({name: array[places] for name, array in batch.inputs.items()})
+                self._alike = all(np.array_equal(values[name], full[name][: len(index)]) for name in values)
+            for i, *row in zip(index, *(full[name] for name in self._split.boundary)):
+                rows[i] = tuple(row)
+            yield Batch(values, batch.targets, batch.examples)
+        if begin < len(order):
+            found = f"{len(order)} examples, and batches with {begin} of them"
+            raise _disorder("has the examples of its batches", found)
+        self._rows = rows
+        if self._alike:
+            self._frozen.clear()
+
+    def _computed(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The boundary's values for a batch, as new arrays."""
+        plan = self._plan({name: array.shape for name, array in inputs.items()})
+        for name, array in inputs.items():
+            plan.inputs[name][...] = array
+        label, status = plan.run()
+        if status:
+            raise TrainingError(explain(f"node '{label}'", "indices lie within their axis", "one that does not"))
+        return {name: array.copy() for name, array in plan.outputs.items()}
+
+    def _plan(self, shapes: Shapes) -> Plan:
+        return self._frozen.values(shapes, self._split.boundary)
+
+
+def keep(
+    train: Source, held_out: Source | None, batch_size: int, shuffle: bool, limit: float
+) -> tuple[Source, Source | None, str]:
+    """Both sources, as Kept where that is possible, and a line for the user: what is kept, or why nothing is.
+
+    Args:
+        limit: bytes that both together may take.
+
+    Returns:
+        The sources and the line; "" where nothing worth keeping is frozen.
+    """
+    plans = train.plans
+    split = plans.split(train.shapes(batch_size)[0])
+    if split.untrained < LEAST_SHARE:
+        return train, held_out, ""
+    weights = plans.model.weights
+    held = [name for name in split.weights if states_of(weights, [name]) != states_of(weights, [name])]
+    kept, why = None, ""
+    if split.share < LEAST_SHARE:
+        why = split.obstacle or "too little of it can be kept"
+    elif held:
+        why = f"an array of its weight {held[0]!r} is held by somebody who may write to it"
+    elif not repeats(train.data):
+        why = "the dataset does not say that its examples are the same every time, as one without augmentation can"
+    else:
+        kept = Kept(train, split, batch_size, shuffle)
+        if kept.nbytes > limit:
+            why = f"its outputs take {_megabytes(kept.nbytes)}, cache_limit is {_megabytes(limit)}"
+    if kept is None or why:
+        return train, held_out, f"The frozen part is computed anew in every epoch: {why}."
+    nbytes, what = kept.nbytes, "training"
+    if held_out is not None and repeats(held_out.data):
+        tested = Kept(held_out, split, batch_size, shuffle=False)
+        if nbytes + tested.nbytes <= limit:
+            held_out, nbytes, what = tested, nbytes + tested.nbytes, "training and validation"
+    line = (
+        f"The frozen part, {split.share:.0%} of the forward pass, is computed once for each example; "
+        f"its outputs are kept for {what}: {_megabytes(nbytes)}."
+    )
+    return kept, held_out, line
+
+
+def _disorder(rule: str, found: str) -> TrainingError:
+    return TrainingError(
+        explain("dataset", f"order(...) {rule}", found, "Correct it, or train with cache_frozen=False.")
+    )
+
+
+def _megabytes(nbytes: float) -> str:
+    return f"{nbytes / 1e6:,.3f} MB"
