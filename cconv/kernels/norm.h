@@ -28,8 +28,9 @@ INLINE void put(real *p, vf v, ptrdiff_t n)
 }
 INLINE vf factor_of(const norm_terms *t, ptrdiff_t c, ptrdiff_t n)
 {
-    vf inverse = lanes(t->inverse + c, n);
-    return t->scale ? inverse * lanes(t->scale + c, n) : inverse;
+    vf factor = lanes(t->inverse + c, n);
+    if (t->scale) factor *= lanes(t->scale + c, n);
+    return factor;
 }
 
 /* name, f(z; a, b), dy * f'(v; a, b), and whether v may be f(z) as well as z */
@@ -84,7 +85,8 @@ typedef void (*input_loop)(const norm_terms *, const real *dy, const real *x, re
     {                                                                                                               \
         EACH_VECTOR {                                                                                               \
             VECTOR;                                                                                                 \
-            const vf factor = t->inverse ? factor_of(t, c, n) : vzero();                                            \
+            vf factor = vzero();                                                                                    \
+            if (t->inverse) factor = factor_of(t, c, n);                                                            \
             vf s = vload(scales + c), total = vload(biases + c);                                                    \
             for (ptrdiff_t r = 0; r < few; r++, at += stride) {                                                     \
                 vf g = lanes(dy + at, n), d = lanes(x + at, n) - mean, v = d * factor + bias;                       \
@@ -104,7 +106,8 @@ typedef void (*input_loop)(const norm_terms *, const real *dy, const real *x, re
         EACH_VECTOR {                                                                                               \
             VECTOR;                                                                                                 \
             const vf inverse = lanes(t->inverse + c, n), factor = factor_of(t, c, n);                               \
-            const vf outer = vset(t->share) * (t->grouped ? inverse : factor);                                      \
+            vf outer = vset(t->share) * inverse;                                                                    \
+            if (!t->grouped) outer = vset(t->share) * factor;                                                       \
             const vf slope = lanes(t->dscale + c, n) * inverse * outer, dy_mean = lanes(t->dbias + c, n) * outer;   \
             for (ptrdiff_t r = 0; r < few; r++, at += stride) {                                                     \
                 vf g = lanes(dy + at, n), d = lanes(x + at, n) - mean;                                              \

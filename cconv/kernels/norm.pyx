@@ -134,7 +134,8 @@ cdef class Rows(Step):
             sample = sample // self.row_blocks
         self.block(phase, sample, block, self.length(block), c, min(self.channel_block, self.channels - c), thread)
 
-    cdef inline norm_terms terms(self, int mean, int inverse, int scale, int bias, Py_ssize_t own, Py_ssize_t c) noexcept nogil:
+    cdef inline norm_terms terms(
+        self, int mean, int inverse, int scale, int bias, Py_ssize_t own, Py_ssize_t c) noexcept nogil:
         """What the loops are given: these operands (-1: none), from channel c on; `own` is the sample's first one."""
         cdef norm_terms t
         t.mean = NULL if mean < 0 else past(<real*>self.operand[mean], own + c)
@@ -467,14 +468,14 @@ cdef class ParameterGradient(Rows):
         cdef bint again = self.operand[4] != NULL and y == NULL
         cdef norm_terms t = self.terms(2, 3 if again else -1, 4, 5 if again else -1, sample * self.channels, c)
         cdef real* biases = scales + self.channel_block
-        cdef Py_ssize_t row, at
+        cdef Py_ssize_t part, at
         memset(scale, 0, channels * sizeof(double))
         memset(bias, 0, channels * sizeof(double))
         memset(scales, 0, 2 * self.channel_block * sizeof(real))
-        for row in range(0, rows, PART):
-            at = start + row * self.channels
+        for part in range((rows + PART - 1) // PART):
+            at = start + part * PART * self.channels
             self.loops.sums(&t, dy + at, x + at, past(y, at), past(dz, at), self.channels,
-                            min(<Py_ssize_t>PART, rows - row), channels, scales, biases)
+                            min(<Py_ssize_t>PART, rows - part * PART), channels, scales, biases)
             flush(scale, scales, channels)
             flush(bias, biases, channels)
 

@@ -33,9 +33,10 @@ CASES += [
     for x, axis, p in ROWS + OTHERS
 ]
 CASES += [
-    Case("LayerNormalization", [(2, 3, 4, 5), (4, 5), (4, 5)], {"axis": 2}, opset=17, outputs=outputs, **ROUNDED)
+    Case("LayerNormalization", [(2, 3, 4, 5), (4, 5), (4, 5)], {"axis": 2}, opset=17, outputs=outputs,
+         note=f"{outputs}-outputs", **ROUNDED)
     for outputs in (2, 3)
-]
+]  # fmt: skip
 CASES += [Case("LayerNormalization", [(3, 5), (5,), (5,)], opset=17, note="default-axis", **ROUNDED)]
 CASES += [
     Case("RMSNormalization", [x, p], {"axis": axis, **more}, opset=23, **ROUNDED)
