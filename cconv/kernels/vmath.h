@@ -49,13 +49,27 @@ INLINE real vtop(vf v)
 }
 
 /* The sum of all lanes, halves added to one another: a short chain, where many sums are needed. */
+#if VECTOR_BYTES > 32
+typedef real half_of_64 __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
+#endif
+typedef real half_of_32 __attribute__((vector_size(16), aligned(sizeof(real)), may_alias));
 INLINE real vtotal(vf v)
 {
-    real held[VL];
-    vstore(held, v);
-    for (int half = VL / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) held[i] += held[i + half];
-    return held[0];
+#if VECTOR_BYTES > 32
+    half_of_64 w = ((half_of_64 *)&v)[0] + ((half_of_64 *)&v)[1];
+#else
+    vf w = v;
+#endif
+#if VECTOR_BYTES > 16
+    half_of_32 u = ((half_of_32 *)&w)[0] + ((half_of_32 *)&w)[1];
+#else
+    vf u = w;
+#endif
+#ifdef CCONV_FLOAT64
+    return u[0] + u[1];
+#else
+    return (u[0] + u[2]) + (u[1] + u[3]);
+#endif
 }
 
 #ifdef CCONV_FLOAT64
