@@ -34,18 +34,18 @@ class GroupNormalization(Operator):
             raise call.error(ShapeError, "channels make up the groups", f"{channels} channels, {groups} groups")
         return int(groups)
 
-    def parameter_size(self, call: Call) -> int:
-        return self.groups(call) if call.opset < 21 else call.spec(0).shape[1]
+    def parameter_shape(self, call: Call) -> tuple[int, ...]:
+        return (self.groups(call) if call.opset < 21 else call.spec(0).shape[1],)
 
     def epsilon(self, call: Call) -> float:
         return float(call.attribute("epsilon", 1e-5))
 
     def shapes(self, call: Call) -> list[Spec]:
         x = self.require_rank(call, 0, self.least_rank, 8, "(N, C, ...)")
-        size = self.parameter_size(call)
+        shape = self.parameter_shape(call)
         for i, name in ((1, "scale"), (2, "bias")):
-            if call.spec(i).shape != (size,):
-                raise call.error(ShapeError, f"input {i} ({name}) has shape ({size},)", f"shape {call.spec(i).shape}")
+            if call.spec(i).shape != shape:
+                raise call.error(ShapeError, f"input {i} ({name}) has shape {shape}", f"shape {call.spec(i).shape}")
         for i in range(3):
             if not is_real(call.spec(i).dtype):
                 raise call.error(DTypeError, f"input {i} holds floating-point numbers", str(call.spec(i).dtype))
@@ -59,7 +59,7 @@ class GroupNormalization(Operator):
         x = lower.as_layout(call.input(0), natural_layout(len(call.spec(0).shape)))
         kernels, sizes = lower.kernels.norm, sizes_of(x)
         batch, rows, channels = sizes
-        scale, bias = (self.per_channel(lower, call, call.input(i)) for i in (1, 2))
+        scale, bias = (self.to_channels(lower, call, call.input(i)) for i in (1, 2))
         mean, inverse = lower.tensor((batch, channels)), lower.tensor((batch, channels))
         groups = self.groups(call)
         lower.emit(
@@ -73,13 +73,21 @@ class GroupNormalization(Operator):
         call.saved.update(x=x, mean=mean, inverse=inverse, scale=scale)
         return [y]
 
-    def per_channel(self, lower: Lowering, call: Call, parameter: Tensor) -> Tensor:
+    def to_channels(self, lower: Lowering, call: Call, parameter: Tensor) -> Tensor:
         """A parameter as (C,)."""
         channels, groups = call.spec(0).shape[1], self.groups(call)
         if parameter.shape == (channels,):
             return parameter
         column, shape = parameter.reshaped((groups, 1)), (groups, channels // groups)
         return repeated(lower, column, shape, Layout.ROW_MAJOR).reshaped((channels,))
+
+    def from_channels(self, lower: Lowering, call: Call, gradient: Tensor) -> Tensor:
+        """A parameter's gradient out of that of what `to_channels` gives."""
+        groups = self.groups(call)
+        if self.parameter_shape(call) == gradient.shape:
+            return gradient
+        parts = gradient.reshaped((groups, gradient.size // groups))
+        return reduced(lower, "sum", parts, [1]).reshaped((groups,))
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         kernels, x, mean, inverse = lower.kernels.norm, call.saved["x"], call.saved["mean"], call.saved["inverse"]
@@ -95,11 +103,7 @@ class GroupNormalization(Operator):
         result: list[Tensor | None] = [None, None, None]
         for i, sums in ((1, scales), (2, biases)):
             if call.wanted(i):
-                total = sum_to(lower, sums, (channels,))
-                shape = call.spec(i).shape
-                if shape != (channels,):
-                    total = reduced(lower, "sum", total.reshaped((shape[0], channels // shape[0])), [1]).reshaped(shape)
-                result[i] = total
+                result[i] = self.from_channels(lower, call, sum_to(lower, sums, (channels,)))
         if call.wanted(0):
             groups, scale = self.groups(call), call.saved["scale"]
             grouped = groups < channels
@@ -146,8 +150,8 @@ class InstanceNormalization(GroupNormalization):
     def groups(self, call: Call) -> int:
         return call.spec(0).shape[1]
 
-    def parameter_size(self, call: Call) -> int:
-        return call.spec(0).shape[1]
+    def parameter_shape(self, call: Call) -> tuple[int, ...]:
+        return (call.spec(0).shape[1],)
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x = call.input(0)
@@ -176,6 +180,21 @@ class InstanceNormalization(GroupNormalization):
         lower.emit(step, reads=reads, writes=[dx, None, *sums], inplace=True)
         found = [t if t is None else sum_to(lower, t, (channels,)) for t in sums]
         return [dx, *(t if call.wanted(1 + i) else None for i, t in enumerate(found))]
+
+
+class SpelledGroupNormalization(GroupNormalization):
+    """Group normalisation as PyTorch's exporter spells it: scale and bias are (C, 1, ...), to broadcast to the input.
+    Only a pattern (patterns.py) makes it."""
+
+    def parameter_shape(self, call: Call) -> tuple[int, ...]:
+        _, channels, *spatial = call.spec(0).shape
+        return (channels, *[1] * len(spatial))
+
+    def to_channels(self, lower: Lowering, call: Call, parameter: Tensor) -> Tensor:
+        return lower.as_layout(parameter, Layout.ROW_MAJOR).reshaped((parameter.size,))
+
+    def from_channels(self, lower: Lowering, call: Call, gradient: Tensor) -> Tensor:
+        return gradient.reshaped(self.parameter_shape(call))
 
 
 OPERATORS: list[Operator] = [GroupNormalization(), InstanceNormalization()]

@@ -7,6 +7,7 @@
     Gelu                x * 0.5 * (1 + Erf(x / sqrt 2))
                         x * 0.5 * (1 + Tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))
     LayerNormalization  d / Sqrt(ReduceMean(d^2) + epsilon) * scale + bias  with d = x - ReduceMean(x)
+    GroupNormalization  Reshape(InstanceNormalization(Reshape(x), 1, 0)) * scale + bias
 
 A pattern is the expression of one value. plan/fuse.py finds it in a graph and knows none of these names. Add and Mul
 match in either order. A node may have more inputs than its term, bounds or axes, which the term's test looks at.
@@ -19,6 +20,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from cconv.ops.groupnorm import SpelledGroupNormalization
 from cconv.ops.operator import Call, Operator
 from cconv.ops.reduction import Reduction
 from cconv.ops.unary import Unary
@@ -97,12 +101,14 @@ class Pattern:
         type: of that operator.
         inputs: names of the expression's values that are its inputs, in order.
         attributes: its attributes, out of the named scalars and terms; None: it is not this operator after all.
+        operator: itself, where the catalogue does not have it.
     """
 
     type: str
     expression: Expression
     inputs: tuple[str, ...] = ("x",)
     attributes: Callable[[Mapping[str, float], Parts], Mapping[str, Any] | None] = lambda scalars, parts: {}
+    operator: Operator | None = None
 
 
 def term(type: str, *inputs: Expression | float, test: Test = lambda operator, call: True, name: str = "") -> Term:
@@ -167,6 +173,28 @@ normalized_and_scaled = term("Mul", normalized, Value("scale"))
 cube = either(term("Pow", x, 3.0), term("Mul", x, term("Mul", x, x)))
 gelu_argument = scaled(term("Add", x, scaled(cube, 0.044715)), math.sqrt(2 / math.pi))
 
+
+
+def plain(operator: Operator, call: Call) -> bool:
+    """Whether scale and bias of a normalisation are 1 and 0."""
+    scale, bias = call.constants[1], call.constants[2]
+    if scale is None or bias is None or not np.all(scale == 1) or not np.all(bias == 0):
+        return False
+    return call.constant(1, "scale") is not None and call.constant(2, "bias") is not None  # noted as asked for
+
+
+def groups_of(scalars: Mapping[str, float], parts: Parts) -> Mapping[str, Any] | None:
+    _, apart = parts["groups"]
+    _, normalization = parts["normalization"]
+    batch, groups = apart.results[0].shape[:2]
+    epsilon = normalization.attribute("epsilon", 1e-5)
+    return {"num_groups": groups, "epsilon": epsilon} if batch == apart.spec(0).shape[0] else None
+
+
+in_groups = term("Reshape", x, name="groups")
+each_normalized = term("InstanceNormalization", in_groups, test=plain, name="normalization")
+groups_normalized = term("Add", term("Mul", term("Reshape", each_normalized), Value("scale")), Value("bias"))
+
 # Of two that could match the same node, the larger comes first.
 PATTERNS = [
     Pattern("HardSwish", either(term("Mul", x, hard_sigmoid), scaled(term("Mul", x, clipped), 1 / 6))),
@@ -192,4 +220,11 @@ PATTERNS = [
         attributes=row_of,
     ),
     Pattern("LayerNormalization", normalized_and_scaled, inputs=("x", "scale"), attributes=row_of),
+    Pattern(
+        "GroupNormalization",
+        groups_normalized,
+        inputs=("x", "scale", "bias"),
+        attributes=groups_of,
+        operator=SpelledGroupNormalization(),
+    ),
 ]

@@ -8,23 +8,11 @@ where the chain's last stood: by then all inputs are there, and nobody has asked
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from cconv.ops.fused import FUSIONS, Fusion, Part
-from cconv.ops.operator import Call, Lowering, Operator
+from cconv.ops.operator import Call, Lowering
 from cconv.plan.gradient import Lowered
 from cconv.plan.match import JoinedNode, matched, originals
-
-
-@dataclass(frozen=True)
-class FusedNode(JoinedNode):
-    """A node that stands for a chain. Its operator is its own, so no file can name it."""
-
-    fusion: Fusion
-
-    @property
-    def operator(self) -> Operator:
-        return self.fusion
 
 
 def fused(lower: Lowering, items: Sequence[Lowered], visible: Collection[str]) -> list[Lowered]:
@@ -91,7 +79,7 @@ def _joined(chain: Sequence[Lowered], fusion: Fusion) -> Lowered:
             call.constants.append(None if inside else part.call.constants[i])
             call.wants.append(part.call.wants[i] and not inside)
     call.results = fusion.shapes(call)
-    node = FusedNode(
+    node = JoinedNode(
         first.index, name, fusion.type, "", first.opset, tuple(inputs), last.outputs[:1], {},
         tuple(node for item in chain for node in originals(item.node)), fusion,
     )  # fmt: skip

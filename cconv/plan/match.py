@@ -12,7 +12,8 @@ from itertools import permutations
 
 from cconv.errors import CconvError
 from cconv.graph.nodes import Node
-from cconv.ops.operator import Call
+from cconv.ops.catalogue import find
+from cconv.ops.operator import Call, Operator
 from cconv.ops.patterns import COMMUTATIVE, OPSET, PATTERNS, Either, Expression, Match, Pattern, Scalar, Term, Value
 from cconv.plan.gradient import Lowered
 
@@ -23,9 +24,15 @@ class JoinedNode(Node):
 
     Attributes:
         chain: those.
+        own: its operator, which the catalogue need not have.
     """
 
     chain: tuple[Node, ...]
+    own: Operator
+
+    @property
+    def operator(self) -> Operator:
+        return self.own
 
 
 def originals(node: Node) -> tuple[Node, ...]:
@@ -148,7 +155,9 @@ class Matcher:
         chain = tuple(self.items[i].node for i in sorted(match.nodes))
         label = " + ".join(node.name for node in chain)
         index, outputs = last.node.index, last.node.outputs[:1]
-        node = JoinedNode(index, label, pattern.type, "", OPSET, names, outputs, attributes, chain)
+        own = pattern.operator or find("", pattern.type)
+        assert own is not None
+        node = JoinedNode(index, label, pattern.type, "", OPSET, names, outputs, attributes, chain, own)
         try:
             call = node.call({name: spec for name, spec in specs.items() if spec is not None}, constants)
         except CconvError:  # shapes that broadcast in the expression, but not there

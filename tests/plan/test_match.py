@@ -94,6 +94,18 @@ def layer_norm(g, axes=(-1,), twice=False, scaled=True, biased=True, squared="Po
     return g("Add", y, g.weight(row)) if biased else y
 
 
+def group_norm(g, groups=5, scale=1.0):
+    def constant(array):
+        name = f"Constant{len(g.nodes)}"
+        g.nodes.append(helper.make_node("Constant", [], [name], name, value=numpy_helper.from_array(array)))
+        return name
+
+    one, zero = (constant(np.full(groups, value, np.float32)) for value in (scale, 0))
+    apart = g("Reshape", "x", constant(np.array([0, groups, -1])))
+    together = g("Reshape", g("InstanceNormalization", apart, one, zero, epsilon=1e-3), constant(np.array(SHAPE)))
+    return g("Add", g("Mul", together, g.weight((5, 1, 1))), g.weight((5, 1, 1)))
+
+
 # name: (the spelling, what it is)
 SPELLINGS = {
     "silu": (lambda g: g("Mul", "x", g("Sigmoid", "x")), "Swish"),
@@ -119,6 +131,8 @@ SPELLINGS = {
     "layer norm, squared by Mul": (lambda g: layer_norm(g, squared="Mul"), "LayerNormalization"),
     "layer norm, no bias": (lambda g: layer_norm(g, biased=False), "LayerNormalization"),
     "layer norm, three axes": (lambda g: layer_norm(g, axes=(-3, -2, -1)), "LayerNormalization"),
+    "group norm": (group_norm, "GroupNormalization"),
+    "group norm, one group": (lambda g: group_norm(g, 1), "GroupNormalization"),
 }
 ALL = pytest.mark.parametrize("name", list(SPELLINGS))
 OPSETS = pytest.mark.parametrize("opset", [10, 17, 18])
@@ -213,6 +227,11 @@ def test_rows_are_the_last_axes_of_both_means():
     assert unmatched(g, g("Mul", g("Div", d, deviation), g.weight((7,))))
     g = Graph()
     assert unmatched(g, layer_norm(g, axes=(1,), scaled=False, biased=False))
+
+
+def test_groups_are_normalised_without_a_scale_of_their_own():
+    g = Graph()
+    assert unmatched(g, group_norm(g, scale=2.0))
 
 
 def test_a_bias_that_makes_the_result_larger_is_no_part_of_it():
