@@ -1,4 +1,7 @@
-"""Batch normalisation over channels-last rows: x (rows, channels), rows being batch and spatial axes together.
+"""Normalisation over channels-last rows: x (rows, channels), rows being batch and spatial axes together.
+
+With `batch` the same for each of several samples, x (batch, rows, channels), with statistics of its own: instance
+normalisation, and with channels grouped, group normalisation. Scale and bias are per channel all the same.
 
 Statistics. Each chunk (a block of rows, a block of channels, small enough to stay in L2) first finds its mean,
 then sums deviations from that mean and their squares. The first sum may be rough, since the second corrects
@@ -25,57 +28,41 @@ from libc.string cimport memset
 from cconv.kernels.simd cimport VL, real, vf, vload, vload_n, vset, vstore, vstore_n, vzero
 from cconv.kernels.step cimport OK, Step
 
-cdef extern from "elementwise.h" nogil:
-    vf relu_of(vf x, vf a, vf b)
-    vf leaky_relu_of(vf x, vf a, vf b)
-    vf clip_of(vf x, vf a, vf b)
-    vf relu_gradient_of(vf dy, vf v, vf a, vf b)
-    vf leaky_relu_gradient_of(vf dy, vf v, vf a, vf b)
-    vf clip_gradient_of(vf dy, vf v, vf a, vf b)
-
-cdef enum Function:
-    NONE
-    RELU
-    LEAKY_RELU
-    CLIP
+cdef extern from "norm.h" nogil:
+    ctypedef struct norm_terms:
+        const real* mean
+        const real* inverse
+        const real* scale
+        const real* bias
+        const real* dscale
+        const real* dbias
+        real a, b, share
+        bint grouped
+    ctypedef struct norm_loops:
+        const char* name
+        void (*apply)(const norm_terms* t, const real* x, const real* residual, real* y, Py_ssize_t stride,
+                      Py_ssize_t rows, Py_ssize_t channels) noexcept nogil
+        void (*sums)(const norm_terms* t, const real* dy, const real* x, const real* y, real* dz, Py_ssize_t stride,
+                     Py_ssize_t rows, Py_ssize_t channels, real* scales, real* biases) noexcept nogil
+        void (*input)(const norm_terms* t, const real* dy, const real* x, real* dx, Py_ssize_t stride,
+                      Py_ssize_t rows, Py_ssize_t channels) noexcept nogil
+        int either
+    real* past(const real* p, Py_ssize_t i)
+    const norm_loops activation_rows[1]
+    const int activation_count
+    const int FEW    # rows that are read before sums go back to memory, see below
 
 cdef enum:
     PART = 32       # rows summed in `real` before the sum goes to a double
-    FEW = 8         # rows that share one load of the channels' factors and sums; more cost bandwidth, see below
     LEAST_ROWS = 128
 
 # Elements of a chunk.
 CHUNK = 32768
 
-# Activations whose derivative can be told from z and from y alike, LeakyRelu's for a >= 0.
-ACTIVATIONS = {"relu": RELU, "leaky_relu": LEAKY_RELU, "clip": CLIP}
-
-
-cdef struct Activation:
-    Function function
-    vf a, b
-
-
-cdef inline vf activate(const Activation* f, vf z) noexcept nogil:
-    """f(z)"""
-    if f.function == RELU:
-        return relu_of(z, f.a, f.b)
-    if f.function == LEAKY_RELU:
-        return leaky_relu_of(z, f.a, f.b)
-    if f.function == CLIP:
-        return clip_of(z, f.a, f.b)
-    return z
-
-
-cdef inline vf activate_gradient(const Activation* f, vf dy, vf v) noexcept nogil:
-    """dy * f'(v), v being z or f(z)"""
-    if f.function == RELU:
-        return relu_gradient_of(dy, v, f.a, f.b)
-    if f.function == LEAKY_RELU:
-        return leaky_relu_gradient_of(dy, v, f.a, f.b)
-    if f.function == CLIP:
-        return clip_gradient_of(dy, v, f.a, f.b)
-    return dy
+# Activations by name: rows of the table. Of those in FROM_EITHER the derivative can be told from f(z) as well as from z
+# (LeakyRelu's for a >= 0).
+ACTIVATIONS = {activation_rows[i].name.decode(): i for i in range(activation_count)}
+FROM_EITHER = tuple(name for name, i in ACTIVATIONS.items() if activation_rows[i].either)
 
 
 cdef inline vf load(const real* p, Py_ssize_t n) noexcept nogil:
@@ -104,91 +91,134 @@ def row_blocks_of(Py_ssize_t rows, Py_ssize_t channels):
 
 
 cdef class Rows(Step):
-    """Base of steps over (rows, channels), cut into blocks of rows times blocks of channels.
+    """Base of steps over (batch, rows, channels), cut into samples, blocks of rows, and blocks of channels.
 
     Args:
         rows, channels: sizes of the axes.
         least: rows that the arithmetic needs.
         activation: (name, a, b) of what follows the normalisation, or None.
+        batch: size of the first axis. Where it is not 1, statistics and sums are (batch, channels), not (channels,).
 
     Raises:
         ValueError: fewer rows than that; an activation that is not in ACTIVATIONS.
     """
 
-    cdef readonly Py_ssize_t rows, channels, row_block, channel_block
+    cdef readonly Py_ssize_t batch, rows, channels, row_block, channel_block
     cdef Py_ssize_t row_blocks, channel_blocks
-    cdef Function function
+    cdef norm_loops loops
     cdef real a, b
 
-    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, Py_ssize_t least=0, activation=None):
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, Py_ssize_t least=0, activation=None,
+                 Py_ssize_t batch=1):
         if rows < least:
             raise ValueError(f"{type(self).__name__}: needs at least {least} rows; found {rows}")
-        name, self.a, self.b = activation or (None, 0, 0)
-        if activation and name not in ACTIVATIONS:
+        name, self.a, self.b = activation or ("none", 0, 0)
+        if name not in ACTIVATIONS:
             raise ValueError(f"{type(self).__name__}: activation is one of {', '.join(ACTIVATIONS)}; found {name!r}")
-        self.function = ACTIVATIONS[name] if activation else NONE
-        self.rows, self.channels = rows, channels
+        self.loops = activation_rows[ACTIVATIONS[name]]
+        self.batch, self.rows, self.channels = batch, rows, channels
         self.row_block = max(LEAST_ROWS, CHUNK // max(1, channels) // PART * PART)
         self.channel_block = CHUNK // LEAST_ROWS
         self.row_blocks = (rows + self.row_block - 1) // self.row_block
         self.channel_blocks = (channels + self.channel_block - 1) // self.channel_block
 
-    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
-        cdef Py_ssize_t block = i // self.channel_blocks
-        cdef Py_ssize_t c = i % self.channel_blocks * self.channel_block
-        self.block(phase, block, self.length(block), c, min(self.channel_block, self.channels - c), thread)
+    cdef Py_ssize_t jobs(self, int phase) noexcept nogil:
+        """Chunks of the first phase, over all rows, or of a later one, over what these have found."""
+        return self.batch * (self.row_blocks if phase == 0 else 1) * self.channel_blocks
 
-    cdef inline Activation activation(self) noexcept nogil:
-        cdef Activation f
-        f.function = self.function
-        f.a = vset(self.a)
-        f.b = vset(self.b)
-        return f
+    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
+        cdef Py_ssize_t c = i % self.channel_blocks * self.channel_block
+        cdef Py_ssize_t sample = i // self.channel_blocks, block = 0
+        if phase == 0:
+            block = sample % self.row_blocks
+            sample = sample // self.row_blocks
+        self.block(phase, sample, block, self.length(block), c, min(self.channel_block, self.channels - c), thread)
+
+    cdef inline norm_terms terms(
+        self, int mean, int inverse, int scale, int bias, Py_ssize_t own, Py_ssize_t c) noexcept nogil:
+        """What the loops are given: these operands (-1: none), from channel c on; `own` is the sample's first one."""
+        cdef norm_terms t
+        t.mean = NULL if mean < 0 else past(<real*>self.operand[mean], own + c)
+        t.inverse = NULL if inverse < 0 else past(<real*>self.operand[inverse], own + c)
+        t.scale = NULL if scale < 0 else past(<real*>self.operand[scale], c)
+        t.bias = NULL if bias < 0 else past(<real*>self.operand[bias], c)
+        t.dscale = t.dbias = NULL
+        t.a, t.b = self.a, self.b
+        t.share = <real>(1.0 / <double>self.rows)
+        t.grouped = False
+        return t
+
+    cdef inline Py_ssize_t first(self, Py_ssize_t sample, Py_ssize_t block) noexcept nogil:
+        """The first element of a block of rows."""
+        return (sample * self.rows + block * self.row_block) * self.channels
+
+    cdef inline double* found(self, int operand, Py_ssize_t sample, Py_ssize_t block) noexcept nogil:
+        """The place of a block of rows in `partials`, which is this operand."""
+        return <double*>self.operand[operand] + 2 * (sample * self.row_blocks + block) * self.channels
 
     cdef Py_ssize_t length(self, Py_ssize_t block) noexcept nogil:
         """Rows of a block of rows."""
         return min(self.row_block, self.rows - block * self.row_block)
 
-    cdef void block(self, int phase, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
-                    int thread) noexcept nogil:
-        """Work on rows block * row_block .. + rows - 1, channels c .. c + channels - 1."""
+    cdef void block(self, int phase, Py_ssize_t sample, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c,
+                    Py_ssize_t channels, int thread) noexcept nogil:
+        """Work on the sample's rows block * row_block .. + rows - 1, channels c .. c + channels - 1."""
 
 
 cdef class Statistics(Rows):
     """mean, variance = those of each channel (population variance); inverse = 1 / sqrt(variance + epsilon).
 
+    Args:
+        groups: number of groups of neighbouring channels that share them; 0: each channel has its own.
+
     Operands: x (rows, channels), partials (row_blocks_of(rows, channels), 2, channels) double,
-    mean, variance, inverse (channels,).
+    mean, variance, inverse (channels,); of all, one for each sample. Variance may be absent.
+
+    Raises:
+        ValueError: channels that do not make so many groups.
     """
 
     cdef double epsilon
+    cdef Py_ssize_t groups
 
-    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, double epsilon):
-        Rows.__init__(self, rows, channels, 1)
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, double epsilon, Py_ssize_t batch=1,
+                 Py_ssize_t groups=0):
+        Rows.__init__(self, rows, channels, 1, batch=batch)
+        if groups and channels % groups:
+            raise ValueError(f"Statistics: {channels} channels do not make {groups} groups")
         self.operands = 5
         self.epsilon = epsilon
+        self.groups = groups
         self.scratch_bytes = 3 * self.channel_block * sizeof(real)
 
     cdef int run(self) noexcept nogil:
-        self.parallel(0, self.row_blocks * self.channel_blocks)
-        self.parallel(1, self.channel_blocks)
+        self.parallel(0, self.jobs(0))
+        self.parallel(1, self.jobs(1))
+        if self.groups:
+            self.parallel(2, self.batch)
         return OK
 
-    cdef void block(self, int phase, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
-                    int thread) noexcept nogil:
-        if phase == 0:
-            self.measure(block, rows, c, channels, <real*>self.scratch_of(thread))
+    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
+        if phase == 2:
+            self.share(i)
         else:
-            self.combine(c, channels)
+            Rows.chunk(self, phase, i, thread)
 
-    cdef void measure(self, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
+    cdef void block(self, int phase, Py_ssize_t sample, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c,
+                    Py_ssize_t channels, int thread) noexcept nogil:
+        if phase == 0:
+            self.measure(sample, block, rows, c, channels, <real*>self.scratch_of(thread))
+        else:
+            self.combine(sample, c, channels)
+
+    cdef void measure(self, Py_ssize_t sample, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
                       real* rough) noexcept nogil:
         """Mean and sum of squared deviations of one block, into its place in `partials`.
 
         rough, and behind it sums and squared sums of a part, have channel_block elements each.
         """
-        cdef const real* x = <const real*>self.operand[0] + block * self.row_block * self.channels + c
-        cdef double* mean = <double*>self.operand[1] + 2 * block * self.channels + c
+        cdef const real* x = <const real*>self.operand[0] + self.first(sample, block) + c
+        cdef double* mean = self.found(1, sample, block) + c
         cdef double* squares = mean + self.channels
         cdef real* sums = rough + self.channel_block
         cdef real* squared = sums + self.channel_block
@@ -234,13 +264,13 @@ cdef class Statistics(Rows):
             squares[i] -= mean[i] * mean[i] / rows
             mean[i] = rough[i] + mean[i] / rows
 
-    cdef void combine(self, Py_ssize_t c, Py_ssize_t channels) noexcept nogil:
-        """All blocks' partials into the first one's place, and the statistics out of that."""
-        cdef double* mean = <double*>self.operand[1] + c
+    cdef void combine(self, Py_ssize_t sample, Py_ssize_t c, Py_ssize_t channels) noexcept nogil:
+        """All blocks' partials into the first one's place, and the channels' statistics out of that."""
+        cdef double* mean = self.found(1, sample, 0) + c
         cdef double* squares = mean + self.channels
         cdef double* other = mean
         cdef Py_ssize_t block, i, done = self.length(0), rows
-        cdef double share, weight, delta, variance
+        cdef double share, weight, delta
         for block in range(1, self.row_blocks):
             other += 2 * self.channels
             rows = self.length(block)
@@ -251,12 +281,31 @@ cdef class Statistics(Rows):
                 mean[i] += delta * share
                 squares[i] += other[self.channels + i] + delta * delta * weight
             done += rows
-        for i in range(channels):
-            variance = squares[i] / self.rows
-            variance = 0 if variance < 0 else variance
-            (<real*>self.operand[2])[c + i] = <real>mean[i]
-            (<real*>self.operand[3])[c + i] = <real>variance
-            (<real*>self.operand[4])[c + i] = <real>(1 / sqrt(variance + self.epsilon))
+        if self.groups == 0:
+            for i in range(channels):
+                self.store(sample * self.channels + c + i, mean[i], squares[i] / self.rows)
+
+    cdef void share(self, Py_ssize_t sample) noexcept nogil:
+        """The groups' statistics out of their channels'."""
+        cdef double* mean = self.found(1, sample, 0)
+        cdef double* squares = mean + self.channels
+        cdef Py_ssize_t size = self.channels // self.groups, g, c
+        cdef double middle, total
+        for g in range(self.groups):
+            middle, total = 0, 0
+            for c in range(g * size, (g + 1) * size):
+                middle += mean[c] / size
+            for c in range(g * size, (g + 1) * size):
+                total += squares[c] + self.rows * (mean[c] - middle) * (mean[c] - middle)
+            for c in range(g * size, (g + 1) * size):
+                self.store(sample * self.channels + c, middle, total / (self.rows * size))
+
+    cdef inline void store(self, Py_ssize_t at, double mean, double variance) noexcept nogil:
+        variance = 0 if variance < 0 else variance
+        (<real*>self.operand[2])[at] = <real>mean
+        if self.operand[3] != NULL:
+            (<real*>self.operand[3])[at] = <real>variance
+        (<real*>self.operand[4])[at] = <real>(1 / sqrt(variance + self.epsilon))
 
 
 cdef class Normalize(Rows):
@@ -268,37 +317,20 @@ cdef class Normalize(Rows):
     be absent (zero), y may be x or residual.
     """
 
-    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, activation=None):
-        Rows.__init__(self, rows, channels, activation=activation)
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, activation=None, Py_ssize_t batch=1):
+        Rows.__init__(self, rows, channels, activation=activation, batch=batch)
         self.operands = 7
 
     cdef int run(self) noexcept nogil:
-        self.parallel(0, self.row_blocks * self.channel_blocks)
+        self.parallel(0, self.jobs(0))
         return OK
 
-    cdef void block(self, int phase, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
-                    int thread) noexcept nogil:
-        cdef Py_ssize_t start = block * self.row_block * self.channels + c
-        cdef Py_ssize_t group, r, v, n, at, k
-        cdef const real* x = <const real*>self.operand[0]
-        cdef const real* residual = <const real*>self.operand[5]
-        cdef real* y = <real*>self.operand[6]
-        cdef Activation f = self.activation()
-        cdef vf mean, factor, bias, z
-        for group in range((rows + FEW - 1) // FEW):
-            for v in range((channels + VL - 1) // VL):
-                n = min(<Py_ssize_t>VL, channels - v * VL)
-                k = c + v * VL
-                mean = load(<const real*>self.operand[1] + k, n)
-                factor = load(<const real*>self.operand[2] + k, n) * load(<const real*>self.operand[3] + k, n)
-                bias = load(<const real*>self.operand[4] + k, n)
-                at = start + group * FEW * self.channels + v * VL
-                for r in range(min(<Py_ssize_t>FEW, rows - group * FEW)):
-                    z = (load(x + at, n) - mean) * factor + bias
-                    if residual != NULL:
-                        z = z + load(residual + at, n)
-                    store(y + at, activate(&f, z), n)
-                    at += self.channels
+    cdef void block(self, int phase, Py_ssize_t sample, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c,
+                    Py_ssize_t channels, int thread) noexcept nogil:
+        cdef Py_ssize_t start = self.first(sample, block) + c
+        cdef norm_terms t = self.terms(1, 2, 3, 4, sample * self.channels, c)
+        self.loops.apply(&t, <real*>self.operand[0] + start, past(<real*>self.operand[5], start),
+                         <real*>self.operand[6] + start, self.channels, rows, channels)
 
 
 cdef class Fold(Step):
@@ -383,32 +415,15 @@ cdef class Affine(Rows):
         self.operands = 5
 
     cdef int run(self) noexcept nogil:
-        self.parallel(0, self.row_blocks * self.channel_blocks)
+        self.parallel(0, self.jobs(0))
         return OK
 
-    cdef void block(self, int phase, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
-                    int thread) noexcept nogil:
-        cdef Py_ssize_t start = block * self.row_block * self.channels + c
-        cdef Py_ssize_t group, r, v, n, at, k
-        cdef const real* x = <const real*>self.operand[0]
-        cdef const real* shifts = <const real*>self.operand[2]
-        cdef const real* residual = <const real*>self.operand[3]
-        cdef real* y = <real*>self.operand[4]
-        cdef Activation f = self.activation()
-        cdef vf factor, shift, z
-        for group in range((rows + FEW - 1) // FEW):
-            for v in range((channels + VL - 1) // VL):
-                n = min(<Py_ssize_t>VL, channels - v * VL)
-                k = c + v * VL
-                factor = load(<const real*>self.operand[1] + k, n)
-                shift = vzero() if shifts == NULL else load(shifts + k, n)
-                at = start + group * FEW * self.channels + v * VL
-                for r in range(min(<Py_ssize_t>FEW, rows - group * FEW)):
-                    z = load(x + at, n) * factor + shift
-                    if residual != NULL:
-                        z = z + load(residual + at, n)
-                    store(y + at, activate(&f, z), n)
-                    at += self.channels
+    cdef void block(self, int phase, Py_ssize_t sample, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c,
+                    Py_ssize_t channels, int thread) noexcept nogil:
+        cdef Py_ssize_t start = self.first(sample, block) + c
+        cdef norm_terms t = self.terms(-1, 1, -1, 2, 0, c)
+        self.loops.apply(&t, <real*>self.operand[0] + start, past(<real*>self.operand[3], start),
+                         <real*>self.operand[4] + start, self.channels, rows, channels)
 
 
 cdef class ParameterGradient(Rows):
@@ -422,75 +437,53 @@ cdef class ParameterGradient(Rows):
     with an activation and no y, and may be absent otherwise; so may y and dz always. dz may be dy.
     """
 
-    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, activation=None):
-        Rows.__init__(self, rows, channels, 1, activation)
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, activation=None, Py_ssize_t batch=1):
+        Rows.__init__(self, rows, channels, 1, activation, batch)
         self.operands = 11
         self.scratch_bytes = 2 * self.channel_block * sizeof(real)
 
     cdef int run(self) noexcept nogil:
-        self.parallel(0, self.row_blocks * self.channel_blocks)
-        self.parallel(1, self.channel_blocks)
+        self.parallel(0, self.jobs(0))
+        self.parallel(1, self.jobs(1))
         return OK
 
-    cdef void block(self, int phase, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
-                    int thread) noexcept nogil:
+    cdef void block(self, int phase, Py_ssize_t sample, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c,
+                    Py_ssize_t channels, int thread) noexcept nogil:
         if phase == 0:
-            self.measure(block, rows, c, channels, <real*>self.scratch_of(thread))
+            self.measure(sample, block, rows, c, channels, <real*>self.scratch_of(thread))
         else:
-            self.combine(c, channels)
+            self.combine(sample, c, channels)
 
-    cdef void measure(self, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
+    cdef void measure(self, Py_ssize_t sample, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
                       real* scales) noexcept nogil:
         """Both sums over one block, into its place in `partials`. scales, the sums of a part, has 2 * channel_block
         elements."""
-        cdef Py_ssize_t start = block * self.row_block * self.channels + c
+        cdef Py_ssize_t start = self.first(sample, block) + c
         cdef const real* dy = <const real*>self.operand[0]
         cdef const real* x = <const real*>self.operand[1]
         cdef const real* y = <const real*>self.operand[6]
         cdef real* dz = <real*>self.operand[7]
-        cdef double* scale = <double*>self.operand[8] + 2 * block * self.channels + c
+        cdef double* scale = self.found(8, sample, block) + c
         cdef double* bias = scale + self.channels
-        cdef Activation f = self.activation()
-        cdef bint again = f.function != NONE and y == NULL
+        cdef bint again = self.operand[4] != NULL and y == NULL
+        cdef norm_terms t = self.terms(2, 3 if again else -1, 4, 5 if again else -1, sample * self.channels, c)
         cdef real* biases = scales + self.channel_block
-        cdef Py_ssize_t group, r, v, n, at, k, groups = (rows + FEW - 1) // FEW
-        cdef vf s, b, mean, g, d, factor = vzero(), shift = vzero()
+        cdef Py_ssize_t part, at
         memset(scale, 0, channels * sizeof(double))
         memset(bias, 0, channels * sizeof(double))
         memset(scales, 0, 2 * self.channel_block * sizeof(real))
-        for group in range(groups):
-            for v in range((channels + VL - 1) // VL):
-                n = min(<Py_ssize_t>VL, channels - v * VL)
-                k = c + v * VL
-                mean = load(<const real*>self.operand[2] + k, n)
-                if again:
-                    factor = load(<const real*>self.operand[3] + k, n) * load(<const real*>self.operand[4] + k, n)
-                    shift = load(<const real*>self.operand[5] + k, n)
-                at = start + group * FEW * self.channels + v * VL
-                s = vload(scales + v * VL)
-                b = vload(biases + v * VL)
-                for r in range(min(<Py_ssize_t>FEW, rows - group * FEW)):
-                    g = load(dy + at, n)
-                    d = load(x + at, n) - mean
-                    if again:
-                        g = activate_gradient(&f, g, d * factor + shift)
-                    elif y != NULL:
-                        g = activate_gradient(&f, g, load(y + at, n))
-                    if dz != NULL:
-                        store(dz + at, g, n)
-                    s = s + g * d
-                    b = b + g
-                    at += self.channels
-                vstore(scales + v * VL, s)
-                vstore(biases + v * VL, b)
-            if (group + 1) % (PART // FEW) == 0 or group + 1 == groups:
-                flush(scale, scales, channels)
-                flush(bias, biases, channels)
+        for part in range((rows + PART - 1) // PART):
+            at = start + part * PART * self.channels
+            self.loops.sums(&t, dy + at, x + at, past(y, at), past(dz, at), self.channels,
+                            min(<Py_ssize_t>PART, rows - part * PART), channels, scales, biases)
+            flush(scale, scales, channels)
+            flush(bias, biases, channels)
 
-    cdef void combine(self, Py_ssize_t c, Py_ssize_t channels) noexcept nogil:
+    cdef void combine(self, Py_ssize_t sample, Py_ssize_t c, Py_ssize_t channels) noexcept nogil:
         """Add all blocks' partials to the first one's."""
-        cdef const real* inverse = <const real*>self.operand[3] + c
-        cdef double* scale = <double*>self.operand[8] + c
+        cdef Py_ssize_t own = sample * self.channels + c
+        cdef const real* inverse = <const real*>self.operand[3] + own
+        cdef double* scale = self.found(8, sample, 0) + c
         cdef double* bias = scale + self.channels
         cdef double* other = scale
         cdef Py_ssize_t block, i
@@ -500,8 +493,8 @@ cdef class ParameterGradient(Rows):
                 scale[i] += other[i]
                 bias[i] += other[self.channels + i]
         for i in range(channels):
-            (<real*>self.operand[9])[c + i] = <real>(scale[i] * inverse[i])
-            (<real*>self.operand[10])[c + i] = <real>bias[i]
+            (<real*>self.operand[9])[own + i] = <real>(scale[i] * inverse[i])
+            (<real*>self.operand[10])[own + i] = <real>bias[i]
 
 
 cdef class InputGradient(Rows):
@@ -509,48 +502,40 @@ cdef class InputGradient(Rows):
 
         dx = scale * inverse * (dz - dbias / rows - u * dscale / rows)
 
-    since mean(dz) = dbias / rows and mean(dz * u) = dscale / rows are what the mean and the variance hand back.
+    since mean(dz) = dbias / rows and mean(dz * u) = dscale / rows are what the mean and the variance hand back. Where
+    channels are grouped, they hand back the means over the group of dz * scale and dz * scale * u:
+
+        dx = inverse * (dz * scale - dbias / rows - u * dscale / rows)
+
+    with dbias and dscale the means, over the group's channels, of what ParameterGradient gives times scale.
+
+    Args:
+        grouped: whether it is that.
 
     Operands: dy, x (rows, channels), mean, inverse, scale, bias, dscale, dbias (channels,), dx (rows, channels);
     bias is read with an activation and may be absent without, dx may be dy or x.
     """
 
-    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, activation=None):
-        Rows.__init__(self, rows, channels, 1, activation)
+    cdef bint grouped
+
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, activation=None, Py_ssize_t batch=1, bint grouped=False):
+        Rows.__init__(self, rows, channels, 1, activation, batch)
         self.operands = 9
+        self.grouped = grouped
 
     cdef int run(self) noexcept nogil:
-        self.parallel(0, self.row_blocks * self.channel_blocks)
+        self.parallel(0, self.jobs(0))
         return OK
 
-    cdef void block(self, int phase, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c, Py_ssize_t channels,
-                    int thread) noexcept nogil:
-        cdef Py_ssize_t start = block * self.row_block * self.channels + c
-        cdef Py_ssize_t group, r, v, n, at, k
-        cdef const real* dy = <const real*>self.operand[0]
-        cdef const real* x = <const real*>self.operand[1]
-        cdef real* dx = <real*>self.operand[8]
-        cdef Activation f = self.activation()
-        cdef vf mean, inverse, factor, dy_mean, slope, g, d
-        cdef vf shift = vzero(), share = vset(<real>(1.0 / <double>self.rows))
-        for group in range((rows + FEW - 1) // FEW):
-            for v in range((channels + VL - 1) // VL):
-                n = min(<Py_ssize_t>VL, channels - v * VL)
-                k = c + v * VL
-                mean = load(<const real*>self.operand[2] + k, n)
-                inverse = load(<const real*>self.operand[3] + k, n)
-                factor = inverse * load(<const real*>self.operand[4] + k, n)
-                if f.function != NONE:
-                    shift = load(<const real*>self.operand[5] + k, n)
-                slope = inverse * load(<const real*>self.operand[6] + k, n) * share
-                dy_mean = load(<const real*>self.operand[7] + k, n) * share
-                at = start + group * FEW * self.channels + v * VL
-                for r in range(min(<Py_ssize_t>FEW, rows - group * FEW)):
-                    g = load(dy + at, n)
-                    d = load(x + at, n) - mean
-                    g = activate_gradient(&f, g, d * factor + shift)
-                    store(dx + at, (g - dy_mean - d * slope) * factor, n)
-                    at += self.channels
+    cdef void block(self, int phase, Py_ssize_t sample, Py_ssize_t block, Py_ssize_t rows, Py_ssize_t c,
+                    Py_ssize_t channels, int thread) noexcept nogil:
+        cdef Py_ssize_t start = self.first(sample, block) + c, own = sample * self.channels
+        cdef norm_terms t = self.terms(2, 3, 4, 5, own, c)
+        t.dscale = <real*>self.operand[6] + own + c
+        t.dbias = <real*>self.operand[7] + own + c
+        t.grouped = self.grouped
+        self.loops.input(&t, <real*>self.operand[0] + start, <real*>self.operand[1] + start,
+                         <real*>self.operand[8] + start, self.channels, rows, channels)
 
 
 cdef class RunningAverage(Step):

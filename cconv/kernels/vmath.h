@@ -48,6 +48,30 @@ INLINE real vtop(vf v)
     return top;
 }
 
+/* The sum of all lanes, halves added to one another: a short chain, where many sums are needed. */
+#if VECTOR_BYTES > 32
+typedef real half_of_64 __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
+#endif
+typedef real half_of_32 __attribute__((vector_size(16), aligned(sizeof(real)), may_alias));
+INLINE real vtotal(vf v)
+{
+#if VECTOR_BYTES > 32
+    half_of_64 w = ((half_of_64 *)&v)[0] + ((half_of_64 *)&v)[1];
+#else
+    vf w = v;
+#endif
+#if VECTOR_BYTES > 16
+    half_of_32 u = ((half_of_32 *)&w)[0] + ((half_of_32 *)&w)[1];
+#else
+    vf u = w;
+#endif
+#ifdef CCONV_FLOAT64
+    return u[0] + u[1];
+#else
+    return (u[0] + u[2]) + (u[1] + u[3]);
+#endif
+}
+
 #ifdef CCONV_FLOAT64
 
 LANES(exp)
@@ -227,7 +251,12 @@ INLINE vf vsigmoid(vf x)
 /* log(1 + e^x) without overflow. */
 INLINE vf vsoftplus(vf x) { return vmax(x, vzero()) + vlog1p(vexp(-vabs(x))); }
 
-/* x^y: the powers that networks raise whole tensors to by multiplication, others by libm. */
+/* x^y: the powers that networks raise whole tensors to by multiplication, others by libm. A lane's bits do not depend
+ * on the other lanes. */
+INLINE real power(real x, real y)
+{
+    return y == 0 ? 1 : y == 1 ? x : y == 2 ? x * x : y == 3 ? x * x * x : LIBM(pow)(x, y);
+}
 INLINE vf vpow(vf x, vf y)
 {
     int same = 1;
@@ -236,7 +265,7 @@ INLINE vf vpow(vf x, vf y)
     if (same && y[0] == 1) return x;
     if (same && y[0] == 2) return x * x;
     if (same && y[0] == 3) return x * x * x;
-    for (int i = 0; i < VL; i++) x[i] = LIBM(pow)(x[i], y[i]);
+    for (int i = 0; i < VL; i++) x[i] = power(x[i], y[i]);
     return x;
 }
 /* What is left of x / y rounded to zero, with x's sign; and that quotient. */

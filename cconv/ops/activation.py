@@ -5,7 +5,7 @@ What exporters spell as several nodes (SiLU, HardSwish, Gelu) is put together ag
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -119,6 +119,9 @@ class PRelu(Operator):
                 f"slope {slope.shape} for an input of shape {x.shape}",
             )
         return [x]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.broadcasts_per_example(call, moving)
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         return [binary(lower, "prelu", call.input(0), call.input(1))]

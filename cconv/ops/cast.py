@@ -6,7 +6,7 @@ computes parts in float16 is computed in float32 throughout.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -38,6 +38,7 @@ class Cast(Operator):
     """The input in the dtype that the attribute `to` numbers. The gradient goes from float to float."""
 
     type = "Cast"
+    per_example = True
     differentiable: ClassVar[tuple[int, ...] | None] = (0,)
 
     def target(self, call: Call) -> np.dtype:
@@ -70,6 +71,9 @@ class CastLike(Cast):
     type = "CastLike"
     since = 15
     inputs = (2, 2)
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return 0 in moving
 
     def target(self, call: Call) -> np.dtype:
         call.settled.add(1)  # of which only the dtype matters

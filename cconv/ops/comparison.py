@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 from cconv.errors import DTypeError
@@ -37,6 +37,9 @@ class Comparison(Operator):
             raise call.error(DTypeError, "compares two inputs of one dtype", f"{a} and {b}")
         return [Spec(broadcast_shape(call), BOOL)]
 
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.broadcasts_per_example(call, moving)
+
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x, y = (call.input(int(i != self.swapped)) for i in (0, 1))
         if is_real(x.dtype):
@@ -60,6 +63,9 @@ class Logic(Operator):
                 raise call.error(DTypeError, "takes bools", f"{call.spec(i).dtype} as input {i}")
         return [Spec(broadcast_shape(call), BOOL)]
 
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.broadcasts_per_example(call, moving)
+
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         operands = [call.input(i) for i in range(len(call.specs))]
         return [typed(lower, f"{self.type.lower()}_bool", operands, BOOL)]
@@ -70,6 +76,7 @@ class IsNaN(Operator):
 
     type = "IsNaN"
     since = 9
+    per_example = True
     differentiable: ClassVar[tuple[int, ...] | None] = ()
 
     def loop(self, call: Call) -> str | None:

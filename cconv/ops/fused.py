@@ -3,7 +3,7 @@
     convolution [+ frozen BatchNormalization, if neither is trained] [+ Add] [+ Relu or Clip]
         BatchNormalization goes into the weights and the bias, once where those do not change. The residual and the
         clamp are applied while an output is in registers.
-    BatchNormalization [+ Add] [+ Relu, Clip or LeakyRelu]
+    BatchNormalization [+ Add] [+ Relu, Clip, LeakyRelu, Swish or HardSwish]
         one pass after the statistics; on the way back no pass of its own for the activation. See kernels/norm.pyx.
 
 Every operator in brackets may be missing, and a chain may end at any of them. What is added may be any value of the
@@ -65,11 +65,11 @@ class Fusion(Operator):
         last = parts[-1].operator
         if isinstance(last, Unary):
             return False
-        return cls.activates(part) or (not isinstance(last, Arithmetic) and is_sum(part))
+        return cls.activates(lower, parts, part) or (not isinstance(last, Arithmetic) and is_sum(part))
 
     @classmethod
-    def activates(cls, part: Part) -> bool:
-        """Whether this node is an activation that the head's kernel can apply."""
+    def activates(cls, lower: Lowering, parts: Sequence[Part], part: Part) -> bool:
+        """Whether this node is an activation that the head's kernel can apply after the chain `parts`."""
         raise NotImplementedError(cls.__name__)
 
     # What the parts say.
@@ -160,7 +160,7 @@ class FusedConvolution(Fusion):
         return super().continues(lower, parts, part)
 
     @classmethod
-    def activates(cls, part: Part) -> bool:
+    def activates(cls, lower: Lowering, parts: Sequence[Part], part: Part) -> bool:
         interval = clamp_of(part)
         return interval is not None and interval[0] <= interval[1]
 
@@ -212,14 +212,20 @@ class FusedBatchNormalization(Fusion):
         return isinstance(part.operator, BatchNormalization)
 
     @classmethod
-    def activates(cls, part: Part) -> bool:
-        # The derivative is told from z or from y, as it comes: both must do.
-        return (
-            isinstance(part.operator, Unary)
-            and part.operator.kind in ("relu", "leaky_relu", "clip")
-            and part.operator.is_loop(part.call)
-            and part.operator.reads_output(part.call)
-        )
+    def activates(cls, lower: Lowering, parts: Sequence[Part], part: Part) -> bool:
+        function, kernels = part.operator, lower.kernels.norm
+        if not isinstance(function, Unary) or not function.is_loop(part.call):
+            return False
+        name = function.loop(part.call)
+        if name in kernels.FROM_EITHER:
+            # The derivative is told from z or from y, as it comes: both must do.
+            return function.reads_output(part.call)
+        if name not in kernels.ACTIVATIONS:
+            return False
+        # It is told from z alone, which is computed again after batch statistics where nothing was added to it.
+        operator, wanted = parts[0].operator, any(want for each in (*parts, part) for want in each.call.wants)
+        assert isinstance(operator, BatchNormalization)
+        return not wanted or (len(parts) == 1 and operator.mode(lower, parts[0].call) != "frozen")
 
     def run(self, lower: Lowering) -> Tensor:
         operator = self.parts[0].operator

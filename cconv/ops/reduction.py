@@ -12,7 +12,7 @@ With y the reduction of x, and dy repeated along the reduced axes, the gradients
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -59,6 +59,9 @@ class Reduction(Operator):
         axes, keep = self.axes(call), call.attribute("keepdims", 1)
         sizes = [1 if axis in axes else n for axis, n in enumerate(spec.shape) if keep or axis not in axes]
         return [Spec(tuple(sizes), spec.dtype)]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return set(moving) == {0} and 0 not in self.axes(call)
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x, axes = call.input(0), self.axes(call)
@@ -223,6 +226,9 @@ class ArgExtreme(Operator):
             raise call.error(ShapeError, "the axis has at least one element", f"shape {spec.shape}, axis {axis}")
         middle = (1,) if call.attribute("keepdims", 1) else ()
         return [Spec((*spec.shape[:axis], *middle, *spec.shape[axis + 1 :]), LONG)]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.axis(call) != 0
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x, axis = call.input(0), self.axis(call)

@@ -6,7 +6,7 @@ gets half of the gradient, as in PyTorch's maximum; of three equal ones the last
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -38,6 +38,9 @@ class Total(Operator):
         dtypes = [call.spec(i).dtype for i in range(len(call.specs))]
         return [Spec(broadcast_shape(call), np.result_type(*dtypes))]
 
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.broadcasts_per_example(call, moving)
+
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         total = call.input(0)
         for i in range(1, len(call.specs)):
@@ -65,6 +68,9 @@ class Extreme(Operator):
         if not alike and not all(is_real(dtype) for dtype in dtypes):
             raise call.error(DTypeError, "takes numbers of one dtype", " and ".join(map(str, dtypes)))
         return [Spec(broadcast_shape(call), np.result_type(*dtypes))]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.broadcasts_per_example(call, moving)
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         found = [call.input(0)]

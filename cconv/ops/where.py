@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -29,6 +29,9 @@ class Where(Operator):
         if x.dtype != y.dtype and not (is_real(x.dtype) and is_real(y.dtype)):
             raise call.error(DTypeError, "chooses between inputs of one dtype", f"{x.dtype} and {y.dtype}")
         return [Spec(broadcast_shape(call), np.result_type(x.dtype, y.dtype))]
+
+    def separates(self, call: Call, moving: Collection[int]) -> bool:
+        return self.broadcasts_per_example(call, moving)
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         return [_chosen(lower, *(call.input(i) for i in range(3)))]

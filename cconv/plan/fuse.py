@@ -1,4 +1,4 @@
-"""Fusion: chains of nodes replaced by one, in the plan alone.
+"""Fusion: several nodes replaced by one, in the plan alone: patterns first (match.py), then chains.
 
 A chain goes from a node to the only reader of its output, on and on as far as a fusion of cconv/ops/fused.py takes
 it. What another node reads too, or somebody outside of the plan, must exist, and ends a chain. The one node stands
@@ -8,33 +8,21 @@ where the chain's last stood: by then all inputs are there, and nobody has asked
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
-from cconv.graph.nodes import Node
 from cconv.ops.fused import FUSIONS, Fusion, Part
-from cconv.ops.operator import Call, Lowering, Operator
+from cconv.ops.operator import Call, Lowering
 from cconv.plan.gradient import Lowered
-
-
-@dataclass(frozen=True)
-class FusedNode(Node):
-    """A node that stands for a chain. Its operator is its own, so no file can name it."""
-
-    fusion: Fusion
-    chain: tuple[Node, ...]
-
-    @property
-    def operator(self) -> Operator:
-        return self.fusion
+from cconv.plan.match import JoinedNode, matched, originals
 
 
 def fused(lower: Lowering, items: Sequence[Lowered], visible: Collection[str]) -> list[Lowered]:
-    """The nodes with chains replaced, in an order in which they can run.
+    """The nodes with patterns and chains replaced, in an order in which they can run.
 
     Args:
         items: nodes and calls in their order, `wants` filled in, not yet lowered.
         visible: names of values that are read from outside.
     """
+    items = matched(items, visible)
     readers: dict[str, list[tuple[int, int]]] = {}
     for i, item in enumerate(items):
         for at, name in enumerate(item.node.inputs):
@@ -91,8 +79,8 @@ def _joined(chain: Sequence[Lowered], fusion: Fusion) -> Lowered:
             call.constants.append(None if inside else part.call.constants[i])
             call.wants.append(part.call.wants[i] and not inside)
     call.results = fusion.shapes(call)
-    node = FusedNode(
-        first.index, name, fusion.type, "", first.opset, tuple(inputs), last.outputs[:1], {}, fusion,
-        tuple(item.node for item in chain),
+    node = JoinedNode(
+        first.index, name, fusion.type, "", first.opset, tuple(inputs), last.outputs[:1], {},
+        tuple(node for item in chain for node in originals(item.node)), fusion,
     )  # fmt: skip
     return Lowered(node, call)

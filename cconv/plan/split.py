@@ -20,9 +20,10 @@ from cconv.graph.nodes import Node, needed_for
 from cconv.graph.walk import Values, calls_of
 from cconv.graph.weights import memory_of
 from cconv.ops.tensor import Spec
-from cconv.plan.fuse import FusedNode, fused
+from cconv.plan.fuse import fused
 from cconv.plan.gradient import Lowered, mark_wanted
 from cconv.plan.lowering import Builder
+from cconv.plan.match import JoinedNode
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def split(
         if why or carried:
             (changing if why else moving).update(named)
     for item in fused(training, items, outputs):
-        if isinstance(item.node, FusedNode) and not changing.isdisjoint(item.node.outputs):
+        if isinstance(item.node, JoinedNode) and not changing.isdisjoint(item.node.outputs):
             moving.difference_update(*(node.outputs for node in item.node.chain))
 
     rest = needed_for([node for node in nodes if moving.isdisjoint(node.outputs)], outputs)

@@ -177,19 +177,143 @@ def test_input_gradient_through_an_activation(build, shape, activation):
         assert np.array_equal(dx, expected)
 
 
+def hard_swish(z):
+    return z * np.clip(z + 3, 0, 6) / 6
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+# name: (as steps take it, f, f' from z)
+SMOOTH = {
+    "swish": (
+        ("swish", 1.5, 0),
+        lambda z: z * sigmoid(1.5 * z),
+        lambda z: sigmoid(1.5 * z) * (1 + 1.5 * z * sigmoid(-1.5 * z)),
+    ),
+    "hard_swish": (
+        ("hard_swish", 0, 0),
+        hard_swish,
+        lambda z: np.where(np.abs(z) < 3, z / 3 + 0.5, z > 0),
+    ),
+}
+
+
+def test_every_activation_is_tested():
+    module = ALL_BUILDS[-1].norm
+    assert set(module.ACTIVATIONS) == {*ACTIVATIONS, *SMOOTH}
+    assert set(module.FROM_EITHER) == set(ACTIVATIONS)
+
+
+@EACH
+@pytest.mark.parametrize("activation", list(SMOOTH))
+def test_smooth_activations(build, shape, activation):
+    """Forward and both gradients, of numbers in -4 .. 4; about ten roundings of what is not much larger."""
+    rng = np.random.default_rng(4)
+    described, f, derivative = SMOOTH[activation]
+    dy, x = (rng.uniform(-1, 1, shape).astype(build.dtype) for _ in range(2))
+    mean, bias = (rng.uniform(-1, 1, shape[1]).astype(build.dtype) for _ in range(2))
+    inverse, scale = (rng.uniform(0.5, 1.2, shape[1]).astype(build.dtype) for _ in range(2))
+    dscale, dbias = (rng.uniform(-1, 1, shape[1]).astype(build.dtype) for _ in range(2))
+    d = x.astype(float) - mean
+    z = d * inverse * scale + bias
+    dz = dy * derivative(z)
+    eps = np.finfo(build.dtype).eps
+    for threads in THREADS:
+        y, dx = nans(shape, build.dtype), nans(shape, build.dtype)
+        run_step(build.norm.Normalize(*shape, described), x, mean, inverse, scale, bias, None, y, threads=threads)
+        assert np.max(np.abs(y - f(z))) <= 20 * eps
+        found = nans(shape[1], build.dtype), nans(shape[1], build.dtype)
+        operands = (dy, x, mean, inverse, scale, bias, None, None, partials(build, shape), *found)
+        run_step(build.norm.ParameterGradient(*shape, described), *operands, threads=threads)
+        for sums, terms in zip(found, (dz * d * inverse, dz)):
+            bound = 20 * eps * np.abs(terms).sum(axis=0) + 20 * eps
+            assert np.all(np.abs(sums - terms.sum(axis=0)) <= bound)
+        operands = (dy, x, mean, inverse, scale, bias, dscale, dbias, dx)
+        run_step(build.norm.InputGradient(*shape, described), *operands, threads=threads)
+        expected = scale * inverse * (dz - dbias / shape[0] - d * inverse * dscale / shape[0])
+        assert np.max(np.abs(dx - expected)) <= 20 * eps
+
+
+# batch, rows, channels, groups: several blocks of rows, of channels, and groups that lie across these blocks.
+SAMPLES = [(1, 1, 4, 2), (3, 7, 6, 3), (2, 130, 66, 22), (2, 1000, 300, 4), (5, 49, 600, 25)]
+SAMPLES += [(3, 2100, 8, 0), (4, 9, 5, 0)]  # no groups
+
+
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
+@pytest.mark.parametrize("sizes", SAMPLES)
+def test_samples_by_themselves_and_groups_of_channels(build, sizes):
+    """Statistics, normalisation and its gradients for each of several samples, against the formulas."""
+    batch, rows, channels, groups = sizes
+    rng = np.random.default_rng(5)
+    shape, each = (batch, rows, channels), (batch, channels)
+    x, dy = (rng.standard_normal(shape).astype(build.dtype) + 2 for _ in range(2))
+    scale, bias = (rng.uniform(-1, 1, channels).astype(build.dtype) for _ in range(2))
+    parts = (batch, rows, groups or channels, -1)
+
+    def share(values):
+        """The mean over each sample's groups, for each element of them."""
+        mean = values.reshape(parts).mean(axis=(1, 3), keepdims=True)
+        return np.broadcast_to(mean, values.reshape(parts).shape).reshape(shape)
+
+    exact = x.astype(np.longdouble)
+    mean = share(exact)
+    inverse = 1 / np.sqrt(share((exact - mean) ** 2) + EPSILON)
+    u = (exact - mean) * inverse
+    g = dy * scale.astype(np.longdouble)
+    eps = np.finfo(build.dtype).eps
+    blocks = build.norm.row_blocks_of(rows, channels)
+    results = []
+    for threads in THREADS:
+        room = nans((batch * blocks, 2, channels), float)
+        found = nans(each, build.dtype), nans(each, build.dtype)
+        step = build.norm.Statistics(rows, channels, EPSILON, batch, groups)
+        run_step(step, x, room, found[0], None, found[1], threads=threads)
+        assert np.max(np.abs(found[0][:, None] - mean)) <= 32 * eps * 4
+        assert np.max(np.abs(found[1][:, None] / inverse - 1)) <= 64 * eps
+        y = nans(shape, build.dtype)
+        step = build.norm.Normalize(rows, channels, None, batch)
+        run_step(step, x, *found, scale, bias, None, y, threads=threads)
+        assert np.max(np.abs(y - (u * scale + bias))) <= 400 * eps
+
+        sums, dx = (nans(each, build.dtype), nans(each, build.dtype)), nans(shape, build.dtype)
+        step = build.norm.ParameterGradient(rows, channels, None, batch)
+        operands = (dy, x, *found, None, None, None, None, nans((batch * blocks, 2, channels), float), *sums)
+        run_step(step, *operands, threads=threads)
+        assert np.max(np.abs(sums[0] - (dy * u).sum(axis=1))) <= 400 * eps * rows
+        assert np.max(np.abs(sums[1] - dy.sum(axis=1, dtype=float))) <= 32 * eps * 4 * rows
+        dscale, dbias = sums
+        if groups:
+            dscale, dbias = ((s * scale).reshape(batch, groups, -1).mean(axis=2) for s in sums)
+            dscale, dbias = (np.repeat(s, channels // groups, axis=1).astype(build.dtype) for s in (dscale, dbias))
+        step = build.norm.InputGradient(rows, channels, None, batch, bool(groups))
+        run_step(step, dy, x, *found, scale, None, dscale, dbias, dx, threads=threads)
+        expected = inverse * (g - share(g) - u * share(g * u))
+        assert np.max(np.abs(dx - expected)) <= 400 * eps * np.max(inverse) * np.max(np.abs(g) + 1)
+        results.append([*found, y, *sums, dx])
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(other, results[0]))
+
+
+def test_channels_make_up_groups():
+    with pytest.raises(ValueError, match="5 channels do not make 2 groups"):
+        ALL_BUILDS[-1].norm.Statistics(3, 5, EPSILON, 1, 2)
+
+
 @pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
 def test_nan_passes_through_an_activation(build):
     x = np.ones((40, 20), build.dtype)
     x[33, 7] = np.nan
     one = np.ones(20, build.dtype)
-    for described, _, _ in ACTIVATIONS.values():
+    for described, _, _ in [*ACTIVATIONS.values(), *SMOOTH.values()]:
         y = nans(x.shape, build.dtype)
         run_step(build.norm.Normalize(*x.shape, described), x, one, one, one, one, None, y)
         assert np.array_equal(np.isnan(y), np.isnan(x))
 
 
 def test_other_activations_are_refused():
-    with pytest.raises(ValueError, match=r"Affine: activation is one of relu.*'tanh'"):
+    with pytest.raises(ValueError, match=r"Affine: activation is one of none, relu.*'tanh'"):
         ALL_BUILDS[-1].norm.Affine(3, 4, ("tanh", 0, 0))
 
 
