@@ -14,6 +14,7 @@ from cconv.errors import ModelError, explain
 from cconv.graph import save as saving
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node, nodes_of
+from cconv.graph.sequences import without_sequences
 from cconv.graph.summary import summary
 from cconv.graph.weights import Initializer, Weight, Weights
 from cconv.kernels.memory import aligned
@@ -92,7 +93,7 @@ class Model:
     def nodes(self) -> list[Node]:
         """The graph's nodes as plain values, in order."""
         if self._nodes is None:
-            self._nodes = nodes_of(self.ir, self.limits)
+            self._nodes = without_sequences(nodes_of(self.ir, self.limits), self.constants)
         return self._nodes
 
     @property

@@ -105,13 +105,20 @@ class BatchNormalization(Operator):
     def training_mode(self, call: Call) -> bool:
         return bool(call.attribute("training_mode", 0))
 
+    def averages(self, call: Call) -> bool:
+        """Whether the node keeps running statistics. Not where it takes the batch's own always and asks for no others:
+        so exporters write a normalisation of something else than a batch, such as that of weights."""
+        return not self.training_mode(call) or call.output_count > 1
+
     def mode(self, lower: Lowering, call: Call) -> str:
-        if lower.training:
+        if lower.training and self.averages(call):
             return lower.batchnorm_mode(call.name)
         return "batch" if self.training_mode(call) else "frozen"
 
     def varies(self, lower: Lowering, call: Call) -> str:
-        return "" if self.mode(lower, call) == "frozen" else 'batch statistics (none with batchnorm="frozen")'
+        if self.mode(lower, call) == "frozen":
+            return ""
+        return "batch statistics" + (' (none with batchnorm="frozen")' if self.averages(call) else "")
 
     def forward(self, lower: Lowering, call: Call, tail: Tail = Tail()) -> Sequence[Tensor]:
         x = lower.as_layout(call.input(0), natural_layout(len(call.spec(0).shape)))
@@ -164,7 +171,7 @@ class BatchNormalization(Operator):
 
         average = kernels.RunningAverage(channels, float(call.attribute("momentum", 0.9)))
         statistics = [mean, variance, running_mean, running_variance]
-        if lower.training:
+        if lower.training and self.averages(call):
             if running_mean.buffer.array is None or running_variance.buffer.array is None:
                 raise call.error(
                     UnsupportedOpError,

@@ -142,12 +142,14 @@ def _forward(
         builder.label = node.name
         operator = node.operator
         assert operator is not None
-        for name in node.inputs:
+        for i, name in enumerate(node.inputs):
             if name and name not in values:
+                if name not in walk.known and i in call.settled:
+                    continue  # nobody has computed what only the dtype or the shape was asked of
                 value = walk.known[name]
                 kind = builder.dtype if np.issubdtype(value.dtype, np.floating) else value.dtype
                 values[name] = builder.external(np.array(value, dtype=kind, order="C"), name)
-        call.inputs = [values[name] if name else None for name in node.inputs]
+        call.inputs = [values.get(name) if name else None for name in node.inputs]
         call.outputs = list(operator.forward(builder, call))
         values.update(zip(node.outputs, call.outputs))
     for name in set(visible) - set(values):

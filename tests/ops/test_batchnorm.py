@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
 from cconv.errors import DTypeError, ShapeError, TrainingError, UnsupportedOpError
 from cconv.ops.tensor import Spec
@@ -100,6 +101,31 @@ def test_gradients_do_not_depend_on_which_are_wanted(mode, trained):
     some, *_ = run(mode, trained=trained)
     for name in trained:
         assert np.array_equal(some.gradients[name], everything.gradients[name])
+
+
+@pytest.mark.parametrize("mode", ["batch", "frozen", "statistics"])
+def test_a_node_that_keeps_no_averages_takes_the_batch_own_statistics_always(mode):
+    """So PyTorch exports a normalisation of weights, with averages that the graph computes and nobody needs."""
+    x = node_model(Case("BatchNormalization", [np.zeros(s, np.float32) for s in (SHAPE, 5, 5, 5, 5)], {}, opset=15))
+    (node,) = x.graph.node
+    node.attribute.extend([helper.make_attribute("training_mode", 1), helper.make_attribute("momentum", 1.0)])
+    rng = np.random.default_rng(3)
+    arrays = {name: rng.uniform(1, 2, SHAPE if name == "x0" else 5).astype(np.float32) for name in node.input[:3]}
+    x.graph.node.insert(0, helper.make_node("Relu", ["x1"], ["ones"]))  # not 0 and 1, which would hide a mistake
+    node.input[3], node.input[4] = "ones", "ones"
+    del x.graph.initializer[:], x.graph.input[:]
+    x.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
+    plan, weights = projection_plan(model_of(x), ["x0", "x1", "x2"], np.float64, batchnorm=mode, output=node.output[0])
+    before = {name: value.copy() for name, value in weights.items()}
+    assert plan.run(until="update") == ("", 0)
+    value = before["x0"]
+    mean, variance = value.mean((0, 2, 3), keepdims=True), value.var((0, 2, 3), keepdims=True)
+    scale, bias = (before[name].reshape(1, 5, 1, 1) for name in ("x1", "x2"))
+    expected = (value - mean) / np.sqrt(variance + 1e-5) * scale + bias
+    np.testing.assert_allclose(plan.outputs[node.output[0]], expected, rtol=1e-9)
+    for name, array in weights.items():
+        np.testing.assert_array_equal(array, before[name])
+    assert np.abs(plan.gradients["x0"].sum((0, 2, 3))).max() < 1e-9  # a shift of a channel changes nothing
 
 
 def test_exported_in_training_mode_trains_as_the_plan_says():

@@ -192,3 +192,21 @@ def test_a_value_whose_rule_disagrees_with_its_evaluation_is_not_folded():
     network = model(nodes, {"a": np.array([4]), "b": np.array([0])})
     with pytest.raises(ValueError, match="other than 0"):
         plan_of(network, np.zeros((2, 2), np.float32))
+
+
+def test_of_a_value_only_the_dtype_is_asked():
+    """What computes it is left out, and with it what it was computed from."""
+    nodes = [
+        node("Constant", [], ["two"], value_float=2.0),
+        node("Exp", ["x"], ["exponential"]),
+        node("CastLike", ["w", "exponential"], ["weight"]),
+        node("Shape", ["exponential"], ["shape"]),
+        node("Expand", ["weight", "shape"], ["wide"]),
+        node("Add", ["x", "wide"], ["y"]),
+    ]
+    x = np.ones((2, 3), np.float32)
+    network = model(nodes, {"w": np.array([1, 2, 3], np.float32)})
+    plan = plan_of(network, x)
+    assert plan.run() == ("", 0)
+    np.testing.assert_array_equal(plan.outputs["y"], [[2, 3, 4]] * 2)
+    assert "Unary" not in steps(plan), steps(plan)

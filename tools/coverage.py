@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""Which published networks cconv loads, runs and trains: measured here, and written to docs/coverage.md.
+
+    python tools/coverage.py run                     all networks, both exporters
+    python tools/coverage.py run --resume            those that docs/coverage.json has no row of, or a failed one
+    python tools/coverage.py run --only resnet18,dla34 --exporters dynamo
+    python tools/coverage.py write                   docs/coverage.md out of docs/coverage.json
+
+Needs torch, torchvision, timm and onnxscript; the networks of Keras need tensorflow and tf2onnx, which may be in an
+environment of their own (`--exporters tf2onnx` there, `--exporters legacy,dynamo` here). Weights are random, nothing is
+downloaded. Every row is measured in a process of its own (exported/measure.py says what) with a limit on its time, and
+goes to the file as soon as it is there: no failure costs more than its row. The exit status is 1 if a row failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from exported.networks import NETWORKS, find
+from exported.table import EXPORTERS, is_green, page, short
+
+ROOT = Path(__file__).parent.parent
+ROWS = ROOT / "docs" / "coverage.json"
+PAGE = ROOT / "docs" / "coverage.md"
+TOOLS = Path(__file__).parent
+PACKAGES = ("torch", "torchvision", "timm", "onnxscript", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxruntime")
+
+Rows = dict[str, dict[str, Any]]
+
+
+def stored() -> dict[str, Any]:
+    """The file's content: `machine`, `versions`, and `rows` by network and exporter."""
+    if ROWS.exists():
+        content: dict[str, Any] = json.loads(ROWS.read_text())
+        return content
+    return {"machine": "", "versions": {}, "rows": {}}
+
+
+def save(content: dict[str, Any]) -> None:
+    content["rows"] = dict(sorted(content["rows"].items()))
+    partial = ROWS.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    partial.replace(ROWS)
+
+
+def versions() -> dict[str, str]:
+    """Of what is installed here; PyTorch and TensorFlow may each have an environment of their own."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def note(key: str, row: dict[str, Any]) -> None:
+    """Put a row into the file, where other processes may put theirs meanwhile."""
+    with open(__file__) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        content = stored()
+        content["machine"] = machine()
+        content["versions"].update(versions())
+        content["rows"][key] = row
+        save(content)
+
+
+def measured(name: str, exporter: str, seconds: float) -> dict[str, Any]:
+    """The row of one network and exporter, out of a process that may take so many seconds."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "exported.measure", name, exporter],
+            capture_output=True, text=True, timeout=seconds, check=False, cwd=TOOLS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {"stage": "", "error": f"took more than {seconds:g} s"}
+    try:
+        row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, json.JSONDecodeError):
+        last = done.stderr.strip().splitlines()[-1:] or ["nothing said"]
+        return {"stage": "", "error": f"ended with status {done.returncode}: {last[0]}"[:600]}
+    return row
+
+
+def machine() -> str:
+    """The processor's name and the number of threads."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = lines[0].split(":", 1)[1].strip() if lines else name
+    return f"{name}, {len(os.sched_getaffinity(0))} threads"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    wanted = [find(name) for name in arguments.only] if arguments.only else NETWORKS
+    failed = 0
+    for network in wanted:
+        for exporter in network.exporters:
+            if exporter not in arguments.exporters:
+                continue
+            key = f"{network.name} {exporter}"
+            if arguments.resume and is_green(stored()["rows"].get(key, {})):
+                continue
+            found = measured(network.name, exporter, arguments.seconds)
+            row = {"library": network.library, "size": network.size, **found}
+            note(key, row)
+            failed += not is_green(row)
+            print(f"{key:40} {short(row)}", flush=True)
+    return int(failed > 0)
+
+
+def write(arguments: argparse.Namespace) -> int:
+    text = page(stored())
+    if arguments.check:
+        return int(not PAGE.exists() or PAGE.read_text() != text)
+    PAGE.write_text(text)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        prog="coverage.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = result.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("run", help="measure rows")
+    command.add_argument("--only", type=lambda text: text.split(","), help="names of networks, separated by commas")
+    command.add_argument(
+        "--exporters",
+        type=lambda text: text.split(","),
+        default=list(EXPORTERS),
+        help=f"of {','.join(EXPORTERS)}; default all",
+    )
+    command.add_argument("--resume", action="store_true", help="leave rows that are green")
+    command.add_argument("--seconds", type=float, default=600, help="limit for one row (default 600)")
+    command.set_defaults(call=run)
+    command = commands.add_parser("write", help="write docs/coverage.md")
+    command.add_argument("--check", action="store_true", help="write nothing; exit status 1 if it is not up to date")
+    command.set_defaults(call=write)
+    return result
+
+
+def main() -> int:
+    arguments = parser().parse_args()
+    result: int = arguments.call(arguments)
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

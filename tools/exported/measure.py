@@ -1,0 +1,273 @@
+"""One network, one exporter: what cconv makes of it. Prints one line of JSON; tools/coverage.py starts it.
+
+    cd tools && python -m exported.measure resnet18 dynamo
+
+Two files are exported, both with a free batch axis where the exporter can:
+
+    default     as the exporter makes it when nothing is asked for: BatchNorm is folded into convolutions
+    trainable   BatchNorm kept: legacy with do_constant_folding=False, dynamo with optimize=False, tf2onnx without its
+                optimizer remove_back_to_back
+
+Of both: it loads; `cconv.check` at batches of 2 and 3; three steps of SGD; `cconv.check` again. Of the second one also
+all gradients, against PyTorch's of the same loss. PyTorch computes them in float64, cconv twice: as `Trainer` does, in
+float32, with BatchNorm frozen; and with the same plan in float64, where a wrong rule cannot hide behind rounding, with
+BatchNorm frozen and by the batch. Networks of Keras: see keras_side.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from exported.networks import OPSETS, Network, find, images, shape
+from exported.table import TOLERANCE
+
+import cconv
+from cconv import optim
+from cconv.ops.tensor import Spec
+from cconv.plan.plan import Plan, training_plan
+from cconv.train.losses import CrossEntropy
+
+BATCH = 2
+
+# Batches of images that float32 may try: where a value lies within rounding of a kink (Relu's, HardSwish's, a maximum),
+# two right computations find different gradients. A wrong rule is wrong on all of them, and in float64 on the first.
+TRIES = 4
+GOOD = TOLERANCE["float32"]
+
+# A weight's gradient counts as at least this share of the largest one: that of a bias before a BatchNorm is nothing but
+# rounding.
+SMALLEST = {"float32": 1e-3, "float64": 1e-6, "differences": 1e-3}
+
+# Step of finite differences, relative to a weight's largest value: rounding of the loss, 1e-16, over it, and the
+# curvature times it, are both small then.
+DIFFERENCE = 1e-6
+
+Gradients = dict[str, np.ndarray]
+
+
+def targets(logits: np.ndarray) -> np.ndarray:
+    """The classes that are least likely: where the softmax is sure and right, the gradient is nothing but rounding."""
+    return logits.argmin(axis=1).astype(np.int64)
+
+
+def run(model: cconv.Model, network: Network, free: bool) -> dict[str, Any]:
+    """Forward against onnxruntime, three steps, and forward again."""
+    inputs = [images(network, batch) for batch in ((BATCH, BATCH + 1) if free else (BATCH,))]
+    (name,) = model.input_names
+    reports = [cconv.check(model, {name: x}) for x in inputs]
+    found: dict[str, Any] = {"forward": max(report.max_relative_error for report in reports)}
+    if not all(report.ok for report in reports):
+        raise AssertionError(f"the outputs differ from onnxruntime's: {found['forward']:.1e}")
+    y = targets(model.run(inputs[0]))
+    found["losses"] = three_steps(model, inputs[0], y)
+    if not np.isfinite(found["losses"]).all() or not found["losses"][2] < found["losses"][0]:
+        raise AssertionError(f"losses of three steps: {found['losses']}")
+    report = cconv.check(model, {name: inputs[0]})
+    found["after"] = report.max_relative_error
+    if not report.ok:
+        found["after"] = f"{report.max_relative_error:.1e}"
+        raise AssertionError(f"after three steps the outputs differ from onnxruntime's: {found['after']}")
+    return found
+
+
+def matched(model: cconv.Model, parameters: dict[str, np.ndarray]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """For each of the model's weights, the parameter of the same values, and the order of axes it is stored in.
+
+    Exporters rename weights, and store those of linear layers transposed.
+    """
+    by_size: dict[int, list[str]] = {}
+    for name, value in parameters.items():
+        by_size.setdefault(value.size, []).append(name)
+    found = {}
+    for name in model.parameters:
+        flat = model.weights[name].reshape(-1)
+        likely = [name] if name in parameters else []
+        for other in likely + by_size.get(flat.size, []):
+            value = parameters[other]
+            orders = (
+                order
+                for order in itertools.permutations(range(value.ndim))
+                if np.array_equal(value.transpose(order).reshape(-1), flat)
+            )
+            if value.size == flat.size and (order := next(orders, None)) is not None:
+                found[name] = other, order
+                break
+    return found
+
+
+def back(gradient: np.ndarray, shape: tuple[int, ...], order: tuple[int, ...]) -> np.ndarray:
+    """A gradient of a weight that is stored with its axes in another order, in the parameter's own."""
+    stored = gradient.reshape([shape[axis] for axis in order])
+    return stored.transpose(np.argsort(order)) if order else stored
+
+
+def float64_plan(
+    model: cconv.Model, x: np.ndarray, y: np.ndarray, names: list[str], batchnorm: str
+) -> tuple[Plan, Gradients]:
+    """What Trainer would run, in float64, and the weights that it reads."""
+    weights = {name: array.astype(np.float64) for name, array in model.weights.items()}
+    plan = training_plan(
+        model.nodes,
+        {model.input_names[0]: Spec(x.shape, np.dtype(np.float64))},
+        {model.output_names[0]: CrossEntropy()},
+        weights,
+        model.constants,
+        names,
+        batchnorm=lambda name: batchnorm,
+        dtype=np.float64,
+    )
+    plan.inputs[model.input_names[0]][...] = x
+    plan.targets[model.output_names[0]][...] = y
+    return plan, weights
+
+
+def float64_gradients(
+    model: cconv.Model, x: np.ndarray, y: np.ndarray, names: list[str], batchnorm: str
+) -> Gradients:
+    plan, _ = float64_plan(model, x, y, names, batchnorm)
+    loss_of(plan, "update")
+    return plan.gradients
+
+
+def loss_of(plan: Plan, until: str) -> float:
+    plan.control["loss"] = 0
+    label, status = plan.run(until)
+    if status:
+        raise AssertionError(f"stopped at {label}")
+    return float(plan.control["loss"][0])
+
+
+def compare_with_differences(model: cconv.Model, network: Network) -> dict[str, Any]:
+    """Each weight's gradient along one random direction against the loss a little further and a little back."""
+    x = images(network, BATCH)
+    names = list(cconv.Trainer(model).trained)
+    plan, weights = float64_plan(model, x, targets(model.run(x)), names, "frozen")
+    loss_of(plan, "update")
+    gradients = {name: array.copy() for name, array in plan.gradients.items()}
+    rng = np.random.default_rng(1)
+    ours, differences = {}, {}
+    for name in names:
+        array = weights[name]
+        before, direction = array.copy(), rng.standard_normal(array.shape)
+        length = DIFFERENCE * (np.abs(before).max() or 1) / np.abs(direction).max()
+        sides = []
+        for sign in (1, -1):
+            array[...] = before + sign * length * direction
+            sides.append(loss_of(plan, "backward"))
+        array[...] = before
+        ours[name] = np.array((gradients[name] * direction).sum())
+        differences[name] = np.array((sides[0] - sides[1]) / (2 * length))
+    error, name = worst(ours, differences, "differences")
+    return {"weights": len(names), "unmatched": [], "others": [], "differences": error, "float64_weight": name}
+
+
+def worst(ours: Gradients, theirs: Gradients, dtype: str) -> tuple[float, str]:
+    """The largest relative error of a weight's gradient, and whose it is."""
+    floor = SMALLEST[dtype] * max(np.abs(value).max() for value in theirs.values())
+    errors = {
+        name: float(np.abs(ours[name] - value).max() / max(np.abs(value).max(), floor)) if name in ours else 1.0
+        for name, value in theirs.items()
+        if name in ours or np.abs(value).max() > floor
+    }
+    errors = {name: error if np.isfinite(error) else np.inf for name, error in errors.items()}
+    name = max(errors, key=lambda name: errors[name])
+    return errors[name], name
+
+
+def three_steps(model: cconv.Model, x: np.ndarray, y: np.ndarray) -> list[float]:
+    """Losses of three steps of SGD, each so long that it takes a twentieth off the loss if that were linear."""
+    loss, gradients = cconv.Trainer(model).gradients(x, y)
+    steepness = sum(float(np.square(value, dtype=np.float64).sum()) for value in gradients.values())
+    trainer = cconv.Trainer(model, optimizer=optim.SGD(lr=loss / 20 / steepness))
+    return [trainer.step(x, y) for _ in range(3)]
+
+
+def compare_gradients(model: cconv.Model, side: Any, network: Network) -> dict[str, Any]:
+    parameters = side.weights()
+    pairs = matched(model, parameters)
+    names = list(pairs)
+    x = images(network, BATCH)
+    y = targets(model.run(x))
+
+    def by_parameter(gradients: Gradients) -> Gradients:
+        total: Gradients = {}
+        for name, (parameter, order) in pairs.items():
+            value = back(gradients[name].astype(np.float64), parameters[parameter].shape, order)
+            total[parameter] = total[parameter] + value if parameter in total else value
+        return total
+
+    found: dict[str, Any] = {"others": sorted({*cconv.Trainer(model).trained} - {*names})}
+    for mode in ("frozen", "batch"):
+        theirs = side.gradients(x, y, "float64", mode)
+        error, name = worst(by_parameter(float64_gradients(model, x, y, names, mode)), theirs, "float64")
+        if error > found.get("float64", -1):
+            found.update(float64=error, float64_weight=name, float64_mode=mode)
+    found["weights"] = len(theirs)
+    found["unmatched"] = sorted({*theirs} - {parameter for parameter, _ in pairs.values()})
+    trainer = cconv.Trainer(model, trainable=names, batchnorm="frozen")
+    for seed in range(TRIES):
+        x = images(network, BATCH, seed)
+        y = targets(model.run(x))
+        theirs = side.gradients(x, y, "float64", "frozen")
+        error, name = worst(by_parameter(trainer.gradients(x, y)[1]), theirs, "float32")
+        if error < found.get("float32", np.inf):
+            noise, _ = worst(side.gradients(x, y, "float32", "frozen"), theirs, "float32")
+            found.update(float32=error, float32_weight=name, judge_float32=noise, batches=seed + 1)
+        if error <= GOOD:
+            break
+    return found
+
+
+def plan_seconds(data: bytes, network: Network) -> float:
+    """To load the file and lay out a training step."""
+    begin = time.perf_counter()
+    model = cconv.load(data)
+    cconv.Trainer(model).plan_bytes({model.input_names[0]: shape(network, BATCH)})
+    return time.perf_counter() - begin
+
+
+def measure(network: Network, exporter: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"opset": OPSETS[exporter], "stage": "build"}
+    try:
+        library = "keras" if network.library == "keras" else "torch"
+        side = importlib.import_module(f"exported.{library}_side").Module(network)
+        row["parameters"] = sum(value.size for value in side.weights().values())
+        for kind in ("trainable", "default"):
+            row["stage"] = f"export ({kind})"
+            data, free = side.export(exporter, OPSETS[exporter], kind == "trainable")
+            if directory := os.environ.get("COVERAGE_KEEP"):
+                Path(directory, f"{network.name}-{exporter}-{kind}.onnx").write_bytes(data)
+            row["free_batch"] = free
+            row["stage"] = f"load ({kind})"
+            model = cconv.load(data)
+            row.setdefault("nodes", len(model.nodes))
+            row["operators"] = sorted({*row.get("operators", []), *(node.op_type for node in model.nodes)})
+            if kind == "trainable":
+                row["plan_seconds"] = plan_seconds(data, network)
+                row["stage"] = "gradients"
+                if library == "torch":
+                    row["gradients"] = compare_gradients(model, side, network)
+                else:
+                    row["gradients"] = compare_with_differences(model, network)
+            row["stage"] = f"run ({kind})"
+            row[kind] = run(model, network, free)
+        del row["stage"]
+    except Exception as error:  # a row says why, whatever it was
+        row["error"] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:600]
+        if os.environ.get("COVERAGE_KEEP"):
+            import traceback
+
+            traceback.print_exc()
+    return row
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(find(sys.argv[1]), sys.argv[2])))

@@ -1,0 +1,166 @@
+"""docs/coverage.md out of the rows that tools/coverage.py has measured."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+Row = dict[str, Any]
+
+EXPORTERS = {"legacy": "TorchScript, `dynamo=False`", "dynamo": "`torch.export`, `dynamo=True`", "tf2onnx": "tf2onnx"}
+
+# float64: files store constants (a BatchNorm's epsilon, the root in an attention) in float32, PyTorch has them in
+# float64; 1e-8 each, and more where few values are normalised. float32: fifty layers of 1e-7 each, as cconv.check.
+# Differences: rounding of the loss over the step.
+TOLERANCE = {"float64": 1e-5, "float32": 1e-3, "differences": 1e-4}
+
+# A float32 gradient may also be so many times as wrong as PyTorch's own in float32, up to a limit.
+NOISE, MOST = 10, 0.1
+
+
+def fault(row: Row) -> str:
+    """Why a row is red; "" if it is green."""
+    if not row:
+        return "not measured"
+    if "error" in row:
+        return f"{row['stage']}: {row['error']}" if row.get("stage") else str(row["error"])
+    gradients = row["gradients"]
+    if gradients["unmatched"]:
+        return f"no weight in the file for {', '.join(gradients['unmatched'][:4])}"
+    for kind in ("float64", "differences"):
+        if kind in gradients and not gradients[kind] <= TOLERANCE[kind]:
+            return f"gradient of {gradients['float64_weight']} ({kind}): {gradients[kind]:.1e}"
+    if "float32" in gradients:
+        limit = max(TOLERANCE["float32"], min(NOISE * gradients["judge_float32"], MOST))
+        if not gradients["float32"] <= limit:
+            return f"gradient of {gradients['float32_weight']} in float32: {gradients['float32']:.1e}"
+    return ""
+
+
+def is_green(row: Row) -> bool:
+    return not fault(row)
+
+
+def short(row: Row) -> str:
+    """One line for the terminal."""
+    why = fault(row)
+    return f"{'RED' if why else 'green':5}  {' | '.join(cells(row)) if 'default' in row else ''}  {why}".rstrip()
+
+
+HEADER = (
+    "opset", "nodes", "batch", "weights", "forward", "gradients, float64", "gradients, float32", "PyTorch's, float32",
+    "after 3 steps", "load and plan, s",
+)  # fmt: skip
+
+
+def cells(row: Row) -> list[str]:
+    """The row's numbers, as HEADER says."""
+    gradients, kinds = row["gradients"], [row["trainable"], row["default"]]
+    return [
+        str(row["opset"]),
+        str(row["nodes"]),
+        "free" if row["free_batch"] else "fixed",
+        str(gradients["weights"]),
+        _error(max(kind["forward"] for kind in kinds)),
+        _error(gradients["float64"]) if "float64" in gradients else f"{_error(gradients['differences'])} *",
+        _error(gradients.get("float32")),
+        _error(gradients.get("judge_float32")),
+        _error(max(kind["after"] for kind in kinds)),
+        f"{row['plan_seconds']:.1f}",
+    ]
+
+
+def _error(value: float | None) -> str:
+    return "" if value is None else f"{value:.0e}".replace("e-0", "e-").replace("0e+00", "0")
+
+
+HEAD = """# Which published networks run and train
+
+Definitions of torchvision, timm and Keras with random weights, exported to ONNX by PyTorch's two exporters (by
+tf2onnx), loaded by cconv, run and trained. `python tools/coverage.py run` measures, `python tools/coverage.py
+write` writes this page out of `docs/coverage.json`.
+"""
+
+MEANING = """
+Of every network two files are exported: one as the exporter makes it when nothing is asked for (BatchNorm is folded
+into convolutions), and one that keeps BatchNorm (legacy: `do_constant_folding=False` and
+`training=TrainingMode.PRESERVE`; dynamo: `optimize=False`). A row is green if all of this holds:
+
+- **Both files** load; `cconv.check` finds the outputs equal to onnxruntime's within {check:.0e} of the largest, for
+  batches of 2 and of 3 images where the file's batch axis is free; three steps of SGD have finite losses, the third
+  lower than the first; `cconv.check` is content again with the trained weights. *Forward* and *after 3 steps* are
+  the largest differences, relative to the largest output, of both files.
+- **Gradients** of every weight, on the file that keeps BatchNorm, equal PyTorch's of the same loss (cross-entropy)
+  on the same images: largest difference over the weight's largest gradient (or over a thousandth, in float64 a
+  millionth, of the network's largest, if that is more: the gradient of a bias before a BatchNorm is nothing but
+  rounding). The worst weight counts. PyTorch always computes in float64.
+  - *float64*: cconv's plan in float64, with BatchNorm by batch statistics and frozen, the worse of both; at most
+    {float64:.0e}. This is what tells a right rule from a wrong one.
+  - *float32*: `Trainer.gradients`, BatchNorm frozen; at most {float32:.0e}, or {noise} times PyTorch's own error in
+    float32 on the same images (next column) and at most {most:g}. Where a value lies within rounding of a kink,
+    such as a Relu's, its gradient goes the other way in one of the two computations and moves a weight's by up to
+    some percent; so up to four batches of images may be tried, and the best counts.
+- Exporters' names of weights are mapped to PyTorch's by value; every parameter with a gradient must have one in the
+  file.
+
+`*` Keras folds BatchNorm to a product and a sum of its own before any exporter sees it, so the file's weights are
+not the network's; their gradients are compared with finite differences of the loss in float64, along one direction
+for each weight, at most {differences:.0e}.
+
+Weights are random but none is neutral (zero, one, equal to another); running statistics are those of a batch; a
+BatchNorm's scale is around 0.3, since otherwise deep random networks enlarge rounding a thousandfold. Images are of
+the size that the table says, 2 a batch. *Load and plan* is `cconv.load` and the layout of a training step, while
+other programs may have been running.
+"""
+
+
+def page(content: Row) -> str:
+    """The whole of docs/coverage.md."""
+    rows: dict[tuple[str, str], Row] = {}
+    for key, row in content["rows"].items():
+        name, exporter = key.split(" ")
+        rows[name, exporter] = row
+    libraries = {name: row["library"].split(".")[0] for (name, _), row in rows.items()}
+    parts = [HEAD, _summary(rows, libraries, content), MEANING.format(
+        check=1e-4, noise=NOISE, most=MOST, **TOLERANCE
+    )]  # fmt: skip
+    for library in ("torchvision", "timm", "keras"):
+        names = [name for name in libraries if libraries[name] == library]
+        if names:
+            parts.append(f"## {library}\n\n{_table(names, rows)}\n")
+    red = [(name, exporter, row) for (name, exporter), row in rows.items() if not is_green(row)]
+    if red:
+        lines = "\n".join(f"- **{name}**, {exporter}: {_reason(row)}" for name, exporter, row in red)
+        parts.append(f"## Red, and why\n\n{lines}\n")
+    return "\n".join(parts)
+
+
+def _summary(rows: dict[tuple[str, str], Row], libraries: dict[str, str], content: Row) -> str:
+    whole = [name for name in libraries if all(is_green(row) for (other, _), row in rows.items() if other == name)]
+    lines = [f"**{len(libraries)} architectures, {len(whole)} of them green with every exporter.**\n"]
+    lines += ["| exporter | networks | green |", "|---|---|---|"]
+    for exporter, title in EXPORTERS.items():
+        mine = [row for (_, other), row in rows.items() if other == exporter]
+        if mine:
+            lines.append(f"| {title} | {len(mine)} | {sum(map(is_green, mine))} |")
+    versions = ", ".join(f"{name} {number}" for name, number in sorted(content["versions"].items()))
+    lines.append(f"\nMeasured on {content['machine']}, with {versions}.\n")
+    return "\n".join(lines)
+
+
+def _table(names: list[str], rows: dict[tuple[str, str], Row]) -> str:
+    lines = [f"| network | size | exporter | | {' | '.join(HEADER)} |", "|---" * (len(HEADER) + 4) + "|"]
+    for name in names:
+        for exporter in EXPORTERS:
+            row = rows.get((name, exporter))
+            if row is None:
+                continue
+            numbers = cells(row) if "default" in row else [""] * len(HEADER)
+            state = "green" if is_green(row) else "**red**"
+            lines.append(f"| {name} | {row['size']} | {exporter} | {state} | {' | '.join(numbers)} |")
+    return "\n".join(lines)
+
+
+def _reason(row: Row) -> str:
+    why = re.sub(r"\s+", " ", fault(row)).replace("|", "\\|")
+    return f"{why} {row['note']}" if "note" in row else why
