@@ -37,8 +37,6 @@ class Module:
             for weight in self.module.parameters():
                 scale = 0.1 if weight.ndim < 2 or not weight.any() else 0.01 * weight.abs().mean()
                 weight.add_(scale * torch.randn_like(weight))
-                if weight.ndim > 2 and weight[0].numel() >= 64:
-                    weight.sub_(weight.flatten(1).mean(1).view(-1, *[1] * (weight.ndim - 1)))
             momenta = [layer.momentum for layer in self.normalizations]
             for layer in self.normalizations:
                 layer.train()
