@@ -45,13 +45,21 @@ def _check(options: argparse.Namespace) -> int:
     import cconv
     from cconv.check import random_inputs
 
-    providers = options.providers if options.providers == "all" else options.providers.split(",")
     model = cconv.load(options.model)
     if options.inputs is None:
-        inputs: Any = random_inputs(model, options.batch, options.seed)
+        size = options.batch if options.batches is None else max(options.batches)
+        inputs: Any = random_inputs(model, size, options.seed)
     else:
         inputs = _read_inputs(options.inputs)
-    report = cconv.check(options.model, inputs, providers=providers, tolerance=options.tolerance)
+    report = cconv.check(
+        options.model,
+        inputs,
+        providers=_all_or_list(options.providers),
+        tolerance=options.tolerance,
+        optimization=_all_or_list(options.optimization),
+        batches=options.batches,
+        nodes=options.nodes,
+    )
     print(report)
     return OK if report.ok else FAILED
 
@@ -113,7 +121,12 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--tolerance", type=float, default=1e-4, metavar="X", help="share of the largest value (1e-4)"
     )
+    check.add_argument(
+        "--optimization", default="full", metavar="LIST", help="all, or off,basic,extended,layout,full (full)"
+    )
     check.add_argument("--batch", type=_number(1), default=2, metavar="N", help="of random inputs (2)")
+    check.add_argument("--batches", type=_numbers, metavar="LIST", help="batch sizes to run, such as 1,4")
+    check.add_argument("--nodes", action="store_true", help="find the first node that differs, and who is wrong")
     check.add_argument("--seed", type=_number(0), default=0, metavar="N", help="of random inputs (0)")
 
     info = _command(commands, "info", _info, "print a model's layers, shapes and sizes")
@@ -127,6 +140,18 @@ def _command(commands: Any, name: str, run: Any, text: str) -> argparse.Argument
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     command.set_defaults(run=run)
     return command
+
+
+def _all_or_list(text: str) -> str | list[str]:
+    return text if text == "all" else text.split(",")
+
+
+def _numbers(text: str) -> list[int]:
+    """The type of an option that is one or more whole numbers >= 1."""
+    return [_number(1)(part) for part in text.split(",")]
+
+
+_numbers.__name__ = "list of whole numbers >= 1"
 
 
 def _number(least: int) -> Any:

@@ -4,12 +4,15 @@
           │
           ├─────────> providers.py   an onnxruntime session that runs on the named provider or not at all
           │
+          ├─────────> bisect.py ──> judge.py     the first node that differs; what it should give, in float64
+          │
           └─────────> report.py      what was found, as values and as a table
 """
 
+from cconv.check.bisect import Divergence
 from cconv.check.compare import Comparison
 from cconv.check.crosscheck import check
 from cconv.check.inputs import random_inputs
-from cconv.check.report import Report
+from cconv.check.report import Report, Run
 
-__all__ = ["Comparison", "Report", "check", "random_inputs"]
+__all__ = ["Comparison", "Divergence", "Report", "Run", "check", "random_inputs"]
