@@ -152,6 +152,8 @@ def _serialized(model: Model) -> bytes:
     """What `model.save` writes."""
     try:
         return model.proto().SerializeToString()
+    except ModelError:  # which is a ValueError
+        raise
     except ValueError as error:  # how protobuf says that a message exceeds 2 GiB
         raise ModelError(
             explain(

@@ -123,10 +123,7 @@ class Report:
         ]
         ran = [run for run in self.runs if run.comparisons]
         if ran:
-            rows = [HEADER, *(_row(run) for run in ran)]
-            widths = [max(map(len, column)) for column in zip(*rows)]
-            for row in rows:
-                lines.append("  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip())
+            lines += columns([HEADER, *(_row(run) for run in ran)])
         lines += self._unfinished()
         if ran and {run.provider for run in ran} == {CPU}:
             lines.append("  only onnxruntime's CPU provider ran: this says nothing about GPUs or other devices")
@@ -152,6 +149,12 @@ class Report:
                 levels = " at " + ", ".join(dict.fromkeys(run.optimization for run in runs))
             lines.append(f"  {label}{levels}: {why}")
         return lines
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines of a table, indented, its columns aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
 
 
 def _row(run: Run) -> tuple[str, ...]:

@@ -263,6 +263,8 @@ class Operator:
         if not least <= len(call.specs) <= most:
             wants = str(least) if least == most else f"{least} to {most}"
             raise call.error(ModelError, f"takes {wants} inputs", str(len(call.specs)))
+        if None in call.specs[:least]:
+            raise call.error(ModelError, f"input {call.specs.index(None)} is required", "no such input")
         if call.opset < self.since:
             raise call.error(
                 UnsupportedOpError,

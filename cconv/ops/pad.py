@@ -95,7 +95,10 @@ class Pad(Operator):
             return [x]
         value = call.attribute("value", 0.0)
         if call.opset >= 11:
-            value = call.constant(2, "the value").item() if call.has(2) else 0
+            given = call.constant(2, "the value") if call.has(2) else np.array(0)
+            if given.size != 1:
+                raise call.error(ShapeError, "the value is one number", f"shape {given.shape}")
+            value = given.item()
         y = lower.tensor(call.results[0].shape, x.layout, x.dtype)
         constant = np.asarray(value).astype(x.dtype).tobytes()
         lower.emit(lower.kernels.pad.Pad(x.memory_shape, self.tables(call, x), constant), [x], [y])
