@@ -33,10 +33,9 @@ class Pad(Operator):
         if call.opset < 11:
             flat = [int(n) for n in call.attribute("pads", call.attribute("paddings", []))]
         else:
-            flat = [int(n) for n in call.constant(1, "pads").reshape(-1)]
+            flat = call.integers(1, "pads")
             if call.has(3):
-                given = call.constant(3, "axes").reshape(-1)
-                axes = [normalize_axis(call, int(axis), rank) for axis in given]
+                axes = [normalize_axis(call, axis, rank) for axis in call.integers(3, "axes")]
         if len(flat) != 2 * len(axes) or len(set(axes)) != len(axes):
             found = f"{flat} for axes {axes}"
             raise call.error(ShapeError, "pads holds one begin, then one end for each axis", found)

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 import cconv
 import cconv.plan
-from cconv.errors import ModelError, ShapeError, UnsafeModelError
+from cconv.errors import DTypeError, ModelError, ShapeError, UnsafeModelError, ValueRangeError
 from cconv.files import atomic_write
 from cconv.graph.load import load
 from graph import models
@@ -210,6 +210,25 @@ def test_a_value_to_pad_with_that_is_not_one_number_is_refused():
     proto = one("Pad", [2, 3], {"pads": np.array([0, 1, 0, 0]), "value": np.zeros(2, np.float32)})
     with pytest.raises(ShapeError, match="the value is one number"):
         load(proto).run(np.zeros((2, 3), np.float32))
+
+
+@pytest.mark.parametrize("op_type, inputs", [("ReduceSum", [2, 3]), ("Reshape", [2, 3]), ("Tile", [2, 3])])
+def test_sizes_that_are_no_whole_numbers_are_refused(op_type, inputs):
+    proto = one(op_type, inputs, {"sizes": np.array([np.nan, 1], np.float32)})
+    with pytest.raises(DTypeError, match=r"input 1 \(.*\) holds whole numbers"):
+        load(proto).run(np.zeros(inputs, np.float32))
+
+
+@pytest.mark.parametrize("op_type", ["GatherElements", "ScatterElements"])
+def test_known_indices_far_outside_are_refused_and_not_looked_for(op_type):
+    """onnx's evaluator, which folds what is known, counts down to an index in steps of the axis."""
+    arrays = {"indices": np.full((1, 4), 2**60)} | ({"updates": np.ones((1, 4))} if "Scatter" in op_type else {})
+    proto = one(op_type, [3, 4], arrays)
+    x = np.arange(12.0).reshape(3, 4)
+    del proto.graph.input[:]
+    proto.graph.initializer.append(numpy_helper.from_array(x, "x"))
+    with pytest.raises(ValueRangeError, match=r"indices lie in -3\.\.2"):
+        load(proto).run({})
 
 
 def test_a_required_input_that_is_left_out_is_named():
