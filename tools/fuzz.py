@@ -131,6 +131,9 @@ def lead(options: argparse.Namespace) -> int:
             outputs = [worker.process.stdout for worker in busy if worker.process.stdout]
             select.select(outputs, [], [], 1.0)
             for worker in busy:
+                if stopped:
+                    break
+                over = worker.process.poll() is not None  # asked before what it has said is read: it says no more
                 for line in worker.lines():
                     if "finding" in line:
                         found(line["i"], line["finding"], line["text"])
@@ -141,12 +144,14 @@ def lead(options: argparse.Namespace) -> int:
                     bar.update()
                     if worker.current == worker.end:
                         worker.end = -1
-                if worker.end < 0:
+                    if stopped:
+                        break
+                if worker.end < 0 or stopped:
                     continue
                 silent = time.monotonic() - worker.heard > PATIENCE
                 if silent:
                     worker.process.kill()
-                if silent or worker.process.poll() is not None:
+                if silent or over:
                     code = worker.process.wait()
                     kind = f"dead by {signal.Signals(-code).name}" if code < 0 else f"dead with status {code}"
                     if silent or code == -signal.SIGPROF:
