@@ -11,8 +11,8 @@ bytes flipped. Mutant i of a seed is always the same.
 
 Workers are processes with a limit on memory and on processor time for each mutant. What may happen is that cconv raises
 a CconvError, or that the model runs. Anything else is a finding: another exception, a crash, a hang, memory beyond the
-limit. The run stops there, unless told to keep going, and the mutant is written to --out. A worker that dies is
-replaced. Exit status: 0 nothing found, 1 something.
+limit; in two mutants of three, a write outside of a plan's buffers. The run stops there, unless told to keep going, and
+the mutant is written to --out. A worker that dies is replaced. Exit status: 0 nothing found, 1 something.
 """
 
 from __future__ import annotations
@@ -228,6 +228,52 @@ def described(error: BaseException) -> tuple[str, str]:
     return f"{type(error).__name__} at {where}", text[-8000:]
 
 
+class Guards:
+    """No two buffers of a plan on the same memory, and bytes between them that nothing may write to.
+
+    A step that writes past its buffer would else write into another one, unseen. As in tests/plan/test_guards.py.
+    """
+
+    WIDTH, FILL = 128, 0xA5
+
+    def __init__(self) -> None:
+        from cconv.plan import lowering
+        from cconv.plan.plan import Plan
+
+        self.on = False
+        self.made: list[tuple[int, int]] = []
+        place, run = lowering.place, Plan.run
+
+        def guarded_place(lifetimes: Any) -> tuple[list[int], int]:
+            if not self.on:
+                return place(lifetimes)
+            self.made, end = [], self.WIDTH
+            for item in lifetimes:
+                self.made.append((end, end + item.nbytes))
+                end += (item.nbytes + 63) // 64 * 64 + self.WIDTH
+            return [begin for begin, _ in self.made], end
+
+        def guarded_run(plan: Any, until: str | None = None) -> tuple[str, int]:
+            buffers, self.made = self.made, []  # of the plan made last, which is run next
+            guards = self.between(plan, buffers) if buffers else []
+            for guard in guards:
+                guard[...] = self.FILL
+            result = run(plan, until)
+            if any((guard != self.FILL).any() for guard in guards):
+                raise AssertionError("written outside of a buffer")
+            return result
+
+        lowering.place, Plan.run = guarded_place, guarded_run  # type: ignore[method-assign]
+
+    def between(self, plan: Any, buffers: list[tuple[int, int]]) -> list[Any]:
+        import numpy as np
+
+        arena = np.asarray(plan.memory.held[0])
+        ends = [0, *(end for _, end in buffers)]
+        begins = [*(begin for begin, _ in buffers), len(arena)]
+        return [arena[end:begin] for end, begin in zip(ends, begins)]
+
+
 class Trial:
     """What is done with a mutant."""
 
@@ -236,6 +282,7 @@ class Trial:
 
         import cconv
 
+        self.guards = Guards()
         warnings.simplefilter("ignore")
         np.seterr(all="ignore")
         self.cconv, self.np, self.folder = cconv, np, folder
@@ -252,6 +299,8 @@ class Trial:
     def run(self, data: bytes, heavy: bool, i: int, say: bool = False) -> str:
         """What became of it; exceptions that are not CconvError's come out."""
         stage = "loaded"
+        self.guards.on = i % 3 > 0
+        self.guards.made = []
         try:
             model = self.cconv.load(data, limits=self.limits, base=self.folder)
             stage = "written again"
