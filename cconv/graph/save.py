@@ -58,10 +58,9 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     arrays = (*model.weights.values(), *model.constants.values())
     if sum(array.nbytes for array in arrays) > _MESSAGE_BYTES:
         raise _too_large(path)
+    proto = model.proto()
     try:
-        data = model.proto().SerializeToString()
-    except ModelError:  # which is a ValueError
-        raise
+        data = proto.SerializeToString()
     except ValueError as error:  # how protobuf says that a message exceeds 2 GiB
         raise _too_large(path) from error
     atomic_write(path, data)
