@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_ir as ir
 
-from cconv.errors import ModelError, explain
+from cconv.errors import ModelError, explain, root_of
 from cconv.files import atomic_write
 
 if TYPE_CHECKING:
@@ -30,8 +30,15 @@ def to_message(model: ir.Model, declared: Sequence[str]) -> onnx.ModelProto:
     Args:
         declared: names that value_info had when the model was loaded, in order. onnx_ir adds the types of
             all initializers, which repeat what the tensors say themselves.
+
+    Raises:
+        ModelError: onnx_ir holds something that it cannot write.
     """
-    proto = ir.to_proto(model)
+    try:
+        proto = ir.to_proto(model)
+    except Exception as error:  # onnx_ir raises what its parts happen to raise
+        place = f"graph {model.graph.name!r}"
+        raise ModelError(explain(place, "can be written as ONNX", root_of(error))) from error
     _reorder(proto.opset_import, list(model.opset_imports), lambda opset: opset.domain)
     _reorder(proto.metadata_props, list(model.metadata_props), lambda entry: entry.key)
     initializers = {tensor.name for tensor in proto.graph.initializer} - set(declared)
@@ -45,14 +52,15 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Write the model, whole or not at all.
 
     Raises:
-        ModelError: the weights take more than the 2 GiB that one ONNX file can hold.
+        ModelError: the weights take more than the 2 GiB that one ONNX file can hold, or onnx_ir cannot write it.
         OutputError: the file cannot be written; an earlier one is as it was.
     """
     arrays = (*model.weights.values(), *model.constants.values())
     if sum(array.nbytes for array in arrays) > _MESSAGE_BYTES:
         raise _too_large(path)
+    proto = model.proto()
     try:
-        data = model.proto().SerializeToString()
+        data = proto.SerializeToString()
     except ValueError as error:  # how protobuf says that a message exceeds 2 GiB
         raise _too_large(path) from error
     atomic_write(path, data)
