@@ -4,6 +4,7 @@
     python tools/coverage.py run                     all networks, both exporters
     python tools/coverage.py run --resume            those that docs/coverage.json has no row of, or a failed one
     python tools/coverage.py run --only resnet18,dla34 --exporters dynamo
+    python tools/coverage.py load                    seconds to load and plan three of them; on an idle machine
     python tools/coverage.py write                   docs/coverage.md out of docs/coverage.json
 
 Needs torch, torchvision, timm and onnxscript; the networks of Keras need tensorflow and tf2onnx, which may be in an
@@ -20,22 +21,28 @@ import fcntl
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from exported.networks import NETWORKS, find
-from exported.table import EXPORTERS, is_green, page, short
+from exported.networks import NETWORKS, NOTES, find
+from exported.table import EXPORTERS, LOADING, is_green, page, short
 
 ROOT = Path(__file__).parent.parent
 ROWS = ROOT / "docs" / "coverage.json"
 PAGE = ROOT / "docs" / "coverage.md"
 TOOLS = Path(__file__).parent
 PACKAGES = ("torch", "torchvision", "timm", "onnxscript", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxruntime")
+
+# Processes of which the median counts.
+REPEATS = 3
 
 Rows = dict[str, dict[str, Any]]
 
@@ -66,12 +73,19 @@ def versions() -> dict[str, str]:
 
 def note(key: str, row: dict[str, Any]) -> None:
     """Put a row into the file, where other processes may put theirs meanwhile."""
+    with changed() as content:
+        content["rows"][key] = row
+
+
+@contextlib.contextmanager
+def changed() -> Iterator[dict[str, Any]]:
+    """The file's content, to change, where other processes wait meanwhile."""
     with open(__file__) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         content = stored()
         content["machine"] = machine()
         content["versions"].update(versions())
-        content["rows"][key] = row
+        yield content
         save(content)
 
 
@@ -114,10 +128,29 @@ def run(arguments: argparse.Namespace) -> int:
                 continue
             found = measured(network.name, exporter, arguments.seconds)
             row = {"library": network.library, "size": network.size, **found}
+            if key in NOTES and not is_green(row):
+                row["note"] = NOTES[key]
             note(key, row)
             failed += not is_green(row)
             print(f"{key:40} {short(row)}", flush=True)
     return int(failed > 0)
+
+
+def load(arguments: argparse.Namespace) -> int:
+    """Measure what exported/loading.py does."""
+    python = [sys.executable, "-W", "ignore", "-m", "exported.loading"]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in LOADING:
+            for exporter in find(name).exporters:
+                path = str(Path(folder, f"{name}-{exporter}.onnx"))
+                subprocess.run([*python, "export", name, exporter, path], check=True, capture_output=True, cwd=TOOLS)
+                runs = [subprocess.check_output([*python, "time", path], cwd=TOOLS) for _ in range(REPEATS)]
+                found = [json.loads(run) for run in runs]
+                seconds = statistics.median(run["seconds"] for run in found)
+                with changed() as content:
+                    content.setdefault("loading", {}).setdefault(name, {})[exporter] = [found[0]["nodes"], seconds]
+                print(f"{name:20} {exporter:10} {seconds:.2f} s")
+    return 0
 
 
 def write(arguments: argparse.Namespace) -> int:
@@ -144,6 +177,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--resume", action="store_true", help="leave rows that are green")
     command.add_argument("--seconds", type=float, default=600, help="limit for one row (default 600)")
     command.set_defaults(call=run)
+    command = commands.add_parser("load", help="measure how long loading and planning takes")
+    command.set_defaults(call=load)
     command = commands.add_parser("write", help="write docs/coverage.md")
     command.add_argument("--check", action="store_true", help="write nothing; exit status 1 if it is not up to date")
     command.set_defaults(call=write)

@@ -15,6 +15,7 @@ from cconv.graph import save as saving
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node, array_of, nodes_of
 from cconv.graph.sequences import without_sequences
+from cconv.graph.statistics import with_given_statistics
 from cconv.graph.summary import summary
 from cconv.graph.weights import Initializer, Weight, Weights
 from cconv.kernels.memory import aligned
@@ -93,7 +94,8 @@ class Model:
     def nodes(self) -> list[Node]:
         """The graph's nodes as plain values, in order."""
         if self._nodes is None:
-            self._nodes = without_sequences(nodes_of(self.ir, self.limits), self.constants)
+            nodes = without_sequences(nodes_of(self.ir, self.limits), self.constants)
+            self._nodes = with_given_statistics(nodes)
         return self._nodes
 
     @property

@@ -13,6 +13,9 @@ node: a network exported for inference is trained on.
     training, "statistics" of the batch         updated             fixed
     training, "frozen"     running              untouched           trained
 
+Exporters also write the standardisation of a convolution's weights as a BatchNormalization of them, whose running
+mean and variance are computed from the same weights: see WithGivenStatistics.
+
 The running variance follows ONNX: it averages the *population* variance, sum((x - mean)^2) / n, which is also
 what the batch is normalised with. PyTorch averages the sample variance, / (n - 1), instead; the two differ by
 a factor n / (n - 1), next to nothing for a convolutional network, whose n counts pixels too. Training losses
@@ -58,6 +61,9 @@ class BatchNormalization(Operator):
     inputs = (5, 5)
     pure = False
     differentiable: ClassVar[tuple[int, ...]] = (0, 1, 2)
+    averages: ClassVar[bool] = True
+    """Whether the running statistics are the node's to keep up."""
+
     per_example = True
 
     def shapes(self, call: Call) -> list[Spec]:
@@ -105,20 +111,15 @@ class BatchNormalization(Operator):
     def training_mode(self, call: Call) -> bool:
         return bool(call.attribute("training_mode", 0))
 
-    def averages(self, call: Call) -> bool:
-        """Whether the node keeps running statistics. Not where it takes the batch's own always and asks for no others:
-        so exporters write a normalisation of something else than a batch, such as that of weights."""
-        return not self.training_mode(call) or call.output_count > 1
-
     def mode(self, lower: Lowering, call: Call) -> str:
-        if lower.training and self.averages(call):
+        if lower.training and self.averages:
             return lower.batchnorm_mode(call.name)
         return "batch" if self.training_mode(call) else "frozen"
 
     def varies(self, lower: Lowering, call: Call) -> str:
         if self.mode(lower, call) == "frozen":
             return ""
-        return "batch statistics" + (' (none with batchnorm="frozen")' if self.averages(call) else "")
+        return "batch statistics" + (' (none with batchnorm="frozen")' if self.averages else "")
 
     def forward(self, lower: Lowering, call: Call, tail: Tail = Tail()) -> Sequence[Tensor]:
         x = lower.as_layout(call.input(0), natural_layout(len(call.spec(0).shape)))
@@ -130,11 +131,11 @@ class BatchNormalization(Operator):
         return self.forward_batch(lower, call, x, tail)
 
     def forward_frozen(self, lower: Lowering, call: Call, x: Tensor, tail: Tail) -> Sequence[Tensor]:
-        """z = x * factor + shift; both follow from weights alone."""
+        """z = x * factor + shift; both follow from weights alone, unless the statistics are computed."""
         kernels = lower.kernels.norm
         _, scale, bias, mean, variance = (call.input(i) for i in range(5))
         factor, shift = lower.tensor(scale.shape), lower.tensor(scale.shape)
-        inverse = lower.tensor(scale.shape) if call.wanted(1) or call.wanted(2) else None
+        inverse = lower.tensor(scale.shape) if any(call.wanted(i) for i in range(1, 5)) else None
         call.saved.update(factor=factor, mean=mean, inverse=inverse)
         lower.derive(
             kernels.Fold(scale.size, self.epsilon(call)),
@@ -171,7 +172,7 @@ class BatchNormalization(Operator):
 
         average = kernels.RunningAverage(channels, float(call.attribute("momentum", 0.9)))
         statistics = [mean, variance, running_mean, running_variance]
-        if lower.training and self.averages(call):
+        if lower.training and self.averages:
             if running_mean.buffer.array is None or running_variance.buffer.array is None:
                 raise call.error(
                     UnsupportedOpError,
@@ -214,7 +215,8 @@ class BatchNormalization(Operator):
         dy = lower.as_layout(dy, x.layout)
         wants_x = call.wanted(0)
         wants_scale, wants_bias = (call.wanted(i) and mode != "statistics" for i in (1, 2))
-        wants_sums = wants_scale or wants_bias or (wants_x and mode != "frozen")
+        given = mode == "frozen" and (call.wanted(3) or call.wanted(4))
+        wants_sums = wants_scale or wants_bias or given or (wants_x and mode != "frozen")
         again = tail.activation is not None and tail.residual is None and mode != "frozen"
         gate = None if again or tail.activation is None else y
 
@@ -243,8 +245,37 @@ class BatchNormalization(Operator):
             step = kernels.InputGradient(*rows_of(x), tail.activation if again else None)
             reads = [dz, x, mean, inverse, scale, bias if again else None, dscale, dbias]
             lower.emit(step, reads=reads, writes=[dx], inplace=True)
+        dmean = dvariance = None
+        if given:
+            assert dscale is not None and dbias is not None
+            # z = (x - mean) * inverse * scale + bias, inverse' = -inverse^3 / 2:
+            # dmean = -factor * dbias, dvariance = -inverse * factor / 2 * dscale
+            dmean = self.scaled(lower, -1.0, dbias, call.saved["factor"])
+            dvariance = self.scaled(lower, -0.5, dscale, call.saved["factor"], inverse)
         dscale, dbias = dscale if wants_scale else None, dbias if wants_bias else None
-        return [dx, dscale, dbias, None, None, dz if wants_residual else None]
+        return [dx, dscale, dbias, dmean, dvariance, dz if wants_residual else None]
+
+    def scaled(self, lower: Lowering, number: float, *factors: Tensor) -> Tensor:
+        """The product of a number and several tensors of one shape."""
+        kernels = lower.kernels.elementwise
+        product = lower.tensor(factors[0].shape)
+        lower.emit(kernels.Unary("scale", product.size, number), reads=factors[:1], writes=[product])
+        for factor in factors[1:]:
+            last, product = product, lower.tensor(product.shape)
+            step = kernels.Binary("mul", product.size)
+            lower.emit(step, reads=[last, factor], writes=[product], inplace=True)
+        return product
+
+
+class WithGivenStatistics(BatchNormalization):
+    """A BatchNormalization whose running mean and variance are computed by the model.
+
+    There are none to keep up, so what it normalises with does not depend on the plan: with training_mode=1 the
+    batch's own statistics, else the given ones, and then these have a gradient.
+    """
+
+    differentiable: ClassVar[tuple[int, ...]] = (0, 1, 2, 3, 4)
+    averages: ClassVar[bool] = False
 
 
 def rows_of(x: Tensor) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 from cconv.errors import TrainingError, ValueRangeError, explain
 from cconv.graph.nodes import Node, unsupported, with_subgraphs
+from cconv.ops.batchnorm import BatchNormalization
 from cconv.train.options import closest
 
 Trainable = str | Iterable[str] | Callable[[str], bool] | None
@@ -95,7 +96,7 @@ def _unmatched(entry: str, reached: Sequence[str], weights: Collection[str]) -> 
 
 
 def batchnorm_modes(wish: str | Mapping[str, str], nodes: Sequence[Node]) -> dict[str, str]:
-    """Mode of each BatchNormalization node by name.
+    """Mode of each BatchNormalization node that has running statistics, by name.
 
     Args:
         wish: one mode for all; or {node name or pattern: mode}, the first that matches counts, "batch" for
@@ -104,7 +105,8 @@ def batchnorm_modes(wish: str | Mapping[str, str], nodes: Sequence[Node]) -> dic
     Raises:
         ValueRangeError: no such mode, or a pattern that matches no BatchNormalization.
     """
-    names = [node.name for node in with_subgraphs(nodes) if node.op_type == "BatchNormalization"]
+    kinds = ((node.name, node.operator) for node in with_subgraphs(nodes))
+    names = [name for name, operator in kinds if isinstance(operator, BatchNormalization) and operator.averages]
     patterns = {"*": wish} if isinstance(wish, str) else dict(wish)
     result = dict.fromkeys(names, "batch")
     for pattern, mode in reversed(patterns.items()):

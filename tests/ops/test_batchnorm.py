@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from cconv.errors import DTypeError, ShapeError, TrainingError, UnsupportedOpError
+from cconv.errors import DTypeError, ShapeError, TrainingError, UnsupportedOpError, ValueRangeError
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import inference_plan
+from cconv.train.selection import batchnorm_modes
 from harness import forward, model_of, node_model, projection_plan
 from ops_cases.case import Case
 
@@ -103,29 +104,71 @@ def test_gradients_do_not_depend_on_which_are_wanted(mode, trained):
         assert np.array_equal(some.gradients[name], everything.gradients[name])
 
 
-@pytest.mark.parametrize("mode", ["batch", "frozen", "statistics"])
-def test_a_node_that_keeps_no_averages_takes_the_batch_own_statistics_always(mode):
-    """So PyTorch exports a normalisation of weights, with averages that the graph computes and nobody needs."""
-    x = node_model(Case("BatchNormalization", [np.zeros(s, np.float32) for s in (SHAPE, 5, 5, 5, 5)], {}, opset=15))
+def given_statistics(training_mode, relu):
+    """A node whose running mean and variance other nodes compute: of x itself with training_mode=0; with 1 they are
+    something that must not matter. Both normalise with the statistics of x, as exporters write it of weights."""
+    arrays = [np.zeros(s, np.float32) for s in (SHAPE, 5, 5, 5, 5)]
+    x = node_model(Case("BatchNormalization", arrays, {}, opset=15, outputs=3 if training_mode else 1))
     (node,) = x.graph.node
-    node.attribute.extend([helper.make_attribute("training_mode", 1), helper.make_attribute("momentum", 1.0)])
+    attributes = {"training_mode": training_mode, "momentum": 1.0}
+    node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
     rng = np.random.default_rng(3)
-    arrays = {name: rng.uniform(1, 2, SHAPE if name == "x0" else 5).astype(np.float32) for name in node.input[:3]}
-    x.graph.node.insert(0, helper.make_node("Relu", ["x1"], ["ones"]))  # not 0 and 1, which would hide a mistake
-    node.input[3], node.input[4] = "ones", "ones"
+    arrays = {name: rng.uniform(-1, 2, SHAPE if name == "x0" else 5).astype(np.float32) for name in node.input[:3]}
+    mean, wide = (helper.make_node("ReduceMean", ["x0"], [f"mean{k}"], axes=[0, 2, 3], keepdims=k) for k in (0, 1))
+    apart, square = helper.make_node("Sub", ["x0", "mean1"], ["d"]), helper.make_node("Mul", ["d", "d"], ["dd"])
+    variance = helper.make_node("ReduceMean", ["dd"], ["variance"], axes=[0, 2, 3], keepdims=0)
+    node.input[3], node.input[4] = ("mean0", "mean0") if training_mode else ("mean0", "variance")
+    before = [mean] if training_mode else [mean, wide, apart, square, variance]
+    for each in reversed(before):
+        x.graph.node.insert(0, each)
+    if relu:
+        y = x.graph.output[0].name
+        node.output[0] = "z"
+        x.graph.node.append(helper.make_node("Relu", ["z"], [y]))
     del x.graph.initializer[:], x.graph.input[:]
     x.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
-    plan, weights = projection_plan(model_of(x), ["x0", "x1", "x2"], np.float64, batchnorm=mode, output=node.output[0])
+    return model_of(x)
+
+
+def ran(model, mode, dtype, trained=("x0", "x1", "x2")):
+    plan, weights = projection_plan(model, list(trained), dtype, batchnorm=mode, output="y0")
+    plan.targets["y0"][...] = np.random.default_rng(8).standard_normal(SHAPE)
     before = {name: value.copy() for name, value in weights.items()}
-    assert plan.run(until="update") == ("", 0)
-    value = before["x0"]
-    mean, variance = value.mean((0, 2, 3), keepdims=True), value.var((0, 2, 3), keepdims=True)
-    scale, bias = (before[name].reshape(1, 5, 1, 1) for name in ("x1", "x2"))
-    expected = (value - mean) / np.sqrt(variance + 1e-5) * scale + bias
-    np.testing.assert_allclose(plan.outputs[node.output[0]], expected, rtol=1e-9)
+    assert plan.run() == ("", 0)
     for name, array in weights.items():
-        np.testing.assert_array_equal(array, before[name])
-    assert np.abs(plan.gradients["x0"].sum((0, 2, 3))).max() < 1e-9  # a shift of a channel changes nothing
+        assert name in trained or np.array_equal(array, before[name])
+    return plan, before
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("training_mode", [0, 1])
+@pytest.mark.parametrize("mode", ["batch", "frozen", "statistics"])
+def test_given_statistics_are_the_nodes_own_matter(mode, training_mode, relu):
+    """Whatever the mode: there are no running averages. The gradient goes through the statistics too."""
+    model = given_statistics(training_mode, relu)
+    plan, before = ran(model, mode, np.float64)
+    x, scale, bias = before["x0"], *(before[name].reshape(1, 5, 1, 1) for name in ("x1", "x2"))
+    inverse = 1 / np.sqrt(x.var((0, 2, 3), keepdims=True) + 1e-5)
+    normal = (x - x.mean((0, 2, 3), keepdims=True)) * inverse
+    z = normal * scale + bias
+    np.testing.assert_allclose(plan.outputs["y0"], np.maximum(z, 0) if relu else z, rtol=1e-9, atol=1e-12)
+    dz = np.asarray(plan.targets["y0"]) * (z > 0 if relu else 1)
+    average = dz.mean((0, 2, 3), keepdims=True) + normal * (dz * normal).mean((0, 2, 3), keepdims=True)
+    np.testing.assert_allclose(plan.gradients["x0"], scale * inverse * (dz - average), rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(plan.gradients["x1"], (dz * normal).sum((0, 2, 3)), rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(plan.gradients["x2"], dz.sum((0, 2, 3)), rtol=1e-8, atol=1e-10)
+    alone, _ = ran(model, mode, np.float64, ("x0",))
+    np.testing.assert_array_equal(alone.gradients["x0"], plan.gradients["x0"])
+    single, _ = ran(model, mode, np.float32)
+    for name in plan.gradients:
+        np.testing.assert_allclose(single.gradients[name], plan.gradients[name], rtol=1e-4, atol=1e-4)
+
+
+def test_given_statistics_have_no_mode_to_choose():
+    model = given_statistics(0, relu=False)
+    assert batchnorm_modes("frozen", model.nodes) == {}
+    with pytest.raises(ValueRangeError, match="no match"):
+        batchnorm_modes({"node": "frozen"}, model.nodes)
 
 
 def test_exported_in_training_mode_trains_as_the_plan_says():

@@ -28,13 +28,7 @@ class Module:
     def __init__(self, network: Network) -> None:
         keras.utils.set_random_seed(0)
         self.network = network
-        self.model: Any = getattr(keras.applications, network.name)(
-            weights=None,
-            input_shape=shape(network, 1)[1:],
-            classes=CLASSES,
-            classifier_activation=None,
-            **network.options,
-        )
+        self.model = self._built()
         rng = np.random.default_rng(0)
         for weight in self.model.trainable_weights:
             value = weight.numpy()
@@ -46,6 +40,25 @@ class Module:
             if layer.scale:
                 layer.gamma.assign(0.3 * layer.gamma)
         self.model(images(network, CALIBRATION), training=True)
+
+    def _built(self) -> Any:
+        return getattr(keras.applications, self.network.name)(
+            weights=None,
+            input_shape=shape(self.network, 1)[1:],
+            classes=CLASSES,
+            classifier_activation=None,
+            **self.network.options,
+        )
+
+    def outputs(self, x: np.ndarray) -> np.ndarray:
+        """The logits, in float64: of a second model, since a Keras layer computes in the dtype that it was made for."""
+        keras.config.set_dtype_policy("float64")
+        try:
+            twin = self._built()
+        finally:
+            keras.config.set_dtype_policy("float32")
+        twin.set_weights(self.model.get_weights())
+        return np.asarray(twin(x.astype(np.float64), training=False))
 
     def weights(self) -> dict[str, np.ndarray]:
         """What is trained, by name; copies."""

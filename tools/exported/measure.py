@@ -8,10 +8,11 @@ Two files are exported, both with a free batch axis where the exporter can:
     trainable   BatchNorm kept: legacy with do_constant_folding=False, dynamo with optimize=False, tf2onnx without its
                 optimizer remove_back_to_back
 
-Of both: it loads; `cconv.check` at batches of 2 and 3; three steps of SGD; `cconv.check` again. Of the second one also
-all gradients, against PyTorch's of the same loss. PyTorch computes them in float64, cconv twice: as `Trainer` does, in
-float32, with BatchNorm frozen; and with the same plan in float64, where a wrong rule cannot hide behind rounding, with
-BatchNorm frozen and by the batch. Networks of Keras: see keras_side.py.
+Of both: it loads; its outputs in float64 equal the framework's; `cconv.check` at batches of 2 and 3; three steps of
+SGD; `cconv.check` again. Where the check finds more than its tolerance, float64 says whose rounding it is. Of the
+second file also all gradients, against PyTorch's of the same loss. PyTorch computes them in float64, cconv twice: as
+`Trainer` does, in float32, with BatchNorm frozen; and with the same plan in float64, where a wrong rule cannot hide
+behind rounding, with BatchNorm frozen and by the batch. Networks of Keras: see keras_side.py.
 """
 
 from __future__ import annotations
@@ -26,21 +27,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from exported.networks import OPSETS, Network, find, images, shape
-from exported.table import TOLERANCE
+from exported.table import CHECK, LEAST, NOISIER, TOLERANCE
 
 import cconv
 from cconv import optim
 from cconv.ops.tensor import Spec
-from cconv.plan.plan import Plan, training_plan
+from cconv.plan.plan import Plan, inference_plan, training_plan
 from cconv.train.losses import CrossEntropy
 
 BATCH = 2
 
-# Batches of images that float32 may try: where a value lies within rounding of a kink (Relu's, HardSwish's, a maximum),
-# two right computations find different gradients. A wrong rule is wrong on all of them, and in float64 on the first.
-TRIES = 4
-GOOD = TOLERANCE["float32"]
+# Batches of images that may be tried: where a value lies within rounding of a kink (Relu's, HardSwish's, a maximum),
+# two right computations find different gradients. A wrong rule, or a wrong kernel, is wrong on all of them. In float64
+# rounding is that of the constants in the file, so that one batch in a hundred networks meets a kink.
+TRIES = {"float64": 3, "float32": 8}
 
 # A weight's gradient counts as at least this share of the largest one: that of a bias before a BatchNorm is nothing but
 # rounding.
@@ -58,24 +60,80 @@ def targets(logits: np.ndarray) -> np.ndarray:
     return logits.argmin(axis=1).astype(np.int64)
 
 
-def run(model: cconv.Model, network: Network, free: bool) -> dict[str, Any]:
-    """Forward against onnxruntime, three steps, and forward again."""
+def run(model: cconv.Model, network: Network, side: Any, free: bool, tolerance: float) -> dict[str, Any]:
+    """Forward against the framework in float64 and against onnxruntime, three steps, and forward again.
+
+    Args:
+        tolerance: for what float64 gives and the framework does.
+    """
     inputs = [images(network, batch) for batch in ((BATCH, BATCH + 1) if free else (BATCH,))]
-    (name,) = model.input_names
-    reports = [cconv.check(model, {name: x}) for x in inputs]
-    found: dict[str, Any] = {"forward": max(report.max_relative_error for report in reports)}
-    if not all(report.ok for report in reports):
-        raise AssertionError(f"the outputs differ from onnxruntime's: {found['forward']:.1e}")
+    exact = side.outputs(inputs[0])
+    found: dict[str, Any] = {"float64": _apart(float64_outputs(model, inputs[0]), exact)}
+    if not found["float64"] <= tolerance:
+        raise AssertionError(f"in float64 the outputs differ from the framework's: {found['float64']:.1e}")
+    found["forward"], found["roundings"] = checked(model, inputs)
     y = targets(model.run(inputs[0]))
     found["losses"] = three_steps(model, inputs[0], y)
     if not np.isfinite(found["losses"]).all() or not found["losses"][2] < found["losses"][0]:
         raise AssertionError(f"losses of three steps: {found['losses']}")
-    report = cconv.check(model, {name: inputs[0]})
-    found["after"] = report.max_relative_error
-    if not report.ok:
-        found["after"] = f"{report.max_relative_error:.1e}"
-        raise AssertionError(f"after three steps the outputs differ from onnxruntime's: {found['after']}")
+    found["after"], roundings = checked(model, inputs[:1])
+    found["roundings"] += roundings
     return found
+
+
+def checked(model: cconv.Model, inputs: list[np.ndarray]) -> tuple[float, list[tuple[float, float]]]:
+    """The largest relative difference from onnxruntime; and where `cconv.check` is not content with it, how far both
+    are from float64.
+
+    Raises:
+        AssertionError: cconv is further from it than table.NOISIER says.
+    """
+    (name,) = model.input_names
+    largest, found = 0.0, []
+    for x in inputs:
+        report = cconv.check(model, {name: x}, tolerance=CHECK)
+        largest = max(largest, report.max_relative_error)
+        if report.ok:
+            continue
+        exact = float64_outputs(model, x)
+        ours, theirs = (_rms(y - exact) / np.abs(exact).max() for y in (model.run(x), onnxruntime_outputs(model, x)))
+        if not ours <= NOISIER * theirs + LEAST:
+            raise AssertionError(
+                f"the outputs differ from onnxruntime's by {report.max_relative_error:.1e}; from float64 cconv's are "
+                f"{ours:.1e} away, onnxruntime's {theirs:.1e}"
+            )
+        found.append((float(ours), float(theirs)))
+    return largest, found
+
+
+def float64_outputs(model: cconv.Model, x: np.ndarray) -> np.ndarray:
+    """What the model gives, computed by cconv in float64."""
+    weights = {name: array.astype(np.float64) for name, array in model.weights.items()}
+    inputs = {model.input_names[0]: Spec(x.shape, np.dtype(np.float64))}
+    plan = inference_plan(model.nodes, inputs, model.output_names, weights, model.constants, np.float64)
+    plan.inputs[model.input_names[0]][...] = x
+    label, status = plan.run()
+    if status:
+        raise AssertionError(f"stopped at {label}")
+    return np.array(plan.outputs[model.output_names[0]])
+
+
+def onnxruntime_outputs(model: cconv.Model | bytes, x: np.ndarray) -> np.ndarray:
+    data = model if isinstance(model, bytes) else model.proto().SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    found: np.ndarray = session.run(None, {session.get_inputs()[0].name: x})[0]
+    return found
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def _apart(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest difference as a share of the largest value."""
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
 def matched(model: cconv.Model, parameters: dict[str, np.ndarray]) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -165,21 +223,25 @@ def compare_with_differences(model: cconv.Model, network: Network) -> dict[str, 
         array[...] = before
         ours[name] = np.array((gradients[name] * direction).sum())
         differences[name] = np.array((sides[0] - sides[1]) / (2 * length))
-    error, name = worst(ours, differences, "differences")
+    error, name = worst(errors(ours, differences, "differences"))
     return {"weights": len(names), "unmatched": [], "others": [], "differences": error, "float64_weight": name}
 
 
-def worst(ours: Gradients, theirs: Gradients, dtype: str) -> tuple[float, str]:
-    """The largest relative error of a weight's gradient, and whose it is."""
+def errors(ours: Gradients, theirs: Gradients, dtype: str) -> dict[str, float]:
+    """Of each weight's gradient: the largest difference over the largest value."""
     floor = SMALLEST[dtype] * max(np.abs(value).max() for value in theirs.values())
-    errors = {
+    found = {
         name: float(np.abs(ours[name] - value).max() / max(np.abs(value).max(), floor)) if name in ours else 1.0
         for name, value in theirs.items()
         if name in ours or np.abs(value).max() > floor
     }
-    errors = {name: error if np.isfinite(error) else np.inf for name, error in errors.items()}
-    name = max(errors, key=lambda name: errors[name])
-    return errors[name], name
+    return {name: error if np.isfinite(error) else np.inf for name, error in found.items()}
+
+
+def worst(found: dict[str, float]) -> tuple[float, str]:
+    """The largest error, and whose it is."""
+    name = max(found, key=lambda name: found[name])
+    return found[name], name
 
 
 def three_steps(model: cconv.Model, x: np.ndarray, y: np.ndarray) -> list[float]:
@@ -194,8 +256,6 @@ def compare_gradients(model: cconv.Model, side: Any, network: Network) -> dict[s
     parameters = side.weights()
     pairs = matched(model, parameters)
     names = list(pairs)
-    x = images(network, BATCH)
-    y = targets(model.run(x))
 
     def by_parameter(gradients: Gradients) -> Gradients:
         total: Gradients = {}
@@ -206,23 +266,34 @@ def compare_gradients(model: cconv.Model, side: Any, network: Network) -> dict[s
 
     found: dict[str, Any] = {"others": sorted({*cconv.Trainer(model).trained} - {*names})}
     for mode in ("frozen", "batch"):
-        theirs = side.gradients(x, y, "float64", mode)
-        error, name = worst(by_parameter(float64_gradients(model, x, y, names, mode)), theirs, "float64")
-        if error > found.get("float64", -1):
-            found.update(float64=error, float64_weight=name, float64_mode=mode)
+        best = (np.inf, "")
+        for seed in range(TRIES["float64"]):
+            x = images(network, BATCH, seed)
+            y = targets(model.run(x))
+            theirs = side.gradients(x, y, "float64", mode)
+            ours = by_parameter(float64_gradients(model, x, y, names, mode))
+            best = min(best, worst(errors(ours, theirs, "float64")))
+            if best[0] <= TOLERANCE["float64"]:
+                break
+        if best[0] > found.get("float64", -1):
+            found.update(float64=best[0], float64_weight=best[1], float64_mode=mode)
     found["weights"] = len(theirs)
     found["unmatched"] = sorted({*theirs} - {parameter for parameter, _ in pairs.values()})
     trainer = cconv.Trainer(model, trainable=names, batchnorm="frozen")
-    for seed in range(TRIES):
+    least: dict[str, float] = {}
+    noises = []
+    for seed in range(TRIES["float32"]):
         x = images(network, BATCH, seed)
         y = targets(model.run(x))
         theirs = side.gradients(x, y, "float64", "frozen")
-        error, name = worst(by_parameter(trainer.gradients(x, y)[1]), theirs, "float32")
-        if error < found.get("float32", np.inf):
-            noise, _ = worst(side.gradients(x, y, "float32", "frozen"), theirs, "float32")
-            found.update(float32=error, float32_weight=name, judge_float32=noise, batches=seed + 1)
-        if error <= GOOD:
+        noises.append(worst(errors(side.gradients(x, y, "float32", "frozen"), theirs, "float32"))[0])
+        ours = by_parameter(trainer.gradients(x, y)[1])
+        for name, error in errors(ours, theirs, "float32").items():
+            least[name] = min(error, least.get(name, np.inf))
+        if max(least.values()) <= TOLERANCE["float32"]:
             break
+    error, name = worst(least)
+    found.update(float32=error, float32_weight=name, judge_float32=float(np.median(noises)), batches=seed + 1)
     return found
 
 
@@ -236,6 +307,7 @@ def plan_seconds(data: bytes, network: Network) -> float:
 
 def measure(network: Network, exporter: str) -> dict[str, Any]:
     row: dict[str, Any] = {"opset": OPSETS[exporter], "stage": "build"}
+    data = b""
     try:
         library = "keras" if network.library == "keras" else "torch"
         side = importlib.import_module(f"exported.{library}_side").Module(network)
@@ -258,15 +330,27 @@ def measure(network: Network, exporter: str) -> dict[str, Any]:
                 else:
                     row["gradients"] = compare_with_differences(model, network)
             row["stage"] = f"run ({kind})"
-            row[kind] = run(model, network, free)
+            row[kind] = run(model, network, side, free, TOLERANCE["float64"] if kind == "trainable" else CHECK)
+            data = b""
         del row["stage"]
     except Exception as error:  # a row says why, whatever it was
         row["error"] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:600]
+        if data and (why := refused(data, network)):
+            row["onnxruntime"] = why
         if os.environ.get("COVERAGE_KEEP"):
             import traceback
 
             traceback.print_exc()
     return row
+
+
+def refused(data: bytes, network: Network) -> str:
+    """What onnxruntime has against a file; "" if it runs it."""
+    try:
+        onnxruntime_outputs(data, images(network, BATCH))
+    except Exception as error:  # it raises several kinds
+        return " ".join(str(error).split())[:300]
+    return ""
 
 
 if __name__ == "__main__":

@@ -101,6 +101,11 @@ NETWORKS: list[Network] = [
 ]
 
 
+# What there is to say of rows that are red and not by cconv's fault.
+_BIAS = "The exporter gives a three-dimensional convolution without a bias one of the shape (channels, 2)."
+NOTES = {f"{name} dynamo": _BIAS for name in ("r3d_18", "mc3_18", "r2plus1d_18")}
+
+
 def find(name: str) -> Network:
     """The network of this name.
 

@@ -106,6 +106,13 @@ class Module:
         data: bytes = program.model_proto.SerializeToString()
         return data
 
+    def outputs(self, x: np.ndarray) -> np.ndarray:
+        """The logits, in float64."""
+        with torch.no_grad():
+            logits: np.ndarray = self.module.double()(torch.from_numpy(x).double()).numpy()
+        self.module.float()
+        return logits
+
     def gradients(self, x: np.ndarray, y: np.ndarray, dtype: str, batchnorm: str) -> dict[str, np.ndarray]:
         """Of the mean cross-entropy, in float64 whatever they are computed in. Nothing else changes."""
         self.module.to(getattr(torch, dtype)).eval()
