@@ -13,7 +13,8 @@ from cconv.graph.nodes import Node
 from cconv.ops.batchnorm import WithGivenStatistics
 from cconv.ops.operator import Operator
 
-OPERATOR = WithGivenStatistics()
+# By the node's training_mode.
+OPERATORS = {mode: WithGivenStatistics(mode) for mode in (False, True)}
 
 # What exporters put between an initializer and a node that reads it.
 STORES = ("Constant", "Identity")
@@ -25,7 +26,7 @@ class GivenStatistics(Node):
 
     @property
     def operator(self) -> Operator:
-        return OPERATOR
+        return OPERATORS[bool(self.attributes.get("training_mode", 0))]
 
 
 def with_given_statistics(nodes: Iterable[Node]) -> list[Node]:

@@ -271,11 +271,16 @@ class WithGivenStatistics(BatchNormalization):
     """A BatchNormalization whose running mean and variance are computed by the model.
 
     There are none to keep up, so what it normalises with does not depend on the plan: with training_mode=1 the
-    batch's own statistics, else the given ones, and then these have a gradient.
+    batch's own statistics, else the given ones.
+
+    Args:
+        training_mode: the node's. Without it the statistics have a gradient.
     """
 
-    differentiable: ClassVar[tuple[int, ...]] = (0, 1, 2, 3, 4)
     averages: ClassVar[bool] = False
+
+    def __init__(self, training_mode: bool) -> None:
+        self.differentiable = (0, 1, 2) if training_mode else (0, 1, 2, 3, 4)  # type: ignore[misc]
 
 
 def rows_of(x: Tensor) -> tuple[int, int]:

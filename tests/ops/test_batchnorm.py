@@ -1,5 +1,7 @@
 """BatchNormalization in training plans: its three modes, the running averages, and PyTorch beside it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from onnx import helper, numpy_helper
@@ -7,7 +9,7 @@ from onnx import helper, numpy_helper
 from cconv.errors import DTypeError, ShapeError, TrainingError, UnsupportedOpError, ValueRangeError
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import inference_plan
-from cconv.train.selection import batchnorm_modes
+from cconv.train.selection import batchnorm_modes, reached_weights
 from harness import forward, model_of, node_model, projection_plan
 from ops_cases.case import Case
 
@@ -162,6 +164,18 @@ def test_given_statistics_are_the_nodes_own_matter(mode, training_mode, relu):
     single, _ = ran(model, mode, np.float32)
     for name in plan.gradients:
         np.testing.assert_allclose(single.gradients[name], plan.gradients[name], rtol=1e-4, atol=1e-4)
+
+
+def test_given_statistics_that_do_not_matter_have_no_gradient():
+    """Exporters that fold constants leave weights behind of which nothing but such statistics are computed."""
+    model = given_statistics(1, relu=False)
+    mean, *others = model.nodes
+    (given,) = (node for node in others if node.op_type == "BatchNormalization")
+    nodes = [replace(mean, inputs=("copy",)), *others]
+    weights = [*model.weights, "copy"]
+    assert reached_weights(nodes, given.outputs[:1], weights, {}) == ["x0", "x1", "x2"]
+    nodes[-1] = replace(given, attributes={**given.attributes, "training_mode": 0}, outputs=given.outputs[:1])
+    assert reached_weights(nodes, given.outputs[:1], weights, {}) == weights
 
 
 def test_given_statistics_have_no_mode_to_choose():
