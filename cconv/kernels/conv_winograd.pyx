@@ -2,16 +2,18 @@
 
 The 6x6 pixels under each tile of 4x4 outputs are transformed to 36 planes; in every plane the convolution is a
 product [tiles x channels] @ [channels x outputs] for the register tile; 36 planes of products are transformed back
-(winograd.h). 2.25 times as many bytes move, 4 times fewer are multiplied. Two walks:
+(winograd.h). 2.25 times as many bytes move, 4 times fewer are multiplied. Three walks:
 
     by tiles     a job is a block of tiles: transform, multiply all 36 planes, transform back, block by block, so that
                  V, the transformed tiles, stays in L2. Transformed weights are streamed from the shared cache.
-    by planes    where the transformed weights are too many to stream past every small block of tiles: a large block
-                 is transformed, then multiplied plane by plane, then transformed back, each part shared out over all
-                 threads. A plane's tiles and weights are in L2 while they meet.
-    by outputs   where all tiles together are few (7x7 maps) and the weights many: all tiles are transformed first
-                 into memory that all threads share, then a job is a block of output channels and transforms the
-                 weights of that block itself, some channels at a time, so that they never leave L2.
+    by planes    where the transformed weights are too many to stream past every small block of tiles, or all tiles are
+                 so few that threads would run out of blocks: a large block is transformed, then multiplied plane by
+                 plane, then transformed back, each part shared out over all threads. A plane's tiles and weights are
+                 in L2 while they meet.
+    by outputs   where tiles are few and weights so many that their transforms, 4 times larger, would pass through
+                 memory: all tiles are transformed first into memory that all threads share, then a job is a block of
+                 output channels and transforms the weights of that block itself, some channels at a time, so that
+                 they never leave L2.
 
 Planes are an odd number of cache lines apart: 36 streams at multiples of 4 KiB would share their cache sets.
 """
@@ -40,12 +42,14 @@ cdef enum:
 
 # Tiles of a block of the walk by tiles.
 cdef Py_ssize_t BLOCK_TILES = 2 * TILE_ROWS if TILE_ROWS > 8 else 4 * TILE_ROWS
-# The walk by outputs is taken where a map has at most this many tiles in all.
+# All tiles that are at most so many are few.
 cdef Py_ssize_t FEW_TILES = 128
 # Blocks of TILE_COLS outputs whose products are kept at once in the walk by tiles.
 cdef Py_ssize_t GROUP = 4
-# The walk by planes is taken from this many weights on, with at most this many tiles in a block.
+# The walk by planes is taken from this many weights on, or where tiles are few; at most so many tiles are in a block.
 cdef Py_ssize_t MANY_WEIGHTS = 150 * 150, PLANE_TILES = 32 * TILE_ROWS
+# Weights from which on the walk by outputs is taken where tiles are few; with fewer it has too few jobs.
+cdef Py_ssize_t HUGE_WEIGHTS = 400 * 400
 # Blocks of outputs of a job of the walk by outputs, and channels whose weights it transforms at once: 590 KB.
 cdef Py_ssize_t JOB_BLOCKS = 2, WEIGHT_CHANNELS = 128
 
@@ -107,9 +111,9 @@ cdef class Base(Step):
         self.tiles_y, self.tiles_x = ceil_div(h.output, 4), ceil_div(w.output, 4)
         self.tiles = self.batch * self.tiles_y * self.tiles_x
         self.walk = BY_TILES
-        if self.tiles <= FEW_TILES:
+        if self.tiles <= FEW_TILES and self.inner * self.outer >= HUGE_WEIGHTS:
             self.walk = BY_OUTPUTS
-        elif self.inner * self.outer >= MANY_WEIGHTS:
+        elif self.tiles <= FEW_TILES or self.inner * self.outer >= MANY_WEIGHTS:
             self.walk = BY_PLANES
         for i in range(3):
             for j in range(3):
