@@ -79,7 +79,7 @@ NETWORKS: list[Network] = [
     *_timm(64, "cspresnet50", "darknet53", "cs3darknet_s", "ese_vovnet19b_slim", "hgnetv2_b0"),
     *_timm(64, "xception41"),
     *_timm(96, "legacy_xception", "inception_resnet_v2"),
-    # With smaller images its last maps are single pixels: a batch of two has two values a channel, which BatchNorm makes
+    # In smaller images its last maps are single pixels: a batch of two has two values a channel, which BatchNorm makes
     # +1 and -1 whatever they are, and the gradients before that are rounding.
     *_timm(128, "inception_v4"),
     # for phones
