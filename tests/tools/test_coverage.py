@@ -73,6 +73,8 @@ def test_the_page_counts_and_tells_why():
     text = table.page({"machine": "a machine", "versions": {"torch": "2"}, "rows": rows})
     assert "**2 architectures, 1 of them green with every exporter.**" in text
     assert f"| {table.EXPORTERS['dynamo']} | 2 | 1 |" in text
+    alone = table.page({"machine": "a machine", "versions": {}, "rows": {"a legacy": GREEN}})
+    assert "**1 architectures, 0 of them green with every exporter.**" in alone
     assert "- **b**, dynamo: export (default): TypeError: a \\| b" in text
     lines = [line for line in text.splitlines() if line.startswith(("| a |", "| b |", "| network |"))]
     assert len(lines) == 5 and len({line.replace("\\|", "").count("|") for line in lines}) == 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from exported.table import exporters_of
 
 CLASSES = 10
 
@@ -37,7 +38,7 @@ class Network(NamedTuple):
 
     @property
     def exporters(self) -> tuple[str, ...]:
-        return ("tf2onnx",) if self.library == "keras" else ("legacy", "dynamo")
+        return exporters_of(self.library)
 
 
 FRAMES = 8
