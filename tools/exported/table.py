@@ -129,7 +129,7 @@ into convolutions), and one that keeps BatchNorm (legacy: `do_constant_folding=F
 
 `*` Keras folds BatchNorm to a product and a sum of its own before any exporter sees it, so the file's weights are
 not the network's; their gradients are compared with finite differences of the loss in float64, along one direction
-for each weight, at most {differences:.0e}.
+for each weight, at most {differences:.0e}; where a kink lies within the step, along one of three others.
 
 Weights are random but none is neutral (zero, one, equal to another); running statistics are those of a batch; a
 BatchNorm's scale is around 0.3, since otherwise deep random networks enlarge rounding a thousandfold. Images are of
