@@ -20,7 +20,7 @@ Planes are an odd number of cache lines apart: 36 streams at multiples of 4 KiB 
 
 from libc.string cimport memset
 
-from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, stream_end
+from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, stream_end, vf, vstore
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, tile_across, tile_job
 
@@ -37,8 +37,13 @@ cdef extern from "winograd.h" nogil:
                          Py_ssize_t pixel, int rows, int columns, const winograd_epilogue* e)
     void winograd_weights(const real* g, Py_ssize_t tap, real* u, Py_ssize_t plane)
 
+cdef extern from "turn.h" nogil:
+    enum:
+        LANES
+    void load_turned(const real* from_, Py_ssize_t stride, Py_ssize_t live, Py_ssize_t count, vf* to)
+
 cdef enum:
-    PLANES = 36
+    PLANES = 36, TAPS = 9
 
 # Tiles of a block of the walk by tiles.
 cdef Py_ssize_t BLOCK_TILES = 2 * TILE_ROWS if TILE_ROWS > 8 else 4 * TILE_ROWS
@@ -88,7 +93,7 @@ cdef class Base(Step):
     cdef Py_ssize_t batch, height, width, out_height, out_width, pad_y, pad_x
     cdef Py_ssize_t tiles_y, tiles_x, tiles
     cdef int walk
-    cdef int kernel[9]     # index in ONNX's kernel of each tap of the gather
+    cdef int place[TAPS]   # which tap of the gather each element of ONNX's kernel is
     cdef Py_ssize_t inner_stride, outer_stride
 
     def __init__(self, geometry, str role="forward", *args):
@@ -117,7 +122,7 @@ cdef class Base(Step):
             self.walk = BY_PLANES
         for i in range(3):
             for j in range(3):
-                self.kernel[3 * i + j] = h.kernel[i] * 3 + w.kernel[j]
+                self.place[h.kernel[i] * 3 + w.kernel[j]] = 3 * i + j
 
     cdef Py_ssize_t width_of(self, Py_ssize_t nb) noexcept nogil:
         """Packed columns of a block of outputs."""
@@ -127,7 +132,7 @@ cdef class Base(Step):
 def packed_size(geometry, str role):
     """Elements of the packed weights: as they are (walk by outputs), or transformed."""
     cdef Base base = Base(geometry, role)
-    return base.inner * base.columns * (9 if base.walk == BY_OUTPUTS else PLANES)
+    return base.inner * base.columns * (TAPS if base.walk == BY_OUTPUTS else PLANES)
 
 
 cdef class Pack(Base):
@@ -140,7 +145,7 @@ cdef class Pack(Base):
     def __init__(self, geometry, str role="forward"):
         super().__init__(geometry, role)
         self.operands = 2
-        self.scratch_bytes = 0 if self.walk == BY_OUTPUTS else 9 * TILE_COLS * sizeof(real)
+        self.scratch_bytes = 0 if self.walk == BY_OUTPUTS else TAPS * TILE_COLS * sizeof(real)
 
     cdef int run(self) noexcept nogil:
         self.parallel(0, self.column_blocks * ceil_div(self.inner, 16))
@@ -149,21 +154,26 @@ cdef class Pack(Base):
     # Parallel axis: blocks of outputs x 16 channels.
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
         cdef Py_ssize_t nb = i % self.column_blocks, first = i // self.column_blocks * 16
-        cdef Py_ssize_t width = self.width_of(nb), live = min(width, self.outer - nb * TILE_COLS)
-        cdef Py_ssize_t c, j, t, v
+        cdef Py_ssize_t width = self.width_of(nb), live = self.outer - nb * TILE_COLS
+        cdef bint plain = self.walk == BY_OUTPUTS
+        cdef Py_ssize_t c, t, v, begin, count
         cdef const real* w = <real*>self.operand[0] + nb * TILE_COLS * self.outer_stride
-        cdef const real* g
-        cdef real* packed = <real*>self.operand[1] + nb * TILE_COLS * self.inner * (9 if self.walk == BY_OUTPUTS else PLANES)
+        cdef real* packed = <real*>self.operand[1] + nb * TILE_COLS * self.inner * (TAPS if plain else PLANES)
         cdef real* taps = <real*>self.scratch_of(thread)
+        cdef vf turned[LANES]
         for c in range(first, min(first + 16, self.inner)):
-            if self.walk == BY_OUTPUTS:
-                taps = packed + c * 9 * width
-            for j in range(width):
-                g = w + j * self.outer_stride + c * self.inner_stride
-                for t in range(9):
-                    taps[t * width + j] = g[self.kernel[t]] if j < live else 0
-            if self.walk != BY_OUTPUTS:
-                for v in range(0, width // VL):
+            if plain:
+                taps = packed + c * TAPS * width
+            for v in range(width // VL):
+                begin = 0
+                while begin < TAPS:  # narrow vectors take the taps in pieces
+                    count = min(<Py_ssize_t>VL, TAPS - begin)
+                    load_turned(w + v * VL * self.outer_stride + c * self.inner_stride + begin, self.outer_stride,
+                                live - v * VL, count, turned)
+                    for t in range(count):
+                        vstore(taps + self.place[begin + t] * width + v * VL, turned[t])
+                    begin += count
+                if not plain:
                     winograd_weights(taps + v * VL, width, packed + c * width + v * VL, self.inner * width)
 
 
@@ -302,10 +312,10 @@ cdef class Gather(Base):
     cdef void transform_weights(self, Py_ssize_t nb, Py_ssize_t channel, Py_ssize_t channels, real* u) noexcept nogil:
         """Packed weights of one block of outputs and some channels to [plane][channel][column]."""
         cdef Py_ssize_t width = self.width_of(nb), c, k
-        cdef const real* g = <real*>self.operand[1] + (nb * TILE_COLS * self.inner + channel * width) * 9
+        cdef const real* g = <real*>self.operand[1] + (nb * TILE_COLS * self.inner + channel * width) * TAPS
         for c in range(channels):
             for k in range(width // VL):
-                winograd_weights(g + c * 9 * width + k * VL, width, u + c * width + k * VL, channels * width)
+                winograd_weights(g + c * TAPS * width + k * VL, width, u + c * width + k * VL, channels * width)
 
     cdef void multiply(
         self, const real* v, const real* u, Py_ssize_t u_channels, real* m, Py_ssize_t nb, Py_ssize_t channel,
