@@ -16,7 +16,7 @@ from pathlib import Path
 from cconv.errors import OutputError, explain
 
 
-def atomic_write(path: str | os.PathLike[str], data: bytes | Iterable[bytes]) -> None:
+def atomic_write(path: str | os.PathLike[str], data: bytes | Iterable[bytes | memoryview]) -> None:
     """Write `data` (one piece, or pieces in order) to `path`; a link is followed, permissions are kept.
 
     Raises:
