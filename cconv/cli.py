@@ -63,6 +63,35 @@ def _info(options: argparse.Namespace) -> int:
     return OK
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    import json
+
+    import cconv
+
+    diagnosis = cconv.doctor(options.model, batch=options.batch, input_shapes=dict(options.shape))
+    print(json.dumps(diagnosis.as_dict(), indent=2) if options.json else diagnosis)
+    return OK if diagnosis.trainable else FAILED
+
+
+def _repair(options: argparse.Namespace) -> int:
+    import cconv
+    from cconv import finetune
+
+    model = finetune.repair(
+        cconv.load(options.model),
+        None if options.data is None else _read_inputs(options.data),
+        skip=[name.strip() for name in options.skip.split(",") if name.strip()],
+        dropout=options.dropout,
+        input_shapes=dict(options.shape),
+    )
+    if options.for_training:
+        model.at_save = ()
+    model.save(options.out)
+    print(model.repairs)
+    print(f"\nwritten to {options.out}" + (", in the form that is trained" if options.for_training else ""))
+    return OK if model.repairs.ok else FAILED
+
+
 def _versions(options: argparse.Namespace) -> int:
     import cconv
 
@@ -119,6 +148,27 @@ def _parser() -> argparse.ArgumentParser:
     info = _command(commands, "info", _info, "print a model's layers, shapes and sizes")
     info.add_argument("model", type=Path, metavar="MODEL.onnx")
 
+    doctor = _command(commands, "doctor", _doctor, "say what can be trained, what stands in the way, what to do")
+    doctor.add_argument("model", type=Path, metavar="MODEL.onnx")
+    doctor.add_argument("--batch", type=_number(1), default=32, metavar="N", help="of a training step (32)")
+    _shape_option(doctor)
+    doctor.add_argument("--json", action="store_true", help="for programs")
+
+    repair = _command(commands, "repair", _repair, "make a model fit for training, each repair proved")
+    repair.add_argument("model", type=Path, metavar="IN.onnx")
+    repair.add_argument("out", type=Path, metavar="OUT.onnx")
+    repair.add_argument(
+        "--data", type=Path, metavar="FILE", help=".npy or .npz of examples to calibrate BatchNormalization on"
+    )
+    repair.add_argument("--dropout", type=float, metavar="RATE", help="put a Dropout before the classifier")
+    repair.add_argument("--skip", default="", metavar="LIST", help="repairs to leave out, as the report names them")
+    repair.add_argument(
+        "--for-training",
+        action="store_true",
+        help="write the form that is trained: without what is put back at save (Softmax, float16)",
+    )
+    _shape_option(repair)
+
     _command(commands, "versions", _versions, "print versions, processor and kernels, for bug reports")
     return parser
 
@@ -127,6 +177,22 @@ def _command(commands: Any, name: str, run: Any, text: str) -> argparse.Argument
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     command.set_defaults(run=run)
     return command
+
+
+def _shape_option(parser: argparse.ArgumentParser) -> None:
+    text = "an input's shape, where the model leaves more open than the batch"
+    parser.add_argument("--shape", type=_shape, action="append", default=[], metavar="NAME=1,3,224,224", help=text)
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, sizes = text.rpartition("=")
+    shape = tuple(int(size) for size in sizes.split(","))
+    if not name or min(shape) < 1:
+        raise ValueError(text)
+    return name, shape
+
+
+_shape.__name__ = "NAME=1,3,224,224"
 
 
 def _number(least: int) -> Any:
