@@ -105,6 +105,20 @@ class Case:
         fixed = [n for n in sizes if isinstance(n, int)]
         return fixed[0] if fixed and len(fixed) == len(sizes) else None
 
+    @cached_property
+    def batched(self) -> list[str]:
+        """The inputs whose first axis is the batch: it is open, or as long as `fixed_batch`."""
+        return [
+            name
+            for name, (dims, _) in self.model.input_specs.items()
+            if dims is None
+            or (dims and (dims[0] == self.fixed_batch and len(dims) > 1 if self.fixed_batch else not _whole(dims[0])))
+        ]
+
+
+def _whole(size: int | str | None) -> bool:
+    return isinstance(size, int)
+
 
 def is_floating(spec: Spec | None) -> bool:
     return spec is None or bool(np.issubdtype(spec.dtype, np.floating))

@@ -39,8 +39,15 @@ def initializer(name: str, array: np.ndarray) -> ir.Value:
 def add_initializer(model: Model, name: str, array: np.ndarray) -> ir.Value:
     """A new initializer, last in the graph, called `name` or like it."""
     value = initializer(free_name(model.ir.graph, name), array)
-    model.ir.graph.initializers[value.name or ""] = value
+    register(model, value)
     return value
+
+
+def register(model: Model, value: ir.Value) -> None:
+    """Make a value an initializer of the graph; up to IR version 3 that is an input too."""
+    model.ir.graph.initializers[value.name or ""] = value
+    if model.ir.ir_version < 4:
+        model.ir.graph.inputs.append(value)
 
 
 def names_of(graph: ir.Graph) -> set[str]:

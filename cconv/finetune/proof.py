@@ -41,15 +41,35 @@ class Proof:
         return bool(self.errors) and not self.failures
 
 
-def prove(before: Model, after: Model, done: Done, feeds: Mapping[str, np.ndarray], tolerance: float) -> Proof:
-    """Run both on the first example and on all of `feeds`, and compare every output.
+@dataclass(frozen=True)
+class Examples:
+    """What a proof is run on.
+
+    Attributes:
+        arrays: by input name.
+        batched: the inputs with one slice for each example; the others are the same for all.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    batched: Sequence[str]
+
+    def __len__(self) -> int:
+        return min((len(array) for name, array in self.arrays.items() if name in self.batched), default=1)
+
+    def part(self, begin: int, end: int) -> Examples:
+        arrays = {n: array[begin:end] if n in self.batched else array for n, array in self.arrays.items()}
+        return Examples(arrays, self.batched)
+
+
+def prove(before: Model, after: Model, done: Done, examples: Examples, tolerance: float) -> Proof:
+    """Run both on the first example and on all of them, and compare every output.
 
     Args:
-        feeds: examples by input name, of whole batches of the size `done.before_batch`.
+        examples: whole batches of the size `done.before_batch`.
         tolerance: of the relative error.
     """
-    total, step = len(next(iter(feeds.values()), np.zeros(1))), done.before_batch
-    batches = sorted({step or 1, total})
+    step = done.before_batch
+    batches = sorted({min(step or 1, len(examples)), len(examples)})
     tolerance = max(tolerance, done.tolerance or 0)
     errors: dict[str, float] = {}
     failures: dict[str, str] = {}
@@ -60,7 +80,7 @@ def prove(before: Model, after: Model, done: Done, feeds: Mapping[str, np.ndarra
     except ModelError as error:
         not_run[ONNXRUNTIME] = str(error)
     for batch in batches:
-        given = {name: array[:batch] for name, array in feeds.items()}
+        given = examples.part(0, batch)
         expected: dict[str, Outputs] = {}
         for engine, (first, _) in engines.items():
             try:
@@ -73,7 +93,7 @@ def prove(before: Model, after: Model, done: Done, feeds: Mapping[str, np.ndarra
             # An engine that cannot run the model as it was is judged by what the other one gave.
             reference = expected.get(engine) or next(iter(expected.values()))
             try:
-                difference = _difference(reference, done.as_before(second(given)), engine)
+                difference = _difference(reference, done.as_before(second(given.arrays)), engine)
             except CconvError as problem:
                 if engine in expected:
                     failures[f"{engine}, batch {batch}"] = str(problem)
@@ -111,15 +131,11 @@ def in_onnxruntime(model: Model) -> Runner:
     return runner
 
 
-def whole(runner: Runner, feeds: Mapping[str, np.ndarray], step: int | None) -> Outputs:
+def whole(runner: Runner, examples: Examples, step: int | None) -> Outputs:
     """The outputs for all examples, computed `step` at a time."""
-    count = len(next(iter(feeds.values()), np.zeros(1)))
-    if step is None or step >= count:
-        return runner(feeds)
-    parts = [
-        runner({name: array[begin : begin + step] for name, array in feeds.items()})
-        for begin in range(0, count, step)
-    ]
+    if step is None or step >= len(examples):
+        return runner(examples.arrays)
+    parts = [runner(examples.part(begin, begin + step).arrays) for begin in range(0, len(examples), step)]
     return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in parts[0]}
 
 

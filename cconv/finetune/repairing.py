@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 import cconv.plan  # noqa: F401  (gives Model.run its session)
-from cconv.errors import CconvError, ModelError, ShapeError, ValueRangeError, explain
+from cconv.errors import CconvError, ShapeError, ValueRangeError, explain
 from cconv.finetune.case import Case
 from cconv.finetune.concerns import CONCERNS
 from cconv.finetune.concerns.concern import Done, Options, Skipped
+from cconv.finetune.concerns.modes import for_inference
 from cconv.finetune.diagnosis import table
-from cconv.finetune.proof import CCONV, ONNXRUNTIME, Proof, prove
+from cconv.finetune.proof import CCONV, ONNXRUNTIME, Examples, Proof, prove
 from cconv.graph.model import Model
-from cconv.train.arrays import named
+from cconv.train.arrays import as_dtype, named
 
 # Examples of the larger batch that a repair is proved on.
 EXAMPLES = 4
@@ -75,7 +76,10 @@ class Repairs:
         proofs = [row.proof for row in self.rows if row.proof is not None]
         if proofs:
             batches = ", ".join(str(n) for n in sorted({batch for proof in proofs for batch in proof.batches}))
-            allowed = ", ".join(f"{t:g}" for t in sorted({proof.tolerance for proof in proofs}))
+            least = min(proof.tolerance for proof in proofs)
+            loose = ((row.concern, row.proof.tolerance) for row in self.rows if row.proof)
+            looser = [f"{tolerance:g} for {concern}" for concern, tolerance in loose if tolerance > least]
+            allowed = "; ".join([f"{least:g}", *looser])
             lines += [
                 "",
                 f"Outputs before and after were compared at the batch sizes {batches}. The numbers are the largest",
@@ -112,7 +116,6 @@ def repair(
     Raises:
         ValueRangeError: an option out of its range.
         ShapeError, DTypeError: data unlike the model's inputs.
-        ModelError: two inputs with different numbers of examples.
     """
     skipped = {skip} if isinstance(skip, str) else set(skip)
     if unknown := skipped - set(REPAIRS):
@@ -122,7 +125,7 @@ def repair(
     if not tolerance > 0:
         raise ValueRangeError(explain("tolerance", "is larger than 0", repr(tolerance)))
     case = Case(model, 1, input_shapes)
-    given = _examples(model, data) if data is not None else None
+    given = _examples(case, data) if data is not None else None
     options = Options(case, given, dropout)
     result, rows = model.copy(), []
     for name in REPAIRS:
@@ -137,8 +140,8 @@ def repair(
         if isinstance(done, Skipped):
             rows.append(Row(name, done.why, kept=False))
         elif isinstance(done, Done):
-            feeds = _feeds(case, given, done.before_batch or case.fixed_batch)
-            row = _proved(name, result, candidate, done, feeds, tolerance)
+            examples = _for_proof(case, given, done.before_batch or case.fixed_batch)
+            row = _proved(name, result, candidate, done, examples, tolerance)
             rows.append(row)
             if row.kept:
                 result = candidate
@@ -150,14 +153,13 @@ REPAIRS: tuple[str, ...] = tuple(name for name, concern in CONCERNS.items() if c
 
 
 def _proved(
-    name: str, before: Model, after: Model, done: Done, feeds: Mapping[str, np.ndarray] | None, tolerance: float
+    name: str, before: Model, after: Model, done: Done, examples: Examples | None, tolerance: float
 ) -> Row:
-    if feeds is None:
+    if examples is None:
         return Row(name, f"{done.what}: not proved, as the inputs' shapes are open; give input_shapes", False)
-    if before.input_names and after.ir is not before.ir and name != "batch size" and _fixed(after):
-        size = _fixed(after)  # a model that takes one size only is proved on that
-        feeds = {key: array[:size] for key, array in feeds.items()}
-    proof = prove(before, after, done, feeds, tolerance)
+    if fixed := Case(after).fixed_batch:  # a model that takes one size only is proved on that
+        examples = examples.part(0, fixed)
+    proof = prove(for_inference(before), for_inference(after), done, examples, tolerance)
     what = done.what
     if not proof.ok:
         reasons = proof.failures or proof.not_run
@@ -165,54 +167,51 @@ def _proved(
     return Row(name, what, proof.ok, done.undone, proof)
 
 
-def _fixed(model: Model) -> int | None:
-    return Case(model).fixed_batch
-
-
-def _examples(model: Model, data: Any) -> dict[str, np.ndarray]:
+def _examples(case: Case, data: Any) -> dict[str, np.ndarray]:
     """The user's examples by input name.
 
     Raises:
-        ShapeError: names, or shapes, that are not the model's.
-        ModelError: numbers of examples that differ, or none.
+        ShapeError: names, shapes, or numbers of examples that are not the model's.
+        DTypeError, ValueRangeError: values that the input does not hold.
     """
-    arrays = named(data, model.input_names, "data")
-    counts = {len(array) if array.ndim else 0 for array in arrays.values()}
-    if len(counts) != 1 or 0 in counts:
-        raise ModelError(explain("data", "has the same number of examples, at least one, for each input", f"{counts}"))
-    for name, (dims, dtype) in model.input_specs.items():
+    specs = case.model.input_specs
+    arrays = named(data, list(specs), "data")
+    for name, (dims, dtype) in specs.items():
         array = arrays[name]
-        wrong = dims is not None and (
-            array.ndim != len(dims) or any(isinstance(n, int) and n != m for n, m in zip(dims[1:], array.shape[1:]))
-        )
-        if wrong or array.dtype.kind != dtype.kind:
-            shown = ", ".join("any" if not isinstance(n, int) else str(n) for n in (dims or ())[1:])
-            raise ShapeError(
-                explain(f"data for {name!r}", f"is {dtype} of shape (N, {shown})", f"{array.dtype} {array.shape}")
-            )
+        sizes: Sequence[int | str | None] = dims if dims is not None else [None] * array.ndim
+        open_sizes = [None if name in case.batched and i == 0 else n for i, n in enumerate(sizes)]
+        if array.ndim != len(sizes) or any(isinstance(n, int) and n != m for n, m in zip(open_sizes, array.shape)):
+            shown = ", ".join("any" if not isinstance(n, int) else str(n) for n in open_sizes)
+            raise ShapeError(explain(f"data for {name!r}", f"has shape ({shown})", f"{array.shape}"))
+        if not array.size > 0:
+            raise ShapeError(explain(f"data for {name!r}", "is not empty", f"shape {array.shape}"))
+        real = np.issubdtype(dtype, np.floating) or dtype.kind == "V"
+        arrays[name] = as_dtype(array, np.dtype(np.float32) if real else dtype, f"data for {name!r}")
+    counts = {len(array) for name, array in arrays.items() if name in case.batched}
+    if len(counts) > 1:
+        raise ShapeError(explain("data", "has the same number of examples for each input", f"{sorted(counts)}"))
     return arrays
 
 
-def _feeds(
-    case: Case, given: Mapping[str, np.ndarray] | None, batch: int | None
-) -> dict[str, np.ndarray] | None:
-    """Examples for a proof, EXAMPLES or the next multiple of `batch`; None where the shapes are not known."""
+def _for_proof(case: Case, given: Mapping[str, np.ndarray] | None, batch: int | None) -> Examples | None:
+    """EXAMPLES of them, or the next multiple of `batch`; None where the shapes are not known."""
     size = batch or 1
     count = -(-EXAMPLES // size) * size
     if given is not None:
-        return {name: array[np.arange(count) % len(array)] for name, array in given.items()}
+        arrays = {n: array[np.arange(count) % len(array)] if n in case.batched else array for n, array in given.items()}
+        return Examples(arrays, case.batched)
     specs = case.specs(count)
     if specs is None:
         return None
     rng = np.random.default_rng(0)
-    feeds = {}
+    arrays = {}
     for name, spec in specs.items():
-        shape = (count, *spec.shape[1:]) if spec.shape else ()
+        shape = (count, *spec.shape[1:]) if name in case.batched else spec.shape
         if np.issubdtype(spec.dtype, np.floating) or spec.dtype.kind == "V":
-            feeds[name] = rng.standard_normal(shape).astype(np.float32)
+            arrays[name] = rng.standard_normal(shape).astype(np.float32)
         else:
-            feeds[name] = np.zeros(shape, spec.dtype)  # an index, a flag: 0 is one of its values
-    return feeds
+            arrays[name] = np.zeros(shape, spec.dtype)  # an index, a flag: 0 is one of its values
+    return Examples(arrays, case.batched)
 
 
 def _told(proof: Proof | None, engine: str) -> str:

@@ -96,16 +96,11 @@ def free(model: Model, given: Mapping[str, Sequence[int]] | None = None) -> Free
     if small is None:
         return None
     values = {value.name: value for value in model.ir.graph.inputs}
-    batched = []
-    for name in model.input_names:
-        shape, value = small[name].shape, values[name]
-        if not shape or shape[0] != freed.batch or (case.fixed_batch and len(shape) < 2):
-            continue
-        batched.append(name)
-        if value.shape is not None and isinstance(value.shape[0], int) and value.shape[0] > 0:
-            freed.inputs.append(name)
+    batched = [name for name in case.batched if small[name].shape and small[name].shape[0] == freed.batch]
     if not batched:
         return None
+    if case.fixed_batch:
+        freed.inputs = [name for name in batched if values[name].shape is not None]
     large = {
         name: Spec((spec.shape[0] * TIMES, *spec.shape[1:]), spec.dtype) if name in batched else spec
         for name, spec in small.items()

@@ -82,7 +82,7 @@ def repair(model: Model, options: Options) -> Done | Skipped | None:
     for node in nodes:
         insert(model, node, *statistics[node.outputs[0].name or ""])
     model.edited()
-    examples = len(next(iter(options.data.values())))
+    examples = len(next(array for name, array in options.data.items() if name in options.case.batched))
     return Done(f"{counted(len(nodes), 'BatchNormalization')} put back, calibrated on {counted(examples, 'example')}")
 
 
@@ -146,11 +146,13 @@ def measured(
         names: of values (N, C, ...).
         data: examples by input name.
     """
-    count = min(len(array) for array in data.values())
+    batched = set(Case(model).batched)
+    count = min(len(array) for name, array in data.items() if name in batched)
     nodes = needed_for(model.nodes, names)
     sums: dict[str, tuple[float, np.ndarray, np.ndarray]] = {}  # numbers, mean, sum of squared differences from it
     for begin in range(0, count, PART):
-        part = {name: np.asarray(array[begin : min(begin + PART, count)]) for name, array in data.items()}
+        end = min(begin + PART, count)
+        part = {name: array[begin:end] if name in batched else array for name, array in data.items()}
         specs = {name: Spec(array.shape, model.input_specs[name].dtype) for name, array in part.items()}
         plan = inference_plan(nodes, specs, names, model.weights, model.constants, limits=model.limits)
         for name, array in part.items():

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from cconv.finetune.case import Case
 from cconv.finetune.concerns.concern import Concern, Done, Options
 from cconv.finetune.diagnosis import WARNING, Finding
-from cconv.finetune.edit import counted, initializer, listed, name_of, plain
+from cconv.finetune.edit import counted, initializer, listed, name_of, plain, register
 from cconv.graph.model import Model
 
 # The inputs of these operators that hold weights.
@@ -55,7 +55,7 @@ def repair(model: Model, options: Options) -> Done | None:
         for user, i in list(output.uses()):
             user.replace_input_with(i, value)
         graph.remove(node, safe=True)
-        graph.initializers[name] = value
+        register(model, value)
     model.edited()
     return Done(f"{counted(len(nodes), 'Constant')} made initializers") if nodes else None
 

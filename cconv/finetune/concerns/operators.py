@@ -16,10 +16,10 @@ _NOT_OF_VALUES = {"Shape", "Size", "Constant", "ConstantOfShape", "EyeLike", "Ra
 
 def find_missing(case: Case) -> Iterator[Finding]:
     """Operators that are not in the catalogue."""
-    needed = {node.index for node in case.needed}
+    needed = {node.index for node in with_subgraphs(case.needed)}
     for kind, nodes in _by_type(node for node in with_subgraphs(case.model.nodes) if node.operator is None):
         where = listed(node.name for node in nodes)
-        if not any(node.index in needed or node not in case.model.nodes for node in nodes):
+        if not any(node.index in needed for node in nodes):
             yield Finding(INFO, where, f"cconv does not have {kind}; no output follows from it, so it is left out.")
             continue
         before = _weights_before(case, nodes)

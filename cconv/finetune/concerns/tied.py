@@ -17,7 +17,7 @@ import onnx_ir as ir
 from cconv.finetune.case import Case
 from cconv.finetune.concerns.concern import Concern, Done, Options
 from cconv.finetune.diagnosis import INFO, WARNING, Finding
-from cconv.finetune.edit import counted, initializer, listed, name_of, naming, plain
+from cconv.finetune.edit import counted, initializer, listed, name_of, naming, plain, register
 from cconv.graph.model import Model
 
 
@@ -53,7 +53,7 @@ def repair(model: Model, options: Options) -> Done | None:
                 for user, i in list(output.uses()):
                     user.replace_input_with(i, value)
                 graph.remove(node, safe=True)
-                graph.initializers[name] = value
+                register(model, value)
                 count += 1
         model.edited()
     return Done(f"{counted(count, 'parameter')} untied") if count else None
