@@ -20,7 +20,7 @@ def exchange(model: Model, node: ir.Node, i: int, array: np.ndarray) -> None:
     value = initializer(free_name(graph, old.name) if shared else old.name, array)
     node.replace_input_with(i, value)
     if shared:
-        graph.initializers[value.name or ""] = value
+        register(model, value)
         return
     if old in graph.inputs:  # IR version 3 lists initializers among the inputs
         graph.inputs[graph.inputs.index(old)] = value

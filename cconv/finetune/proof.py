@@ -10,6 +10,7 @@ import numpy as np
 from cconv.check.compare import compare
 from cconv.check.providers import CPU, NotAvailable, Refused, run
 from cconv.errors import CconvError, ModelError
+from cconv.finetune.case import Case
 from cconv.finetune.concerns.concern import Done, Outputs
 from cconv.graph.model import Model
 
@@ -65,10 +66,10 @@ def prove(before: Model, after: Model, done: Done, examples: Examples, tolerance
     """Run both on the first example and on all of them, and compare every output.
 
     Args:
-        examples: whole batches of the size `done.before_batch`.
+        examples: whole batches, where one of the models takes one size only; it is then run on one after the other.
         tolerance: of the relative error.
     """
-    step = done.before_batch
+    step, later = done.before_batch or Case(before).fixed_batch, Case(after).fixed_batch
     batches = sorted({min(step or 1, len(examples)), len(examples)})
     tolerance = max(tolerance, done.tolerance or 0)
     errors: dict[str, float] = {}
@@ -93,7 +94,7 @@ def prove(before: Model, after: Model, done: Done, examples: Examples, tolerance
             # An engine that cannot run the model as it was is judged by what the other one gave.
             reference = expected.get(engine) or next(iter(expected.values()))
             try:
-                difference = _difference(reference, done.as_before(second(given.arrays)), engine)
+                difference = _difference(reference, done.as_before(whole(second, given, later)), engine)
             except CconvError as problem:
                 if engine in expected:
                     failures[f"{engine}, batch {batch}"] = str(problem)

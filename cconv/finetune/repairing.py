@@ -157,8 +157,6 @@ def _proved(
 ) -> Row:
     if examples is None:
         return Row(name, f"{done.what}: not proved, as the inputs' shapes are open; give input_shapes", False)
-    if fixed := Case(after).fixed_batch:  # a model that takes one size only is proved on that
-        examples = examples.part(0, fixed)
     proof = prove(for_inference(before), for_inference(after), done, examples, tolerance)
     what = done.what
     if not proof.ok:

@@ -123,7 +123,7 @@ def vgg(batch=1, softmax=True, seed=0) -> onnx.ModelProto:
         "fc2.bias": rng.standard_normal(CLASSES) / 4,
     }
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
-    shape = numpy_helper.from_array(np.array([batch, 24]))
+    shape = numpy_helper.from_array(np.array([batch if isinstance(batch, int) else 0, 24]))
     nodes = [
         node("Conv", ["x", "c1.weight", "c1.bias"], ["c1"], "conv1", pads=[1] * 4),
         node("Relu", ["c1"], ["r1"], "relu1"),

@@ -329,7 +329,6 @@ def test_softmax_is_off_for_training_and_on_in_the_file():
 def test_after_save_the_trained_weights_differ_and_nothing_else(tmp_path):
     """Softmax and float16 put back: field by field what the file was."""
     proto = exported.half(exported.vgg(batch="N"))
-    proto.graph.node[8].attribute[0].t.CopyFrom(numpy_helper.from_array(ints(0, -1)))
     model, rows = repaired(proto)
     assert list(rows) == ["dtype", "softmax"]
     assert as_dict(model.proto()) == as_dict(proto)
@@ -714,8 +713,6 @@ def test_repairs_can_be_left_out():
 def test_shapes_that_are_open():
     """Without shapes nothing can be run, so nothing is kept; with them it is."""
     proto = exported.vgg(softmax=True, batch="N")
-    proto.graph.node[7].input[1] = "follow"
-    proto.graph.initializer.append(numpy_helper.from_array(ints(0, -1), "follow"))
     proto.graph.input[0].type.tensor_type.ClearField("shape")
     model = cconv.load(proto)
     assert not any(row.kept for row in finetune.repair(model).repairs.rows)

@@ -30,7 +30,14 @@ def find(case: Case) -> Iterator[Finding]:
     before = node.inputs[0].producer() if node.inputs[0] is not None else None
     while before is not None and plain(before, *_BETWEEN) and before.inputs[0] is not None:
         before = before.inputs[0].producer()
-    if plain(before, *_POOLS, *_ACTIVATIONS):
+    if plain(before, *_ACTIVATIONS) and before is not None and before.inputs[0] is not None:
+        before = before.inputs[0].producer()
+        known = plain(before, "Gemm") or (
+            plain(before, "Add") and any(plain(value.producer(), "MatMul") for value in before.inputs if value)
+        )
+    else:
+        known = plain(before, *_POOLS)
+    if known:
         yield Finding(
             INFO,
             name_of(node),
