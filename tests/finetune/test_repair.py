@@ -323,7 +323,8 @@ def test_softmax_is_off_for_training_and_on_in_the_file():
     losses = [step(each, x, Y[:8]) for each in (model, bare)]
     assert losses[0] == losses[1]
     assert close(run_file(model.proto(), x), [cconv.load(model.proto()).run(x)])
-    assert [each.op_type for each in model.proto().graph.node] == [each.op_type for each in proto.graph.node]
+    kinds = [[n.op_type for n in p.graph.node if n.op_type != "Constant"] for p in (model.proto(), proto)]
+    assert kinds[0] == kinds[1] and kinds[0][-1] == "Softmax"
 
 
 def test_after_save_the_trained_weights_differ_and_nothing_else(tmp_path):
@@ -493,7 +494,7 @@ def test_training_with_batch_statistics_begins_where_the_network_was():
     assert np.allclose(losses, folded, rtol=1e-4)
 
 
-def deep(layers=16) -> onnx.ModelProto:
+def deep(layers=12) -> onnx.ModelProto:
     """A chain of convolutions with a bias, which is what is left of a network trained with BatchNormalization."""
     rng = np.random.default_rng(1)
     nodes, arrays, source = [], {}, "x"
@@ -519,11 +520,11 @@ def test_a_deep_network_trains_with_it_at_a_rate_at_which_it_does_not_without():
     rng = np.random.default_rng(2)
     y = rng.integers(0, 4, 64)
     x = (rng.standard_normal((4, 3, 8, 8))[y] + rng.standard_normal((64, 3, 8, 8)) / 2).astype(np.float32)
-    ends = []
+    ends = []  # 0.28 and 1.00 where this was written
     for model in (cconv.load(deep()), repaired(deep(), x[:32])[0]):
         trainer = cconv.Trainer(model, optimizer=optim.SGD(lr=0.05, momentum=0.9))
         try:
-            trainer.fit((x, y), epochs=8, batch_size=16, progress=False)
+            trainer.fit((x, y), epochs=15, batch_size=16, progress=False)
             ends.append(trainer.evaluate((x, y)).accuracy)
         except cconv.errors.TrainingError:  # a loss that is not finite
             ends.append(0.0)
@@ -649,6 +650,7 @@ def test_random_outputs_of_training_mode_do_not_hide_a_proof():
     for each in proto.graph.node:
         if each.op_type == "BatchNormalization":
             each.attribute.append(helper.make_attribute("training_mode", 1))
+            each.output.extend([f"{each.name}.mean", f"{each.name}.variance"])
     model, rows = repaired(proto)
     assert rows["batch size"].kept
     assert all(each.attribute for each in model.proto().graph.node if each.op_type == "BatchNormalization")
