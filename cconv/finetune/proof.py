@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cconv.check.compare import compare
-from cconv.check.providers import CPU, NotAvailable, Refused, run
+from cconv.check.providers import NotAvailable, Refused, Running, requested
 from cconv.errors import CconvError, ModelError
 from cconv.finetune.case import Case
 from cconv.finetune.concerns.concern import Done, Outputs
@@ -123,9 +123,13 @@ def in_onnxruntime(model: Model) -> Runner:
     except ValueError as error:  # how protobuf says that a message exceeds 2 GiB
         raise ModelError("more than 2 GiB, which onnxruntime takes from a file only") from error
 
+    running: Running | None = None
+
     def runner(feeds: Mapping[str, np.ndarray]) -> Outputs:
+        nonlocal running
         try:
-            return run(data, (CPU, {}), _as_declared(model, feeds))
+            running = running or Running(data, requested(None)[0])
+            return running.run(_as_declared(model, feeds))
         except (NotAvailable, Refused) as error:
             raise ModelError(str(error)) from error
 

@@ -8,9 +8,10 @@ from itertools import count
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
-from cconv.errors import UnsupportedOpError, explain
+from cconv.errors import ModelError, UnsupportedOpError, explain, root_of
 from cconv.graph.functions import without_functions
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.ops.catalogue import find
@@ -170,6 +171,7 @@ def unsupported(nodes: Iterable[Node]) -> UnsupportedOpError:
 def _node(index: int, node: ir.Node, model: ir.Model, numbers: Iterator[int]) -> Node:
     domain = "" if node.domain in ("", "ai.onnx") else node.domain
     opset = node.version or model.graph.opset_imports.get(node.domain) or model.graph.opset_imports.get("")
+    _check_types(node, domain, opset or 1, index)
     attributes = {name: _plain(attr, model, numbers) for name, attr in node.attributes.items()}
     captured = [name for value in attributes.values() if isinstance(value, Subgraph) for name in value.captured]
     return Node(
@@ -184,6 +186,38 @@ def _node(index: int, node: ir.Node, model: ir.Model, numbers: Iterator[int]) ->
     )
 
 
+def _check_types(node: ir.Node, domain: str, opset: int, index: int) -> None:
+    """That attributes have values, of the type that ONNX's operator gives them; operators' rules count on it.
+
+    Raises:
+        ModelError: one has not.
+    """
+    place = f"node '{node.name or f'{node.op_type}_{index}'}' ({node.op_type})"
+    for name, attr in node.attributes.items():
+        if attr.is_ref():
+            found = f"{name!r}, which stands for {attr.ref_attr_name!r}"
+            raise ModelError(explain(place, "attributes stand for others within functions only", found))
+    if domain or not node.attributes or not onnx.defs.has(node.op_type, opset, domain):
+        return
+    known = onnx.defs.get_schema(node.op_type, opset, domain).attributes
+    for name, attr in node.attributes.items():
+        wanted = str(known[name].type).rpartition(".")[2] if name in known else attr.type.name
+        if attr.type.name != wanted:
+            raise ModelError(explain(place, f"attribute {name!r} is of type {wanted}", attr.type.name))
+
+
+def array_of(tensor: ir.TensorProtocol, place: str) -> np.ndarray:
+    """The values of a stored tensor.
+
+    Raises:
+        ModelError: bytes that stand for none, such as padding of packed numbers that is not 0.
+    """
+    try:
+        return tensor.numpy()
+    except Exception as error:  # onnx_ir raises what its parts happen to raise
+        raise ModelError(explain(place, "has values that can be read", root_of(error))) from error
+
+
 def _names(values: Iterable[ir.Value | None]) -> tuple[str, ...]:
     return tuple((value.name or "") if value is not None else "" for value in values)
 
@@ -191,7 +225,7 @@ def _names(values: Iterable[ir.Value | None]) -> tuple[str, ...]:
 def _plain(attr: ir.Attr, model: ir.Model, numbers: Iterator[int]) -> Any:
     """An attribute's value as int, float, str, list of them, ndarray, or Subgraph."""
     if attr.type == ir.AttributeType.TENSOR:
-        return attr.as_tensor().numpy()
+        return array_of(attr.as_tensor(), f"attribute {attr.name!r}")
     if attr.type in (ir.AttributeType.INTS, ir.AttributeType.FLOATS, ir.AttributeType.STRINGS):
         return list(attr.value)
     if attr.type == ir.AttributeType.GRAPH:
@@ -201,7 +235,7 @@ def _plain(attr: ir.Attr, model: ir.Model, numbers: Iterator[int]) -> Any:
             nodes=tuple(_node(next(numbers), node, model, numbers) for node in graph),
             outputs=_names(graph.outputs),
             constants={
-                name: value.const_value.numpy()
+                name: array_of(value.const_value, f"initializer {name!r}")
                 for name, value in graph.initializers.items()
                 if value.const_value is not None
             },

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_ir as ir
 
-from cconv.errors import ModelError, OutputError, explain
+from cconv.errors import ModelError, OutputError, explain, root_of
 from cconv.files import atomic_write
 from cconv.graph.data_files import Entries, lay_out, write
 
@@ -35,10 +35,15 @@ def to_message(
         declared: names that value_info had when the model was loaded, in order, subgraphs' included. onnx_ir adds
             the types of all initializers, which repeat what the tensors say themselves.
         external: initializers whose values are left out, and what is said of their place instead.
+
+    Raises:
+        ModelError: onnx_ir holds something that it cannot write.
     """
-    if external:
-        model = _left_out(model, external)
-    proto = ir.to_proto(model)
+    try:
+        proto = ir.to_proto(_left_out(model, external) if external else model)
+    except Exception as error:  # onnx_ir raises what its parts happen to raise
+        place = f"graph {model.graph.name!r}"
+        raise ModelError(explain(place, "can be written as ONNX", root_of(error))) from error
     _reorder(proto.opset_import, list(model.opset_imports), lambda opset: opset.domain)
     _reorder(proto.metadata_props, list(model.metadata_props), lambda entry: entry.key)
     for graph in all_graphs(proto.graph):
@@ -67,7 +72,8 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Write the model, whole or not at all.
 
     Raises:
-        ModelError: more than 2 GiB beside the initializers, or an edit at save that no longer fits.
+        ModelError: more than 2 GiB beside the initializers, an edit at save that no longer fits, or what onnx_ir cannot
+            write.
         OutputError: a file cannot be written; an earlier one is as it was.
     """
     graph = model.finished()
@@ -84,9 +90,9 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     if outside:
         _no_link(path)
         stored = lay_out(outside, model.external, Path(path))
+    proto = to_message(graph, model.declared, {each.name: each.entries for each in stored})
     try:
-        entries = {each.name: each.entries for each in stored}
-        data = to_message(graph, model.declared, entries).SerializeToString()
+        data = proto.SerializeToString()
     except ValueError as error:  # how protobuf says that a message exceeds 2 GiB
         raise _too_large(path) from error
     if stored:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cconv.errors import CconvError, ShapeError, ValueRangeError, explain
 from cconv.graph.nodes import Node
-from cconv.graph.walk import Values
+from cconv.graph.walk import Values, check_outputs
 from cconv.ops.operator import Call
 from cconv.ops.tensor import Spec
 
@@ -70,6 +70,7 @@ def trace(model: Model, inputs: Mapping[str, Spec]) -> list[tuple[Node, Call | N
                 if inside is not None:
                     continue
                 call = node.call(values.specs, values.known)
+                check_outputs(call, model.limits)
                 values.take(node, call)
             except CconvError:
                 call = None

@@ -11,6 +11,7 @@ cdef extern from "simd.h" nogil:
     const int CACHE_LINE_REALS
     vf vload(const real* p)
     void vstore(real* p, vf v)
+    void stream_end()
     vf vset(real x)
     vf vzero()
     vf vload_n(const real* p, Py_ssize_t n)

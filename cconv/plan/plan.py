@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cconv.errors import TrainingError, explain
+from cconv.errors import ModelError, TrainingError, explain
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node
 from cconv.graph.walk import Values, calls_of
@@ -151,6 +151,9 @@ def _forward(
         call.outputs = list(operator.forward(builder, call))
         values.update(zip(node.outputs, call.outputs))
     for name in set(visible) - set(values):
+        if name not in walk.known:
+            found = "a further output of a node whose operator has fewer"
+            raise ModelError(explain(f"output {name!r}", "is something that a node computes", found))
         values[name] = builder.external(np.array(walk.known[name], order="C"), name)
     for item in calls:
         walk.ask(item.node, item.call)

@@ -32,9 +32,8 @@ def find(case: Case) -> Iterator[Finding]:
         before = before.inputs[0].producer()
     if plain(before, *_ACTIVATIONS) and before is not None and before.inputs[0] is not None:
         before = before.inputs[0].producer()
-        known = plain(before, "Gemm") or (
-            plain(before, "Add") and any(plain(value.producer(), "MatMul") for value in before.inputs if value)
-        )
+        summands = before.inputs if before is not None and plain(before, "Add") else ()
+        known = plain(before, "Gemm") or any(plain(value.producer(), "MatMul") for value in summands if value)
     else:
         known = plain(before, *_POOLS)
     if known:
