@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cconv.errors import CconvError, ValueRangeError, explain
+from cconv.errors import CconvError, OutputError, ValueRangeError, explain
+from cconv.files import check_target
 
 OK, FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -119,8 +120,11 @@ def _repair(options: argparse.Namespace) -> int:
     import cconv
     from cconv import finetune
 
+    loaded = cconv.load(options.model)
+    data = {entry for entries in loaded.external.values() for key, entry in entries if key == "location"}
+    _check_out(options.out, [options.model, *(options.model.parent / name for name in data), options.data])
     model = finetune.repair(
-        cconv.load(options.model),
+        loaded,
         None if options.data is None else _read_inputs(options.data),
         skip=[name.strip() for name in options.skip.split(",") if name.strip()],
         dropout=options.dropout,
@@ -132,6 +136,19 @@ def _repair(options: argparse.Namespace) -> int:
     print(model.repairs)
     print(f"\nwritten to {options.out}" + (", in the form that is trained" if options.for_training else ""))
     return OK if model.repairs.ok else FAILED
+
+
+def _check_out(out: Path, read: Sequence[Path | None]) -> None:
+    """Before any work is done: that a file can be written there, and takes the place of none of those `read`.
+
+    Raises:
+        OutputError: it cannot, or would.
+    """
+    check_target(out)
+    for path in read:
+        if path is not None and path.exists() and out.exists() and out.samefile(path):
+            fix = "Choose another name; move the new file over the old one later."
+            raise OutputError(explain(f"file '{out}'", "is another file than those that are read", f"'{path}'", fix))
 
 
 def _versions(options: argparse.Namespace) -> int:
@@ -155,7 +172,7 @@ def _read_inputs(path: Path) -> Any:
         return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except (ValueError, EOFError) as error:
         rule = "holds arrays as np.save or np.savez write them, without Python objects"
-        raise ValueRangeError(explain(f"{path}", rule, str(error).split("\n", 1)[0])) from error
+        raise ValueRangeError(explain(f"{path}", rule, str(error).split("\n", 1)[0].split(". ")[0])) from error
 
 
 def _parser() -> argparse.ArgumentParser:

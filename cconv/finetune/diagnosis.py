@@ -69,9 +69,10 @@ class Diagnosis:
 
     def __str__(self) -> str:
         counts = {severity: sum(f.severity == severity for f in self.findings) for severity in SEVERITIES}
-        told = ", ".join(f"{count} {severity}" for severity, count in counts.items() if count) or "no findings"
+        shown = {ERROR: ("error", "errors"), WARNING: ("warning", "warnings"), INFO: ("note", "notes")}
+        told = ", ".join(f"{count} {shown[kind][count > 1]}" for kind, count in counts.items() if count)
         verdict = "can be trained" if self.trainable else "CANNOT be trained as it is"
-        lines = [f"doctor: {self.model} {verdict} ({told})"]
+        lines = [f"doctor: {self.model} {verdict} ({told or 'no findings'})"]
         if self.findings:
             rows = [(f.severity, f.node or "-", f.meaning, f.repair or "-") for f in self.findings]
             lines += ["", *table(("severity", "node", "what it means", "repair"), rows, (7, NODE, MEANING, REPAIR))]

@@ -9,9 +9,10 @@ from dataclasses import replace
 import onnx
 
 import cconv.plan  # noqa: F401  (gives Model.run its session)
-from cconv.errors import UnsupportedOpError, ValueRangeError, explain
+from cconv.errors import CconvError, UnsupportedOpError, ValueRangeError, explain
 from cconv.finetune.case import Case
 from cconv.finetune.concerns import CONCERNS
+from cconv.finetune.concerns.concern import Options
 from cconv.finetune.diagnosis import ERROR, SEVERITIES, Diagnosis, Finding
 from cconv.graph.load import load
 from cconv.graph.model import Model
@@ -50,11 +51,28 @@ def doctor(
         inputs = ", ".join(repr(known) for known in model.input_names)
         raise ValueRangeError(explain("input_shapes", f"its names are inputs ({inputs})", f"{sorted(unknown)}"))
     case = Case(model, batch, input_shapes)
+    converted = _converted(case)
     findings: list[Finding] = []
     for concern in CONCERNS.values():
-        # A step that something named above forbids would be named twice.
-        if concern.name == "training step" and any(finding.severity == ERROR for finding in findings):
-            continue
-        findings += [replace(finding, concern=concern.name) for finding in concern.find(case)]
+        errors = [finding for finding in findings if finding.severity == ERROR]
+        found = concern.find(converted if concern.of_layers else case)
+        if concern.name == "training step" and errors:
+            # A step that something named above forbids would be named twice; what it takes once repaired is told.
+            if converted is case or not all(finding.automatic for finding in errors):
+                continue
+            found = concern.find(converted)
+            found = [replace(f, meaning=f"{f.meaning} That is after the repair of the errors above.") for f in found]
+        findings += [replace(finding, concern=concern.name) for finding in found]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Diagnosis(name, findings, batch=case.fixed_batch or batch, memory=case.memory)
+    memory = converted.memory if case.memory is None else case.memory
+    return Diagnosis(name, findings, batch=case.fixed_batch or batch, memory=memory)
+
+
+def _converted(case: Case) -> Case:
+    """The same model with its weights as float32 initializers; itself where they are, or cannot be made so."""
+    model = case.model.copy()
+    try:
+        done = [repair(model, Options(case)) for name in ("constants", "dtype") if (repair := CONCERNS[name].repair)]
+    except CconvError:
+        return case
+    return Case(model, case.batch, case.given) if any(done) else case

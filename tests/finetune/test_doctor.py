@@ -123,6 +123,21 @@ def test_a_gradient_that_ends_before_the_only_weight(operator):
     assert "no weight that a gradient of the loss comes to" in diagnosis.findings[0].meaning
 
 
+def test_an_argmax_behind_the_only_weight():
+    proto = small([CONV, node("ArgMax", ["c"], ["y"], "argmax", axis=1)], {"w": W}, dtypes=[("y", TensorProto.INT64)])
+    first, second = cconv.doctor(proto).findings
+    assert (first.severity, second.severity, second.node) == (ERROR, WARNING, "argmax")
+    assert "operators with a gradient" in first.repair and "'w'" in second.meaning
+
+
+def test_a_graph_of_nothing():
+    proto = helper.make_model(helper.make_graph([], "empty", [], []), opset_imports=[helper.make_opsetid("", 17)])
+    proto.ir_version = 9
+    [found] = cconv.doctor(proto).findings
+    assert (found.severity, found.repair) == (ERROR, "Export the network anew.") and "no output" in found.meaning
+    assert not finetune.repair(cconv.load(proto)).repairs.rows
+
+
 def test_a_gradient_that_ends_on_one_of_two_ways():
     nodes = [CONV, node("Floor", ["c"], ["f"], "end"), node("Add", ["c", "f"], ["y"], "add")]
     proto = small(nodes, {"w": W})
@@ -231,6 +246,18 @@ def test_a_batch_size_of_one_and_what_a_larger_one_takes():
     assert not findings(exported.residual(), "batch size")
 
 
+def test_batch_sizes_in_shapes_of_expand_and_resize():
+    nodes = [
+        node("Expand", ["token", "first"], ["e"], "expand"),
+        node("Mul", ["x", "e"], ["m"], "mul"),
+        node("Resize", ["m", "", "", "sizes"], ["r"], "resize", mode="nearest"),
+        node("Conv", ["r", "w"], ["y"], "conv"),
+    ]
+    arrays = {"token": np.ones((1, 3, 1, 1)), "first": np.array([2, 3, 1, 1]), "sizes": np.array([2, 3, 4, 4]), "w": W}
+    found = findings(small(nodes, arrays, shape=(2, 3, 8, 8)), "batch size")
+    assert [f[:2] for f in found] == [(WARNING, name) for name in ("x", "expand", "resize")]
+
+
 def test_batch_statistics_of_one_example_are_an_error_that_a_free_batch_mends():
     """One value for each channel: nothing can be normalised by it."""
     nodes = [
@@ -300,6 +327,21 @@ def test_weights_of_other_dtypes(dtype):
     assert not trains(proto)
 
 
+@pytest.mark.parametrize("change", [exported.half, exported.with_constants])
+def test_what_is_said_of_layers_does_not_depend_on_how_weights_are_stored(change):
+    proto = exported.fold(exported.residual())
+    for concern in ("batchnorm", "dropout"):
+        found = findings(proto, concern)
+        assert len(found) == 1 and findings(change(proto), concern) == found
+
+
+def test_the_memory_of_a_float16_network_is_that_of_training_it_in_float32():
+    half = cconv.doctor(exported.half(exported.residual()))
+    model = finetune.repair(cconv.load(exported.half(exported.residual())))
+    assert not half.trainable and half.memory == cconv.doctor(model).memory
+    assert "after the repair of the errors" in half.findings[-1].meaning
+
+
 def test_quantised_weights():
     nodes = [
         node("DequantizeLinear", ["q", "scale"], ["w"], "dequantize"),
@@ -345,6 +387,8 @@ def test_the_table_is_readable():
     for line in lines[first : lines.index("", first)]:  # the gaps between columns are empty in every line
         assert all(line[start - 2 : start].strip() == "" for start in starts[1:])
     assert text.count("warning ") >= 2
+    two = cconv.doctor(exported.vgg(softmax=False))
+    assert "(2 warnings, 2 notes)" in str(two).splitlines()[0]
 
 
 def test_json_and_exit_statuses(tmp_path, capsys):

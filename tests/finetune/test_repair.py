@@ -742,6 +742,25 @@ def test_the_command(tmp_path, capsys):
     assert cli.main([*arguments, "--skip", "nonsense"]) == 2
 
 
+@pytest.mark.parametrize("name", ["in.onnx", "./in.onnx", "link.onnx", "in.bin", "x.npy"])
+def test_the_command_replaces_no_file_that_it_reads(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    onnx.save(exported.vgg(), "in.onnx", save_as_external_data=True, location="in.bin", size_threshold=100)
+    np.save("x.npy", images(6))
+    (tmp_path / "link.onnx").symlink_to("in.onnx")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert cli.main(["repair", "in.onnx", name, "--data", "x.npy"]) == 2
+    assert "is another file than those that are read" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_command_looks_at_the_target_before_it_works(tmp_path, capsys, monkeypatch):
+    onnx.save(exported.vgg(), tmp_path / "in.onnx")
+    monkeypatch.setattr(finetune, "repair", None)
+    assert cli.main(["repair", str(tmp_path / "in.onnx"), str(tmp_path / "no" / "out.onnx")]) == 2
+    assert "its folder must exist" in capsys.readouterr().err
+
+
 def test_external_data_stays_external_through_a_repair(tmp_path):
     folder = tmp_path / "new"
     folder.mkdir()

@@ -196,4 +196,4 @@ def insert(model: Model, node: ir.Node, mean: np.ndarray, variance: np.ndarray) 
     follow(value, norm, output)
 
 
-CONCERNS = [Concern("batchnorm", find, repair)]
+CONCERNS = [Concern("batchnorm", find, repair, of_layers=True)]

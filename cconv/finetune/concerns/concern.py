@@ -66,8 +66,11 @@ class Concern:
         name: for `skip=` and in reports.
         find: the findings; each has severity, node, meaning and repair, the doctor adds the concern's name.
         repair: changes the model it is given, a copy; None where there is no cause for it.
+        of_layers: whether it is about layers with weights, and is looked for in a copy of the model whose weights are
+            float32 initializers: a network in float16 has layers too.
     """
 
     name: str
     find: Find
     repair: Repair | None = None
+    of_layers: bool = False

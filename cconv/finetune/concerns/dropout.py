@@ -83,4 +83,4 @@ def _classifier(model: Model) -> ir.Node | None:
         return None
 
 
-CONCERNS = [Concern("dropout", find, repair)]
+CONCERNS = [Concern("dropout", find, repair, of_layers=True)]

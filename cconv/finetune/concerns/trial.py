@@ -9,6 +9,7 @@ from cconv.errors import CconvError
 from cconv.finetune.case import Case, is_floating
 from cconv.finetune.concerns.batch import free
 from cconv.finetune.concerns.concern import Concern
+from cconv.finetune.concerns.constants import constant_weights
 from cconv.finetune.diagnosis import ERROR, INFO, Finding
 from cconv.finetune.edit import sized
 from cconv.train.trainer import Trainer
@@ -30,6 +31,10 @@ class Cost:
 
 def find(case: Case) -> Iterator[Finding]:
     """An error that Trainer would raise before the first step, or the memory of a step."""
+    if not case.model.output_names:
+        told = "The graph has no output, so there is no loss to train by."
+        yield Finding(ERROR, "", told, "Export the network anew.")
+        return
     if case.specs() is None:
         return
     other = _freed(case)
@@ -37,7 +42,11 @@ def find(case: Case) -> Iterator[Finding]:
         cost = _cost(case)
     except (CconvError, MemoryError) as error:
         freed = other is not None
-        fix = f"Free the batch size: with {case.batch} examples a step, training works. *" if freed else ""
+        fix = ""
+        if freed:
+            fix = f"Free the batch size: with {case.batch} examples a step, training works. *"
+        elif case.carrying.isdisjoint(case.model.parameters) and not constant_weights(case.model):
+            fix = "Train by an output that follows from weights through operators with a gradient (docs/operators.md)."
         yield Finding(ERROR, "", f"A training step cannot be laid out. {error}".rstrip(), fix, automatic=freed)
         return
     case.memory = cost.total
