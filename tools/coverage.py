@@ -89,12 +89,18 @@ def changed() -> Iterator[dict[str, Any]]:
         save(content)
 
 
+def child() -> dict[str, Any]:
+    """How a process is started that imports `exported`."""
+    paths = [str(TOOLS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"cwd": TOOLS, "env": {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}}
+
+
 def measured(name: str, exporter: str, seconds: float) -> dict[str, Any]:
     """The row of one network and exporter, out of a process that may take so many seconds."""
     try:
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "exported.measure", name, exporter],
-            capture_output=True, text=True, timeout=seconds, check=False, cwd=TOOLS,
+            capture_output=True, text=True, timeout=seconds, check=False, **child(),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return {"stage": "", "error": f"took more than {seconds:g} s"}
@@ -143,8 +149,8 @@ def load(arguments: argparse.Namespace) -> int:
         for name in LOADING:
             for exporter in find(name).exporters:
                 path = str(Path(folder, f"{name}-{exporter}.onnx"))
-                subprocess.run([*python, "export", name, exporter, path], check=True, capture_output=True, cwd=TOOLS)
-                runs = [subprocess.check_output([*python, "time", path], cwd=TOOLS) for _ in range(REPEATS)]
+                subprocess.run([*python, "export", name, exporter, path], check=True, capture_output=True, **child())
+                runs = [subprocess.check_output([*python, "time", path], **child()) for _ in range(REPEATS)]
                 found = [json.loads(run) for run in runs]
                 seconds = statistics.median(run["seconds"] for run in found)
                 with changed() as content:
