@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import count
 from typing import Any
 
@@ -37,6 +38,17 @@ class Node:
     @property
     def operator(self) -> Operator | None:
         return find(self.domain, self.op_type)
+
+    @property
+    def has_definition(self) -> bool:
+        """Whether the standard defines the operator by others; see expand.py."""
+        plain = not self.domain and not self.subgraphs and self.op_type not in BEYOND
+        return plain and _has_definition(self.op_type, self.opset)
+
+    @property
+    def supported(self) -> bool:
+        """Whether cconv has the operator, or the standard defines it by others."""
+        return self.operator is not None or self.has_definition
 
     @property
     def subgraphs(self) -> dict[str, Subgraph]:
@@ -149,7 +161,7 @@ def unsupported(nodes: Iterable[Node]) -> UnsupportedOpError:
     """One error that names every operator among `nodes` that cconv does not have."""
     places: dict[str, list[str]] = {}
     for node in nodes:
-        if node.operator is None:
+        if not node.supported:
             kind = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
             places.setdefault(kind, []).append(node.name)
     found = "; ".join(
@@ -165,6 +177,21 @@ def unsupported(nodes: Iterable[Node]) -> UnsupportedOpError:
             "docs/operators.md lists those it has.",
         )
     )
+
+
+# Operators whose definitions use what cconv has not: random numbers, Scan.
+BEYOND = ("Bernoulli", "LinearAttention")
+
+
+@cache
+def _has_definition(op_type: str, opset: int) -> bool:
+    from onnx import defs
+
+    try:
+        schema: Any = defs.get_schema(op_type, opset)  # onnx's stubs lack its functions
+    except defs.SchemaError:
+        return False
+    return bool(schema.function_opset_versions or schema.context_dependent_function_opset_versions)
 
 
 def _node(index: int, node: ir.Node, model: ir.Model, numbers: Iterator[int]) -> Node:

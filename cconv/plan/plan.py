@@ -23,6 +23,7 @@ from cconv.graph.nodes import Node
 from cconv.graph.walk import Values, calls_of
 from cconv.graph.weights import memory_of, states_of, touch
 from cconv.kernels.threads import get_num_threads
+from cconv.ops.elementwise import is_real
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Spec, Tensor
 from cconv.plan.fuse import fused
@@ -64,7 +65,8 @@ class Plan:
         weights: those the plan was laid out for; see graph/weights.py for how their changes are noticed.
         sources: names of the weights that the steps before the body derive something from.
         written: names of the weights that a whole run changes.
-        fixed: weights whose values the steps were made with (a Clip's bounds), each with that value as bytes.
+        fixed: weights and inputs whose values the steps were made with (a Clip's bounds, an input that holds a new
+            shape), each with that value as bytes.
     """
 
     inputs: dict[str, np.ndarray]
@@ -108,7 +110,7 @@ class Plan:
 
     @property
     def outdated(self) -> bool:
-        """Whether a weight has changed whose value the steps were made with, so that they must be made anew."""
+        """Whether a weight or input whose value the steps were made with has changed: they must be made anew."""
         return any(array.tobytes() != value for array, value in self.fixed)
 
 
@@ -174,7 +176,7 @@ def _needed(items: Sequence[Lowered], visible: Collection[str]) -> list[Lowered]
 
 def _real(spec: Spec, dtype: np.dtype) -> Spec:
     """`spec` with floating-point values in the plan's own dtype."""
-    return Spec(spec.shape, dtype) if np.issubdtype(spec.dtype, np.floating) else spec
+    return Spec(spec.shape, dtype) if is_real(spec.dtype) else spec
 
 
 def _placed(
@@ -203,6 +205,7 @@ def inference_plan(
     fuse: bool = True,
     layouts: Mapping[str, Layout] | None = None,
     as_computed: bool = False,
+    told: Mapping[str, np.ndarray] | None = None,
 ) -> Plan:
     """Plan that computes `outputs` from `inputs`, weights frozen.
 
@@ -215,18 +218,20 @@ def inference_plan(
         fuse: whether chains of nodes are run as one where cconv can; results differ by rounding.
         layouts: of inputs that are not row-major.
         as_computed: leave the outputs in the layouts in which they are computed, for a plan that goes on from them.
+        told: values of inputs that rules may ask for (sizes, axes); the plan is outdated once one asked for changes.
     """
     builder = Builder(dtype=np.dtype(dtype), limits=limits, precision=precision, fuse=fuse)
     placed = _placed(builder, inputs, layouts)
     memory = memory_of(weights)
     fixed = {name: builder.external(array, name) for name, array in memory.items()}
-    values, _, asked = _forward(builder, nodes, placed, fixed, {**memory, **constants}, (), outputs)
+    told = {name: value.astype(placed[name].dtype) for name, value in (told or {}).items()}
+    values, _, asked = _forward(builder, nodes, placed, fixed, {**memory, **constants, **told}, (), outputs)
     results = {
         name: values[name] if as_computed else builder.as_layout(values[name], Layout.ROW_MAJOR) for name in outputs
     }
     for tensor in results.values():
         builder.pin(tensor)
-    return _finish(builder, placed, {}, results, {}, weights, asked, threads)
+    return _finish(builder, placed, {}, results, {}, weights, asked, threads, told)
 
 
 def training_plan(
@@ -320,6 +325,7 @@ def _finish(
     weights: Mapping[str, np.ndarray],
     asked: Collection[str],
     threads: int | None,
+    told: Mapping[str, np.ndarray] | None = None,
 ) -> Plan:
     threads = threads or get_num_threads()
     memory = builder.finish(threads)
@@ -334,8 +340,11 @@ def _finish(
     def views(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         return {name: memory.view(tensor).reshape(tensor.memory_shape) for name, tensor in tensors.items()}
 
+    given = views(inputs)
+    fixed = [(array, array.tobytes()) for name, array in arrays.items() if name in asked]
+    fixed += [(given[name], value.tobytes()) for name, value in (told or {}).items() if name in asked]
     return Plan(
-        inputs=views(inputs),
+        inputs=given,
         targets=views(targets),
         outputs=views(outputs),
         layouts={name: tensor.layout for name, tensor in outputs.items()},
@@ -346,5 +355,5 @@ def _finish(
         weights=weights,
         sources=among(tensor for step in builder.prologue for tensor in step.reads),
         written=among(t for step in builder.emissions + builder.late for t in (*step.updates, *step.writes)),
-        fixed=[(array, array.tobytes()) for name, array in arrays.items() if name in asked],
+        fixed=fixed,
     )

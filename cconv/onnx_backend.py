@@ -1,0 +1,139 @@
+"""ONNX's interface to runtimes, `onnx.backend.base.Backend`, on cconv.
+
+    from cconv import onnx_backend
+
+    outputs = onnx_backend.prepare(proto).run([x, y])       # in the order of the graph's inputs and outputs
+    outputs = onnx_backend.run_node(node, [x])
+
+ONNX's own test suite asks for it (docs/onnx_suite.md), and so do programs that are written for any runtime. A model
+goes through `cconv.load` with all its checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import defs, helper
+from onnx.backend.base import Backend, BackendRep, namedtupledict
+
+import cconv.plan  # noqa: F401  gives Model.run its session
+from cconv.errors import UnsupportedOpError, ValueRangeError, explain
+from cconv.graph.load import load
+from cconv.graph.model import Model
+from cconv.graph.nodes import with_subgraphs
+
+
+class CconvRep(BackendRep):
+    """A model that is ready to run.
+
+    Attributes:
+        model: the `cconv.Model`.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._outputs = namedtupledict("Outputs", model.output_names)
+
+    def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """The outputs in the graph's order; they can be asked for by name, too.
+
+        Args:
+            inputs: arrays in the order of the graph's inputs that have no initializer, or a dict of them by name, or
+                the one array.
+            kwargs: options of Model.run.
+
+        Raises:
+            ValueRangeError: too few or too many inputs. Else what Model.run raises.
+        """
+        names = self.model.input_names
+        if not isinstance(inputs, Mapping):
+            arrays = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
+            if len(arrays) != len(names):
+                known = ", ".join(repr(name) for name in names) or "none"
+                raise ValueRangeError(explain("inputs", f"are {len(names)} arrays ({known})", str(len(arrays))))
+            inputs = dict(zip(names, arrays))
+        results = self.model.run(inputs, **kwargs)
+        return self._outputs(*(results.values() if isinstance(results, dict) else [results]))
+
+
+class CconvBackend(Backend):
+    """cconv as a backend; its one device is the CPU."""
+
+    @classmethod
+    def supports_device(cls, device: str) -> bool:
+        return device.split(":")[0] == "CPU"
+
+    @classmethod
+    def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
+        """Whether the opset is one that cconv reads, and all operators are ones that it can run.
+
+        Raises:
+            ModelError, UnsafeModelError: as cconv.load.
+        """
+        try:
+            nodes = load(model).nodes
+        except UnsupportedOpError:
+            return False
+        return cls.supports_device(device) and all(node.supported for node in with_subgraphs(nodes))
+
+    @classmethod
+    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> CconvRep:
+        """The model, loaded; its plan is made at the first run.
+
+        Args:
+            kwargs: options of cconv.load.
+
+        Raises:
+            ValueRangeError: another device. Else what cconv.load raises.
+        """
+        if not cls.supports_device(device):
+            raise ValueRangeError(explain("device", "is 'CPU'", repr(device)))
+        return CconvRep(load(model, **kwargs))
+
+    @classmethod
+    def run_node(
+        cls,
+        node: onnx.NodeProto,
+        inputs: Any,
+        device: str = "CPU",
+        outputs_info: Sequence[tuple[np.dtype, tuple[int, ...]]] | None = None,
+        **kwargs: Any,
+    ) -> tuple[Any, ...]:
+        """The outputs of one node.
+
+        Args:
+            inputs: arrays for the inputs that the node names, in their order.
+            outputs_info: (dtype, shape) of each output; the dtypes count.
+            kwargs: opset_version, of the operator's domain, the newest if not given; options of Model.run.
+        """
+        names = [name for name in node.input if name]
+        arrays = [np.asarray(array) for array in ([inputs] if isinstance(inputs, np.ndarray) else inputs)]
+        if len(arrays) != len(names):
+            raise ValueRangeError(explain("inputs", f"are {len(names)} arrays", str(len(arrays))))
+        feeds = dict(zip(names, arrays))
+        graph = helper.make_graph(
+            [node],
+            node.name or node.op_type,
+            [_declared(name, array.dtype) for name, array in feeds.items()],
+            [onnx.ValueInfoProto(name=name) for name in node.output if name],
+        )
+        for value, (dtype, _) in zip(graph.output, outputs_info or ()):
+            value.CopyFrom(_declared(value.name, np.dtype(dtype)))
+        newest = defs.get_schema(node.op_type, domain=node.domain).since_version if node.domain else None
+        version = kwargs.pop("opset_version", None) or newest or defs.onnx_opset_version()
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, version)])
+        return cls.prepare(model, device).run(feeds, **kwargs)
+
+
+def _declared(name: str, dtype: np.dtype) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), None)
+
+
+is_compatible = CconvBackend.is_compatible
+prepare = CconvBackend.prepare
+run_model = CconvBackend.run_model
+run_node = CconvBackend.run_node
+supports_device = CconvBackend.supports_device
