@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import defs, helper
+from onnx import defs, helper, version_converter
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
 import cconv.plan  # noqa: F401  gives Model.run its session
@@ -74,14 +74,14 @@ class CconvBackend(Backend):
             ModelError, UnsafeModelError: as cconv.load.
         """
         try:
-            nodes = load(model).nodes
+            nodes = load(_readable(model)).nodes
         except UnsupportedOpError:
             return False
         return cls.supports_device(device) and all(node.supported for node in with_subgraphs(nodes))
 
     @classmethod
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> CconvRep:
-        """The model, loaded; its plan is made at the first run.
+        """The model, loaded; its plan is made at the first run. Opsets below 7 are converted.
 
         Args:
             kwargs: options of cconv.load.
@@ -91,7 +91,7 @@ class CconvBackend(Backend):
         """
         if not cls.supports_device(device):
             raise ValueRangeError(explain("device", "is 'CPU'", repr(device)))
-        return CconvRep(load(model, **kwargs))
+        return CconvRep(load(_readable(model), **kwargs))
 
     @classmethod
     def run_node(
@@ -126,6 +126,12 @@ class CconvBackend(Backend):
         version = kwargs.pop("opset_version", None) or newest or defs.onnx_opset_version()
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, version)])
         return cls.prepare(model, device).run(feeds, **kwargs)
+
+
+def _readable(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model; brought to opset 7, the oldest that cconv reads, by onnx's converter if its own is older."""
+    versions = [each.version for each in model.opset_import if each.domain in ("", "ai.onnx")]
+    return version_converter.convert_version(model, 7) if versions and versions[0] < 7 else model
 
 
 def _declared(name: str, dtype: np.dtype) -> onnx.ValueInfoProto:

@@ -68,9 +68,15 @@ def test_what_is_compatible():
     strange = model(helper.make_node("Scan", ["a", "b"], ["p", "q"]))
     assert onnx_backend.is_compatible(TWO) and not onnx_backend.is_compatible(TWO, "CUDA")
     assert not onnx_backend.is_compatible(strange)
-    assert not onnx_backend.is_compatible(model(helper.make_node("Neg", ["b"], ["q"]), outputs=["q"], opset=6))
     with pytest.raises(UnsupportedOpError, match="Scan"):
         onnx_backend.run_model(strange, [X, X])
+
+
+def test_an_opset_that_cconv_does_not_read_is_converted():
+    proto = model(helper.make_node("Add", ["a", "b"], ["p"]), outputs=["p"], opset=6)
+    assert onnx_backend.is_compatible(proto)
+    assert np.array_equal(onnx_backend.run_model(proto, [X, X]).p, 2 * X)
+    assert proto.opset_import[0].version == 6
 
 
 def test_the_checks_of_loading_hold():

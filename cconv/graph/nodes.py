@@ -23,7 +23,7 @@ from cconv.ops.tensor import Spec
 class Node:
     """One node: names of its inputs ('' for an omitted one) and outputs, attributes as Python values.
 
-    Its inputs are followed by the values that its subgraphs take from outside.
+    Its inputs are followed by the values that its subgraphs take from outside, or that its attributes name.
     """
 
     index: int
@@ -199,6 +199,9 @@ def _node(index: int, node: ir.Node, model: ir.Model, numbers: Iterator[int]) ->
     opset = node.version or model.graph.opset_imports.get(node.domain) or model.graph.opset_imports.get("")
     attributes = {name: _plain(attr, model, numbers) for name, attr in node.attributes.items()}
     captured = [name for value in attributes.values() if isinstance(value, Subgraph) for name in value.captured]
+    operator = find(domain, node.op_type)
+    if operator is not None:
+        captured += operator.reads_besides(attributes, _names(node.inputs))
     return Node(
         index=index,
         name=node.name or f"{node.op_type}_{index}",

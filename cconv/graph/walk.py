@@ -37,7 +37,6 @@ class Values:
         self.known = {name: computable(value) for name, value in constants.items()}
         self.specs = {name: Spec(value.shape, value.dtype) for name, value in self.known.items()}
         self.specs.update(inputs)
-        self.known.update({name: _empty(spec) for name, spec in inputs.items() if not spec.size})
         # Weights, and what follows from them. A user may write to weights between runs, so such a node still runs;
         # a rule that needs a value when the plan is made (Resize its scales) takes the one that they have then.
         # By name: the weights it follows from.
@@ -50,9 +49,6 @@ class Values:
         assert operator is not None
         self.specs.update(zip(node.outputs, call.results))
         self.ask(node, call)
-        if not any(spec.size for spec in call.results):
-            self.known.update((name, _empty(spec)) for name, spec in zip(node.outputs, call.results))
-            return True
         live = self._sources(name for i, name in enumerate(node.inputs) if i not in call.settled)
         if live and sum(spec.size for spec in call.specs if spec is not None) > LARGEST_LIVE:
             return False
@@ -107,11 +103,6 @@ class Values:
         for name, value in zip(node.outputs, values or []):
             self.known[name], self.specs[name] = value, Spec(value.shape, value.dtype)
         return values is not None
-
-
-def _empty(spec: Spec) -> np.ndarray:
-    """The value of what has no elements: no kernel is asked for it."""
-    return np.zeros(spec.shape, spec.dtype)
 
 
 def computable(value: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -130,7 +131,9 @@ def _forward(
     values = {**inputs, **weights}
     specs = {name: Spec(tensor.shape, tensor.dtype) for name, tensor in values.items()}
     walk = Values(specs, constants)
-    reached = set(trained)
+    # Some nodes ask for gradients within the forward pass; what leads to them is differentiated, too.
+    asking = [(node, node.operator.independent(node.attributes)) for node in nodes if node.operator]
+    reached = set(trained).union(*(node.inputs[:count] for node, count in asking))
     lowered = []
     for node, call in calls_of(nodes, walk, builder.limits):
         if mark_wanted(node, call, reached):
@@ -139,9 +142,10 @@ def _forward(
     calls = lowered = _needed(lowered, visible)
     if builder.fuse:
         lowered = fused(builder, lowered, visible)
-    for item in lowered:
+    for i, item in enumerate(lowered):
         node, call = item.node, item.call
         builder.label = node.name
+        builder.differentiate = partial(_differentiate, builder, node, lowered[:i], values)
         operator = node.operator
         assert operator is not None
         for name in node.inputs:
@@ -157,6 +161,29 @@ def _forward(
     for item in calls:
         walk.ask(item.node, item.call)
     return values, lowered, walk.asked
+
+
+def _differentiate(
+    builder: Builder,
+    node: Node,
+    before: list[Lowered],
+    values: Mapping[str, Tensor],
+    of: int,
+    to: Sequence[int],
+) -> list[Tensor]:
+    """See Lowering.differentiate; `before` are the nodes that have been lowered."""
+
+    def filled(like: Tensor, value: float) -> Tensor:
+        result = builder.tensor(like.shape, like.layout)
+        step = builder.kernels.copy.Fill(like.size, np.array(value, builder.dtype).tobytes())
+        builder.emit(step, writes=[result])
+        return result
+
+    label, name = builder.label, node.inputs[of]
+    found = backward(builder, before, {name: filled(values[name], 1.0)})
+    builder.label = label
+    names = [node.inputs[i] for i in to]
+    return [found[name] if name in found else filled(values[name], 0.0) for name in names]
 
 
 def _needed(items: Sequence[Lowered], visible: Collection[str]) -> list[Lowered]:
