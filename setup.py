@@ -14,6 +14,7 @@ Environment:
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -99,6 +100,16 @@ def openmp_flags() -> tuple[list[str], list[str]]:
     return [], []
 
 
+def headers_of(source: Path) -> set[str]:
+    """The C headers that a module, and whatever it cimports or includes, names; so that only those who use one are
+    compiled again when it changes."""
+    text = source.read_text()
+    names = [f"{name}.pxd" for name in re.findall(r"from cconv\.kernels\.(\w+) cimport", text)]
+    names += re.findall(r'(?:extern from|#include) "(\w+\.h)"', text)
+    found = {str(source)} if source.suffix == ".h" else set()
+    return found.union(*(headers_of(KERNELS / name) for name in names if (KERNELS / name).exists()))
+
+
 def translate(folder: str, modules: dict[str, Path], flags: list[str], link: list[str]) -> list[Extension]:
     """Extensions for {module name: source}, their generated C in a folder of its own."""
     extensions = cythonize(
@@ -111,7 +122,7 @@ def translate(folder: str, modules: dict[str, Path], flags: list[str], link: lis
     # Set only now: cythonize keeps flags by source file and would hand one build's to the next.
     for module in extensions:
         module.include_dirs = [str(KERNELS)]
-        module.depends = module.depends + [str(header) for header in sorted(KERNELS.glob("*.h"))]
+        module.depends = module.depends + sorted(headers_of(Path(modules[module.name])))
         module.extra_compile_args = FLAGS + flags
         module.extra_link_args = link + (["-fsanitize=undefined"] if DEBUG else [])
     return extensions

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cconv import data as data
     from cconv import finetune as finetune
     from cconv import nn as nn
+    from cconv.check import certify as certify
     from cconv.check import check as check
     from cconv.functional import conv1d as conv1d
     from cconv.functional import conv1d_input_gradient as conv1d_input_gradient
@@ -66,6 +67,7 @@ _LAZY: dict[str, tuple[str, str]] = {
     "Model": ("cconv.graph.model", "Model"),
     "Trainer": ("cconv.train.trainer", "Trainer"),
     "callbacks": ("cconv.train.callbacks", ""),
+    "certify": ("cconv.check", "certify"),
     "check": ("cconv.check", "check"),
     "data": ("cconv.data", ""),
     "finetune": ("cconv.finetune", ""),

@@ -45,13 +45,55 @@ def _check(options: argparse.Namespace) -> int:
     import cconv
     from cconv.check import random_inputs
 
-    providers = options.providers if options.providers == "all" else options.providers.split(",")
     model = cconv.load(options.model)
     if options.inputs is None:
-        inputs: Any = random_inputs(model, options.batch, options.seed)
+        size = options.batch if options.batches is None else max(options.batches)
+        inputs: Any = random_inputs(model, size, options.seed)
     else:
         inputs = _read_inputs(options.inputs)
-    report = cconv.check(options.model, inputs, providers=providers, tolerance=options.tolerance)
+    report = cconv.check(
+        options.model,
+        inputs,
+        providers=_all_or_list(options.providers),
+        tolerance=options.tolerance,
+        optimization=_all_or_list(options.optimization),
+        batches=options.batches,
+        nodes=options.nodes,
+    )
+    print(report)
+    return OK if report.ok else FAILED
+
+
+def _certify(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    import cconv
+    from cconv.check import random_inputs
+
+    model = cconv.load(options.model)
+    x = random_inputs(model, options.batch, options.seed) if options.inputs is None else _read_inputs(options.inputs)
+    output = options.output or model.output_names[0]
+    if options.targets is not None:
+        y = _read_inputs(options.targets)
+    else:
+        results = model.run(x)
+        shape = (results[output] if isinstance(results, dict) else results).shape
+        rng = np.random.default_rng(options.seed)
+        if options.loss == "mse" or len(shape) < 2:
+            y = rng.standard_normal(shape).astype(np.float32)
+        else:
+            y = rng.integers(0, shape[1], (shape[0], *shape[2:]))
+    report = cconv.certify(
+        model,
+        x,
+        y if isinstance(y, dict) else {output: y},
+        {output: options.loss},
+        samples=options.samples,
+        batchnorm=options.batchnorm,
+        tolerance=options.tolerance,
+        seed=options.seed,
+        progress=options.progress,
+    )
     print(report)
     return OK if report.ok else FAILED
 
@@ -71,7 +113,7 @@ def _versions(options: argparse.Namespace) -> int:
 
 
 def _read_inputs(path: Path) -> Any:
-    """The array of an .npy file, or the arrays of an .npz file by name.
+    """The array of an .npy file, or the arrays of an .npz file by name; inputs, or targets.
 
     Raises:
         ValueRangeError: the file holds neither, or Python objects.
@@ -84,7 +126,7 @@ def _read_inputs(path: Path) -> Any:
         return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except (ValueError, EOFError) as error:
         rule = "holds arrays as np.save or np.savez write them, without Python objects"
-        raise ValueRangeError(explain(f"--inputs {path}", rule, str(error).split("\n", 1)[0])) from error
+        raise ValueRangeError(explain(f"{path}", rule, str(error).split("\n", 1)[0])) from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,8 +155,30 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--tolerance", type=float, default=1e-4, metavar="X", help="share of the largest value (1e-4)"
     )
+    check.add_argument(
+        "--optimization", default="full", metavar="LIST", help="all, or off,basic,extended,layout,full (full)"
+    )
     check.add_argument("--batch", type=_number(1), default=2, metavar="N", help="of random inputs (2)")
+    check.add_argument("--batches", type=_numbers, metavar="LIST", help="batch sizes to run, such as 1,4")
+    check.add_argument("--nodes", action="store_true", help="find the first node that differs, and who is wrong")
     check.add_argument("--seed", type=_number(0), default=0, metavar="N", help="of random inputs (0)")
+
+    certify = _command(commands, "certify", _certify, "compare a model's gradients with differences of its loss")
+    certify.add_argument("model", type=Path, metavar="MODEL.onnx")
+    certify.add_argument(
+        "--inputs", type=Path, metavar="FILE", help=".npy, or .npz with an array for each input (random)"
+    )
+    certify.add_argument("--targets", type=Path, metavar="FILE", help="likewise, of the loss (random)")
+    certify.add_argument("--loss", choices=["cross_entropy", "mse"], default="cross_entropy", help="(cross_entropy)")
+    certify.add_argument("--output", metavar="NAME", help="the output that the loss is of (the first)")
+    certify.add_argument(
+        "--batchnorm", choices=["batch", "frozen", "statistics"], default="batch", help="as in training (batch)"
+    )
+    certify.add_argument("--samples", type=_number(1), default=3, metavar="N", help="elements of each weight (3)")
+    certify.add_argument("--tolerance", type=float, default=1e-3, metavar="X", help="of float32, relative (1e-3)")
+    certify.add_argument("--batch", type=_number(1), default=4, metavar="N", help="of random inputs (4)")
+    certify.add_argument("--seed", type=_number(0), default=0, metavar="N", help="of all random choices (0)")
+    certify.add_argument("--no-progress", dest="progress", action="store_false", help="no bar on stderr")
 
     info = _command(commands, "info", _info, "print a model's layers, shapes and sizes")
     info.add_argument("model", type=Path, metavar="MODEL.onnx")
@@ -127,6 +191,18 @@ def _command(commands: Any, name: str, run: Any, text: str) -> argparse.Argument
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     command.set_defaults(run=run)
     return command
+
+
+def _all_or_list(text: str) -> str | list[str]:
+    return text if text == "all" else text.split(",")
+
+
+def _numbers(text: str) -> list[int]:
+    """The type of an option that is one or more whole numbers >= 1."""
+    return [_number(1)(part) for part in text.split(",")]
+
+
+_numbers.__name__ = "list of whole numbers >= 1"
 
 
 def _number(least: int) -> Any:

@@ -46,3 +46,53 @@ def test_benchmark_reads_the_grammar_of_the_shapes():
     )
     assert done.returncode == 0, done.stderr
     assert "resnet_50_v1_5.txt 23" in done.stdout
+
+
+def test_the_fuzzer_repeats_itself_and_finds_nothing_in_a_few_mutants(tmp_path):
+    arguments = ["--count", "400", "--seed", "7", "--workers", "1", "--out", tmp_path / "found"]
+    runs = [tool(ROOT / "tools" / "fuzz.py", *arguments) for _ in range(2)]
+    for done in runs:
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert runs[0].stdout == runs[1].stdout
+    assert "400 in all" in runs[0].stdout
+    assert "ran" in runs[0].stdout and "UnsafeModelError" in runs[0].stdout
+    assert not (tmp_path / "found").exists()
+
+
+SPOILT = """
+import os, signal, sys
+sys.path.insert(0, "tools")
+import fuzz
+
+right = fuzz.Trial.run
+
+def run(self, data, heavy, i, say=False):
+    if i == 3:
+        raise KeyError("three")
+    if i == 5:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if i == 7:
+        bytearray(1 << 40)
+    while i == 9:
+        pass
+    return right(self, data, heavy, i, say)
+
+fuzz.Trial.run, fuzz.SECONDS = run, 1
+fuzz.__file__ = __file__  # what the workers run
+sys.exit(fuzz.main())
+"""
+
+
+def test_the_fuzzer_sees_what_it_is_for(tmp_path):
+    """A mutant that raises, one that kills its process, one that takes memory, one that hangs; the rest runs on."""
+    (tmp_path / "spoilt.py").write_text(SPOILT)
+    found = tmp_path / "found"
+    done = tool(tmp_path / "spoilt.py", "--count", "12", "--workers", "1", "--keep-going", "--out", found)
+    assert done.returncode == 1, done.stderr
+    assert "12 in all" in done.stdout
+    for kind in ("KeyError", "dead by SIGSEGV", "MemoryError", "hang"):
+        assert f"1  FINDING: {kind}" in done.stdout, done.stdout
+    assert sorted(int(path.stem.rpartition("-")[2]) for path in found.glob("*.onnx")) == [3, 5, 7, 9]
+    stopped = tool(tmp_path / "spoilt.py", "--count", "12", "--workers", "1", "--out", tmp_path / "other")
+    assert stopped.returncode == 1
+    assert len(list((tmp_path / "other").glob("*.onnx"))) == 1

@@ -27,6 +27,7 @@ class Comparison:
             where the output has no such axis.
         ok: whether relative_error is within the tolerance; values that are not floating-point must be equal.
         note: what there is to say beyond numbers.
+        worst: index of the element that is furthest apart; None where shapes or kinds differ, or it is empty.
     """
 
     provider: str
@@ -37,6 +38,7 @@ class Comparison:
     class_agreement: float | None
     ok: bool
     note: str = ""
+    worst: tuple[int, ...] | None = None
 
 
 def compare(provider: str, output: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> Comparison:
@@ -52,10 +54,12 @@ def compare(provider: str, output: str, ours: np.ndarray, theirs: np.ndarray, to
 
     floating = bool(np.issubdtype(theirs.dtype, np.floating))
     if not floating and not np.issubdtype(theirs.dtype, np.number):
-        different = int(np.sum(ours != theirs))
+        apart = ours != theirs
+        different = int(np.sum(apart))
         error = math.inf if different else 0.0
         note = f"{different} values differ" if different else ""
-        return Comparison(provider, output, theirs.shape, error, error, None, not different, note)
+        worst = _largest(apart)
+        return Comparison(provider, output, theirs.shape, error, error, None, not different, note, worst)
 
     a, b = ours.astype(np.float64), theirs.astype(np.float64)
     nan = np.isnan(a) != np.isnan(b)
@@ -72,4 +76,12 @@ def compare(provider: str, output: str, ours: np.ndarray, theirs: np.ndarray, to
     if floating and theirs.ndim >= 2 and theirs.shape[1] >= 2 and theirs.size:
         agreement = float(np.mean(a.argmax(axis=1) == b.argmax(axis=1)))
     ok = relative <= tolerance if floating else error == 0
-    return Comparison(provider, output, theirs.shape, error, relative, agreement, ok, note)
+    worst = _largest(difference)
+    return Comparison(provider, output, theirs.shape, error, relative, agreement, ok, note, worst)
+
+
+def _largest(difference: np.ndarray) -> tuple[int, ...] | None:
+    """The index of the largest element."""
+    if not difference.size:
+        return None
+    return tuple(int(i) for i in np.unravel_index(int(np.argmax(difference)), difference.shape))

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 import cconv.plan  # noqa: F401  (gives Model.run its session)
-from cconv.check.compare import Comparison, compare
-from cconv.check.providers import NotAvailable, Provider, Refused, requested, run
-from cconv.check.report import Report
+from cconv.check.bisect import Bisector, Divergence
+from cconv.check.compare import compare
+from cconv.check.inputs import at_batch
+from cconv.check.providers import NotAvailable, Provider, Refused, Running, Target, levels, requested
+from cconv.check.report import Report, Run
 from cconv.errors import ModelError, ValueRangeError, explain
 from cconv.graph.load import load
 from cconv.graph.model import Model
@@ -28,6 +30,10 @@ def check(
     inputs: Any,
     providers: str | Sequence[str | Provider] | None = None,
     tolerance: float = TOLERANCE,
+    *,
+    optimization: str | Sequence[str] | None = None,
+    batches: Sequence[int] | None = None,
+    nodes: bool = False,
 ) -> Report:
     """Run a model in cconv and in onnxruntime on the same inputs and compare every output.
 
@@ -38,56 +44,116 @@ def check(
         model: a model, or the path of one.
         inputs: array for the model's one input, or {input name: array}.
         providers: None for the CPU; "all" for every execution provider of this onnxruntime; or names, such
-            as ["cpu", "CUDAExecutionProvider"]. One that is not here is listed as such, never as passed.
+            as ["cpu", "CUDAExecutionProvider"]. One that is not here is listed as such, never as passed. CUDA
+            runs twice: in float32, and with TF32, for which a relative error of 1e-2 is ok.
         tolerance: largest difference that is ok, as a share of the output's largest absolute value.
+        optimization: onnxruntime's graph optimization: None for its default, "full"; "all" for each level; or
+            names among "off", "basic", "extended", "layout", "full".
+        batches: batch sizes to run: the first examples of the inputs, from the first again where there are too few.
+            None for the inputs as they are.
+        nodes: where outputs differ, find the first node that does, and say which of the two is wrong.
 
     Raises:
-        ValueRangeError: a negative tolerance, a provider that onnxruntime does not know.
+        ValueRangeError: a negative tolerance, a provider that onnxruntime does not know, an unknown level, batch sizes
+            for a model of a fixed one.
         ModelError: a file that is not ONNX, a model of more than 2 GiB.
         ValueRangeError, ShapeError, DTypeError: inputs that are not the model's.
         UnsupportedOpError: operators that cconv does not have.
     """
     if not tolerance >= 0:
         raise ValueRangeError(explain("tolerance", "is at least 0", repr(tolerance)))
-    wanted = requested(providers)
+    wanted, at_levels = requested(providers), levels(optimization)
     if isinstance(model, Model):
         source: bytes | str = _serialized(model)
     else:
         source = os.fspath(model)
         model = load(source)
-    result = model.run(inputs)
-    ours = result if isinstance(result, Mapping) else {model.output_names[0]: result}
     given = inputs if isinstance(inputs, Mapping) else {model.input_names[0]: inputs}
-    feeds = {name: np.asarray(value) for name, value in given.items()}
+    arrays = {name: np.asarray(value) for name, value in given.items()}
+    feeds = [arrays] if batches is None else [at_batch(model, arrays, size) for size in batches]
+    if not feeds:
+        raise ValueRangeError(explain("batches", "names at least one size", "none"))
+    expected = []
+    for values in feeds:
+        result = model.run(inputs if batches is None else values)
+        expected.append(result if isinstance(result, Mapping) else {model.output_names[0]: result})
 
-    comparisons: list[Comparison] = []
-    not_available: dict[str, str] = {}
-    refused: dict[str, str] = {}
-    for provider in wanted:
-        name = provider[0]
-        try:
-            theirs = run(source, provider, feeds)
-        except NotAvailable as error:
-            not_available[name] = str(error)
-        except Refused as error:
-            refused[name] = str(error)
-        else:
-            comparisons += [compare(name, key, ours[key], value, tolerance) for key, value in theirs.items()]
-    found = versions()
+    runs: list[Run] = []
+    divergences: list[Divergence] = []
+    for target in wanted:
+        found: list[Divergence] = []
+        for level in at_levels:
+            done = _at_level(source, target, level, feeds, expected, tolerance)
+            runs += done
+            for run, values in zip(done, feeds):
+                if nodes and not run.ok and run.comparisons:
+                    _trace(model, run, values, target, found)
+        divergences += found
+    packages = versions()
     return Report(
-        comparisons=comparisons,
-        not_available=not_available,
-        refused=refused,
+        runs=runs,
         tolerance=tolerance,
-        samples=max((len(value) for value in feeds.values() if value.ndim), default=1),
-        versions={name: found[name] for name in ("cconv", "onnxruntime", "onnx")},
+        versions={**{name: packages[name] for name in ("cconv", "onnx")}, "onnxruntime": _onnxruntime()},
+        divergences=divergences,
     )
+
+
+def _at_level(
+    source: bytes | str,
+    target: Target,
+    level: str,
+    feeds: Sequence[Mapping[str, np.ndarray]],
+    expected: Sequence[Mapping[str, np.ndarray]],
+    tolerance: float,
+) -> list[Run]:
+    """One run for each batch, in one session."""
+    limit = max(tolerance, target.tolerance)
+    runs = []
+    session: Running | None = None
+    for values, ours in zip(feeds, expected):
+        batch = max((len(value) for value in values.values() if value.ndim), default=1)
+        run = Run(target.name, target.label, level, batch, limit)
+        try:
+            session = session or Running(source, target, level)
+            theirs = session.run(values)
+        except NotAvailable as error:
+            run.not_available = str(error)
+        except Refused as error:
+            run.refused = str(error)
+        else:
+            run.comparisons = [compare(target.name, key, ours[key], value, limit) for key, value in theirs.items()]
+        runs.append(run)
+    return runs
+
+
+def _trace(
+    model: Model, run: Run, feeds: Mapping[str, np.ndarray], target: Target, found: list[Divergence]
+) -> None:
+    """Find where a run parts from cconv's; most part where another one did, which is quickly seen."""
+    bisector = Bisector(model, feeds, target, run.optimization, run.tolerance)
+    same = next((divergence for divergence in found if bisector.starts_at(divergence)), None)
+    if same is None:
+        same = bisector.search([c.output for c in run.comparisons if not c.ok])
+        if same is None:
+            run.untraced = True
+            return
+        found.append(same)
+    same.runs.append(run.title)
+
+
+def _onnxruntime() -> str:
+    """Its version. The package may have another name, such as onnxruntime-openvino."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
 
 
 def _serialized(model: Model) -> bytes:
     """What `model.save` writes."""
     try:
         return model.proto().SerializeToString()
+    except ModelError:  # which is a ValueError
+        raise
     except ValueError as error:  # how protobuf says that a message exceeds 2 GiB
         raise ModelError(
             explain(

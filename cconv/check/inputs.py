@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from cconv.errors import DTypeError, ValueRangeError, explain
@@ -33,3 +35,31 @@ def random_inputs(model: Model, batch: int = 2, seed: int = 0) -> dict[str, np.n
             )
         inputs[name] = rng.standard_normal(spec.shape).astype(spec.dtype)
     return inputs
+
+
+def at_batch(model: Model, inputs: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    """The first `size` examples of each input that leaves its first axis open; from the first again if there are fewer.
+
+    Raises:
+        ValueRangeError: less than one example; a model whose inputs all have a fixed first axis.
+    """
+    if size < 1:
+        raise ValueRangeError(explain("batches", "are at least 1", str(size)))
+    specs = model.input_specs
+    moving = [
+        name
+        for name, value in inputs.items()
+        if value.ndim and len(value) and name in specs and _open(specs[name].dims)
+    ]
+    if not moving:
+        raise ValueRangeError(
+            explain("batches", "need an input whose first axis has any size", "fixed ones", "Leave batches out.")
+        )
+    return {
+        name: value.take(np.arange(size) % len(value), axis=0) if name in moving else value
+        for name, value in inputs.items()
+    }
+
+
+def _open(dims: tuple[int | str | None, ...] | None) -> bool:
+    return dims is None or (len(dims) > 0 and not isinstance(dims[0], int))

@@ -6,7 +6,46 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cconv.check.bisect import Divergence
 from cconv.check.compare import Comparison
+from cconv.check.providers import CPU
+
+HEADER = ("provider", "optimization", "batch", "output", "shape", "largest error", "relative", "same class", "")
+
+
+@dataclass
+class Run:
+    """The model on one provider, at one level of optimization, with one batch.
+
+    Attributes:
+        provider: onnxruntime's name of it.
+        label: what the table calls it: without "ExecutionProvider", with the device or TF32 where that matters.
+        optimization: of providers.LEVELS.
+        batch: length of the inputs' first axis.
+        tolerance: largest relative error that is ok.
+        comparisons: one for each output, if it ran.
+        not_available: why it could not be tried here. Says nothing about the model.
+        refused: why it did not run the model, although it is here.
+        untraced: outputs differ, and no node was found that does.
+    """
+
+    provider: str
+    label: str
+    optimization: str
+    batch: int
+    tolerance: float
+    comparisons: Sequence[Comparison] = ()
+    not_available: str = ""
+    refused: str = ""
+    untraced: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.comparisons) and all(c.ok for c in self.comparisons)
+
+    @property
+    def title(self) -> str:
+        return f"{self.label} at {self.optimization}, batch {self.batch}"
 
 
 @dataclass(frozen=True)
@@ -14,25 +53,41 @@ class Report:
     """Outcome of a check.
 
     Attributes:
-        comparisons: one for each output on each provider that ran.
-        not_available: provider -> why it could not be tried here. Says nothing about the model.
-        refused: provider that is here -> why it did not run the model.
-        tolerance: largest relative error that is ok.
-        samples: length of the inputs' first axis.
+        runs: one for each provider, level of optimization and batch, those that came to nothing included.
+        tolerance: largest relative error that is ok; a run may have one of its own.
         versions: of cconv, onnxruntime and onnx.
+        divergences: where runs that failed part from cconv's, if that was asked for.
     """
 
-    comparisons: Sequence[Comparison]
-    not_available: Mapping[str, str] = field(default_factory=dict)
-    refused: Mapping[str, str] = field(default_factory=dict)
+    runs: Sequence[Run]
     tolerance: float = 0.0
-    samples: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
+    divergences: Sequence[Divergence] = ()
 
     @property
     def ok(self) -> bool:
         """Some provider ran, every one that is here took the model, all outputs are within the tolerance."""
         return bool(self.comparisons) and not self.refused and all(c.ok for c in self.comparisons)
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """One for each output of each run that came to an end."""
+        return [comparison for run in self.runs for comparison in run.comparisons]
+
+    @property
+    def samples(self) -> int:
+        """Length of the inputs' first axis, the largest of all runs."""
+        return max((run.batch for run in self.runs), default=0)
+
+    @property
+    def not_available(self) -> dict[str, str]:
+        """Provider -> why it could not be tried here. Says nothing about the model."""
+        return {run.provider: run.not_available for run in reversed(self.runs) if run.not_available}
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Provider that is here -> why it did not run the model, or not in every way that was asked for."""
+        return {run.provider: run.refused for run in reversed(self.runs) if run.refused}
 
     @property
     def providers(self) -> list[str]:
@@ -41,7 +96,7 @@ class Report:
 
     @property
     def max_error(self) -> float:
-        """Largest absolute difference over all outputs and providers; NaN if nothing ran."""
+        """Largest absolute difference over all outputs and runs; NaN if nothing ran."""
         return max((c.max_error for c in self.comparisons), default=math.nan)
 
     @property
@@ -58,40 +113,68 @@ class Report:
     def __str__(self) -> str:
         tried = self.comparisons or self.refused
         verdict = "ok" if self.ok else "FAILED" if tried else "FAILED: no provider ran"
-        count = f"{self.samples} sample{'' if self.samples == 1 else 's'}"
+        sizes = list(dict.fromkeys(run.batch for run in self.runs))
+        count = f"{sizes[0] if sizes else 0} sample{'' if sizes == [1] else 's'}"
+        if len(sizes) > 1:
+            count = f"batches of {', '.join(map(str, sizes))}"
         lines = [
             f"check against onnxruntime, {count}: {verdict} "
             f"(tolerance {self.tolerance:g} of the largest value)"
         ]
-        if self.comparisons:
-            header = ("provider", "output", "shape", "largest error", "relative", "same class", "")
-            rows: list[tuple[str, ...]] = [header]
-            rows += [_row(comparison) for comparison in self.comparisons]
-            widths = [max(map(len, column)) for column in zip(*rows)]
-            for row in rows:
-                lines.append("  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip())
-        lines += [f"  {_short(name)}: REFUSED, {why}" for name, why in self.refused.items()]
-        lines += [f"  {_short(name)}: not available, {why}" for name, why in self.not_available.items()]
+        ran = [run for run in self.runs if run.comparisons]
+        if ran:
+            lines += columns([HEADER, *(_row(run) for run in ran)])
+        lines += self._unfinished()
+        if ran and {run.provider for run in ran} == {CPU}:
+            lines.append("  only onnxruntime's CPU provider ran: this says nothing about GPUs or other devices")
         lines.append("  " + ", ".join(f"{name} {version}" for name, version in self.versions.items()))
+        for divergence in self.divergences:
+            lines += ["", str(divergence)]
+        for run in self.runs:
+            if run.untraced:
+                lines += ["", f"no single node was found that differs, {run.title}"]
         return "\n".join(lines)
 
+    def _unfinished(self) -> list[str]:
+        """A line for each reason that runs of a provider came to nothing."""
+        reasons: dict[tuple[str, str], list[Run]] = {}
+        for run in self.runs:
+            if run.refused or run.not_available:
+                why = f"REFUSED, {run.refused}" if run.refused else f"not available, {run.not_available}"
+                reasons.setdefault((run.label, why), []).append(run)
+        lines = []
+        for (label, why), runs in reasons.items():
+            levels = ""
+            if len(runs) < sum(run.label == label for run in self.runs):
+                levels = " at " + ", ".join(dict.fromkeys(run.optimization for run in runs))
+            lines.append(f"  {label}{levels}: {why}")
+        return lines
 
-def _row(c: Comparison) -> tuple[str, ...]:
+
+def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines of a table, indented, its columns aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    """A run's outputs in one line, of which the worst is shown."""
+    c = max(run.comparisons, key=lambda c: (not c.ok, c.relative_error))
+    shares = [c.class_agreement for c in run.comparisons if c.class_agreement is not None]
+    more = len(run.comparisons) - 1
     return (
-        _short(c.provider),
-        c.output,
+        run.label,
+        run.optimization,
+        str(run.batch),
+        f"{c.output}, {more} better" if more else c.output,
         "x".join(map(str, c.shape)) or "scalar",
         f"{c.max_error:.2g}",
         f"{c.relative_error:.2g}",
-        "-" if c.class_agreement is None else _percent(c.class_agreement),
-        ("ok" if c.ok else "FAILED") + (f": {c.note}" if c.note else ""),
+        _percent(min(shares)) if shares else "-",
+        ("ok" if run.ok else "FAILED") + (f": {c.note}" if c.note else ""),
     )
 
 
 def _percent(share: float) -> str:
     """A share with two decimals, rounded down: 100 % means all."""
     return f"{math.floor(share * 1e4) / 100:.2f} %"
-
-
-def _short(provider: str) -> str:
-    return provider.removesuffix("ExecutionProvider")

@@ -15,6 +15,7 @@ import onnx
 import onnx_ir as ir
 from onnx import defs, helper, numpy_helper
 
+from cconv.errors import ModelError, explain
 from cconv.graph.limits import Limits
 from cconv.graph.nodes import Node, Subgraph, nodes_of
 from cconv.ops.tensor import Spec
@@ -32,13 +33,41 @@ def expanded(node: Node, specs: Mapping[str, Spec], limits: Limits) -> Subgraph 
         None where the standard has no definition by other operators.
 
     Raises:
+        ModelError: a number of inputs or outputs that the operator does not take, or attributes it makes nothing of.
         UnsafeModelError: more nodes than limits.nodes.
     """
     if not node.has_definition:
         return None
+    place = f"node '{node.name}' ({node.op_type})"
     schema = defs.get_schema(node.op_type, node.opset)
-    inputs = tuple(f"x{i}" if name else "" for i, name in enumerate(node.inputs))
-    outputs = tuple(f"y{i}" if name else "" for i, name in enumerate(node.outputs))
+    for what, names, least, most in (
+        ("inputs", node.inputs, schema.min_input, schema.max_input),
+        ("outputs", node.outputs, schema.min_output, schema.max_output),
+    ):
+        if not least <= len(names) <= most or not all(names[:least]):
+            raise ModelError(explain(place, f"has {least} to {most} {what}", f"{sum(map(bool, names))}"))
+    for name, attribute in schema.attributes.items():
+        if attribute.required and name not in node.attributes:
+            raise ModelError(explain(place, f"has the attribute {name}", "none"))
+    try:
+        model = _model(node, schema, specs)
+    except Exception as error:  # onnx and onnx_ir raise what their parts happen to raise
+        cause = str(error).split("\n", 1)[0]
+        raise ModelError(explain(place, "is one that the standard's definition takes", cause)) from error
+    inside = [
+        replace(each, index=node.index, name=f"{node.name} > {each.name}") for each in nodes_of(model, limits)
+    ]
+    inputs, outputs = _names("x", node.inputs), _names("y", node.outputs)
+    return Subgraph(inputs=inputs, nodes=tuple(inside), outputs=outputs, constants={})
+
+
+def _names(letter: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{letter}{i}" if name else "" for i, name in enumerate(names))
+
+
+def _model(node: Node, schema: Any, specs: Mapping[str, Spec]) -> ir.Model:
+    """A model of the node alone, as a call of a function that is its definition."""
+    inputs, outputs = _names("x", node.inputs), _names("y", node.outputs)
     fields = {
         name: numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
         for name, value in node.attributes.items()
@@ -63,12 +92,7 @@ def expanded(node: Node, specs: Mapping[str, Spec], limits: Limits) -> Subgraph 
         [onnx.ValueInfoProto(name=name) for name in outputs if name],
     )
     imports = [*function.opset_import, helper.make_opsetid(DOMAIN, 1)]
-    model = helper.make_model(graph, functions=[function], opset_imports=imports)
-    nodes = [
-        replace(each, index=node.index, name=f"{node.name} > {each.name}")
-        for each in nodes_of(ir.from_proto(model), limits)
-    ]
-    return Subgraph(inputs=inputs, nodes=tuple(nodes), outputs=outputs, constants={})
+    return ir.from_proto(helper.make_model(graph, functions=[function], opset_imports=imports))
 
 
 def _definition(

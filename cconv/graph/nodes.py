@@ -9,9 +9,10 @@ from itertools import count
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
-from cconv.errors import UnsupportedOpError, explain
+from cconv.errors import ModelError, UnsupportedOpError, explain
 from cconv.graph.functions import without_functions
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.ops.catalogue import find
@@ -197,6 +198,7 @@ def _has_definition(op_type: str, opset: int) -> bool:
 def _node(index: int, node: ir.Node, model: ir.Model, numbers: Iterator[int]) -> Node:
     domain = "" if node.domain in ("", "ai.onnx") else node.domain
     opset = node.version or model.graph.opset_imports.get(node.domain) or model.graph.opset_imports.get("")
+    _check_types(node, domain, opset or 1, index)
     attributes = {name: _plain(attr, model, numbers) for name, attr in node.attributes.items()}
     captured = [name for value in attributes.values() if isinstance(value, Subgraph) for name in value.captured]
     operator = find(domain, node.op_type)
@@ -212,6 +214,26 @@ def _node(index: int, node: ir.Node, model: ir.Model, numbers: Iterator[int]) ->
         outputs=_names(node.outputs),
         attributes=attributes,
     )
+
+
+def _check_types(node: ir.Node, domain: str, opset: int, index: int) -> None:
+    """That attributes have values, of the type that ONNX's operator gives them; operators' rules count on it.
+
+    Raises:
+        ModelError: one has not.
+    """
+    place = f"node '{node.name or f'{node.op_type}_{index}'}' ({node.op_type})"
+    for name, attr in node.attributes.items():
+        if attr.is_ref():
+            found = f"{name!r}, which stands for {attr.ref_attr_name!r}"
+            raise ModelError(explain(place, "attributes stand for others within functions only", found))
+    if not node.attributes or not onnx.defs.has(node.op_type, opset, domain):
+        return
+    known = onnx.defs.get_schema(node.op_type, opset, domain).attributes
+    for name, attr in node.attributes.items():
+        wanted = str(known[name].type).rpartition(".")[2] if name in known else attr.type.name
+        if attr.type.name != wanted:
+            raise ModelError(explain(place, f"attribute {name!r} is of type {wanted}", attr.type.name))
 
 
 def _names(values: Iterable[ir.Value | None]) -> tuple[str, ...]:

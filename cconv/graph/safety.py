@@ -38,6 +38,12 @@ _FIELDS = {
     "UINT64": ("uint64_data", 1),
     "STRING": ("string_data", 1),
 }
+# The field of an AttributeProto that must be there for its type. A number or a text that is not counts as 0 or "".
+_HOLDERS = {
+    onnx.AttributeProto.TENSOR: "t",
+    onnx.AttributeProto.GRAPH: "g",
+    onnx.AttributeProto.TYPE_PROTO: "tp",
+}
 _ALL_FIELDS = ("float_data", "double_data", "int32_data", "int64_data", "uint64_data", "string_data")
 
 
@@ -293,6 +299,11 @@ class _Checker:
             self.refuse(where, "has a type that ONNX knows", str(attribute.type))
         if attribute.type in (kinds.SPARSE_TENSOR, kinds.SPARSE_TENSORS):
             self.refuse(where, "its tensors are dense", "a sparse one", "Store it dense.")
+        field = _HOLDERS.get(attribute.type)
+        if field and not attribute.HasField(field) and not attribute.ref_attr_name:
+            self.refuse(where, "has a value of its type", f"none in {field!r}")
+        if attribute.ref_attr_name and attribute.type in (kinds.GRAPH, kinds.GRAPHS):
+            self.refuse(where, "a subgraph stands for itself", f"one that stands for {attribute.ref_attr_name!r}")
         # What the type does not say is looked at as well: tensors_of finds it too.
         for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors):
             self.tensor(tensor, where)
@@ -337,7 +348,8 @@ class _Checker:
         if len(shape) > self.limits.rank or any(n < 0 for n in shape):
             self.refuse(where, f"has at most {self.limits.rank} axes, of sizes >= 0", f"{shape}"[:200])
         elements = _elements(shape)
-        if elements > self.limits.tensor_elements or any(n > self.limits.tensor_elements for n in shape):
+        # Where an axis is 0 the others count all the same: NumPy takes no array in which they are too long.
+        if _elements([max(n, 1) for n in shape]) > self.limits.tensor_elements:
             self.refuse(
                 where,
                 f"a tensor has at most {self.limits.tensor_elements} elements (Limits.tensor_elements)",

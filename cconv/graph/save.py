@@ -30,8 +30,18 @@ def to_message(model: ir.Model, declared: Sequence[str]) -> onnx.ModelProto:
     Args:
         declared: names that value_info had when the model was loaded, in order. onnx_ir adds the types of
             all initializers, which repeat what the tensors say themselves.
+
+    Raises:
+        ModelError: onnx_ir holds something that it cannot write.
     """
-    proto = ir.to_proto(model)
+    try:
+        proto = ir.to_proto(model)
+    except Exception as error:  # onnx_ir raises what its parts happen to raise
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        found = str(cause).split("\n", 1)[0]
+        raise ModelError(explain(f"graph {model.graph.name!r}", "can be written as ONNX", found)) from error
     _reorder(proto.opset_import, list(model.opset_imports), lambda opset: opset.domain)
     _reorder(proto.metadata_props, list(model.metadata_props), lambda entry: entry.key)
     initializers = {tensor.name for tensor in proto.graph.initializer} - set(declared)
@@ -45,7 +55,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Write the model, whole or not at all.
 
     Raises:
-        ModelError: the weights take more than the 2 GiB that one ONNX file can hold.
+        ModelError: the weights take more than the 2 GiB that one ONNX file can hold, or onnx_ir cannot write it.
         OutputError: the file cannot be written; an earlier one is as it was.
     """
     arrays = (*model.weights.values(), *model.constants.values())
@@ -53,6 +63,8 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         raise _too_large(path)
     try:
         data = model.proto().SerializeToString()
+    except ModelError:  # which is a ValueError
+        raise
     except ValueError as error:  # how protobuf says that a message exceeds 2 GiB
         raise _too_large(path) from error
     atomic_write(path, data)

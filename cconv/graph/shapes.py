@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cconv.errors import CconvError, ShapeError, ValueRangeError, explain
 from cconv.graph.nodes import Node
-from cconv.graph.walk import Values
+from cconv.graph.walk import Values, check_outputs
 from cconv.ops.operator import Call
 from cconv.ops.tensor import Spec
 
@@ -63,13 +63,14 @@ def trace(model: Model, inputs: Mapping[str, Spec]) -> list[tuple[Node, Call | N
     left = deque(model.nodes)
     while left:
         node, call = left.popleft(), None
-        if node.operator is not None and all(name in values.specs for name in node.inputs if name):
+        if node.supported and all(name in values.specs for name in node.inputs if name):
             try:
                 inside = values.branch(node)
                 left.extendleft(reversed(inside or []))
                 if inside is not None:
                     continue
                 call = node.call(values.specs, values.known)
+                check_outputs(call, model.limits)
                 values.take(node, call)
             except CconvError:
                 call = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -139,17 +140,26 @@ def calls_of(
         if node.operator is None:
             raise unsupported([node, *left])
         call = node.call(values.specs, values.known)
-        if any(spec.size > limits.output_elements for spec in call.results):
-            raise UnsafeModelError(
-                explain(
-                    call.place,
-                    f"an output has at most {limits.output_elements} elements (Limits.output_elements)",
-                    ", ".join(str(spec.shape) for spec in call.results),
-                    "Load the model with a higher limit if you trust it.",
-                )
-            )
+        check_outputs(call, limits)
         if not values.take(node, call):
             yield node, call
+
+
+def check_outputs(call: Call, limits: Limits) -> None:
+    """
+    Raises:
+        UnsafeModelError: an output beyond limits.output_elements. An axis of size 0 counts as 1: NumPy takes no array
+            whose other axes are too long either.
+    """
+    if any(math.prod(max(n, 1) for n in spec.shape) > limits.output_elements for spec in call.results):
+        raise UnsafeModelError(
+            explain(
+                call.place,
+                f"an output has at most {limits.output_elements} elements (Limits.output_elements)",
+                ", ".join(str(spec.shape) for spec in call.results),
+                "Load the model with a higher limit if you trust it.",
+            )
+        )
 
 
 def inlined(node: Node, graph: Subgraph) -> tuple[list[Node], dict[str, np.ndarray]]:

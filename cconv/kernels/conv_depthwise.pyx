@@ -19,7 +19,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from cconv.kernels.simd cimport VL, real
+from cconv.kernels.simd cimport VL, real, stream_end, streams
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 
 from cconv.kernels.geometry import forward_part, input_gradient_parts
@@ -36,7 +36,7 @@ cdef extern from "depthwise.h" nogil:
         Py_ssize_t y_step
         const real* bias
         Py_ssize_t residual
-        int add_residual, clamped
+        int add_residual, clamped, stream
         real low, high
     ctypedef void (*depthwise_fn)(const depthwise_job* job, Py_ssize_t pixels) noexcept nogil
     ctypedef void (*depthwise_sum_fn)(const real* x, const real* dy, Py_ssize_t pixels, Py_ssize_t channels,
@@ -222,6 +222,7 @@ cdef class Gather(Depthwise):
             p += 1
         for row in range(i * self.job_rows, min((i + 1) * self.job_rows, p.rows)):
             self.row(p, row, <const real**>self.scratch_of(thread))
+        stream_end()
 
     cdef void row(self, const Part* p, Py_ssize_t row, const real** pointers) noexcept nogil:
         """All pixels of one row of a part."""
@@ -242,6 +243,9 @@ cdef class Gather(Depthwise):
         job.residual = self.operand[3] - self.operand[4]
         job.add_residual = self.residual
         job.clamped = self.clamped
+        job.stream = self.channels % VL == 0 and not (self.residual and self.operand[3] == self.operand[4]) and streams(
+            self.operand[4], self.batch * self.target[0] * self.target[1] * self.target[2] * self.channels
+            * <Py_ssize_t>sizeof(real))
         job.low = self.low
         job.high = self.high
         job.y = <real*>self.operand[4] + self.channels * (

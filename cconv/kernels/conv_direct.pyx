@@ -23,11 +23,11 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real
+from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, stream_end, streams
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.strip cimport Strip, load_strip
 from cconv.kernels.tile cimport (
-    TILE_ADD, TILE_BIAS, TILE_CLAMP, TILE_RESIDUAL, TILE_STORE, block_vectors, tile_across, tile_job,
+    TILE_ADD, TILE_BIAS, TILE_CLAMP, TILE_RESIDUAL, TILE_STORE, TILE_STREAM, block_vectors, tile_across, tile_job,
 )
 
 from cconv.kernels.geometry import forward_part, input_gradient_parts, is_pointwise, one_row
@@ -289,6 +289,14 @@ cdef class Gather(Step):
                            w * p.columns, columns, g * self.inner + b * self.block, channels)
             self.multiply(p, source, g, b, channels, k, n * p.images, images, d, h * p.rows, rows,
                           w * p.columns, columns)
+        stream_end()
+
+    cdef inline bint streamed(self) noexcept nogil:
+        """Whether the target goes past the caches: it is large, written once, and not where the residual is read."""
+        return (
+            self.blocks == 1 and self.outer % VL == 0 and not (self.residual and self.operand[3] == self.operand[4])
+            and streams(self.operand[4], self.batch * self.target[0] * self.target[1] * self.target[2]
+                        * self.target_channels * <Py_ssize_t>sizeof(real)))
 
     cdef void multiply(
         self, Part* p, const real* source, Py_ssize_t g, Py_ssize_t b, Py_ssize_t channels, Py_ssize_t k,
@@ -327,6 +335,8 @@ cdef class Gather(Step):
             job.mode |= (TILE_BIAS if self.biased else 0) | (TILE_RESIDUAL if self.residual else 0)
         if b == self.blocks - 1 and self.clamped:
             job.mode |= TILE_CLAMP
+        if self.streamed():
+            job.mode |= TILE_STREAM
         job.residual = self.operand[3] - self.operand[4]
         job.low = self.low
         job.high = self.high

@@ -18,7 +18,7 @@ Planes are an odd number of cache lines apart: 36 streams at multiples of 4 KiB 
 
 from libc.string cimport memset
 
-from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real
+from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, stream_end, streams
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, tile_across, tile_job
 
@@ -28,7 +28,7 @@ cdef extern from "winograd.h" nogil:
     ctypedef struct winograd_epilogue:
         const real* bias
         Py_ssize_t residual
-        int add_residual, clamped
+        int add_residual, clamped, stream
         real low, high
     void winograd_input(const real* const* p, Py_ssize_t channels, Py_ssize_t pixel, real* v, Py_ssize_t plane)
     void winograd_output(const real* m, Py_ssize_t plane, Py_ssize_t channels, real* y, Py_ssize_t row,
@@ -349,6 +349,8 @@ cdef class Gather(Base):
         e.residual = self.operand[3] - self.operand[4]
         e.add_residual = self.residual
         e.clamped = self.clamped
+        e.stream = not (self.residual and self.operand[3] == self.operand[4]) and streams(
+            self.operand[4], self.batch * self.out_height * self.out_width * self.outer * <Py_ssize_t>sizeof(real))
         e.low = self.low
         e.high = self.high
         for t in range(first, first + count):
@@ -360,3 +362,4 @@ cdef class Gather(Base):
             winograd_output(m + (t - first) * self.m_row, self.m_plane, channels, y, self.out_width * self.outer,
                             self.outer, <int>min(4, self.out_height - 4 * ty),
                             <int>min(4, self.out_width - 4 * tx), &e)
+        stream_end()

@@ -28,6 +28,7 @@ typedef struct {
     const real *bias;        /* [channels] or NULL */
     ptrdiff_t residual;      /* bytes from an output to its residual */
     int add_residual, clamped;
+    int stream;              /* outputs are stored past the caches; all vectors are whole and aligned */
     real low, high;
 } depthwise_job;
 
@@ -65,7 +66,8 @@ INLINE void depthwise_group(const int taps, const ptrdiff_t step, const int widt
         vf value = acc[i];
         if (job->add_residual) value += LOAD((const real *)((const char *)y + job->residual));
         if (job->clamped) value = vclamp(value, low, high);
-        if (whole) vstore(y, value);
+        if (whole && job->stream) vstream(y, value);
+        else if (whole) vstore(y, value);
         else vstore_n(y, value, n);
     }
 #undef LOAD

@@ -21,7 +21,8 @@
 #include "simd.h"
 
 /* What happens to a sum before it is stored, in this order; any of them together. */
-enum tile_mode { TILE_STORE = 0, TILE_ADD = 1, TILE_BIAS = 2, TILE_RESIDUAL = 4, TILE_CLAMP = 8 };
+enum tile_mode { TILE_STORE = 0, TILE_ADD = 1, TILE_BIAS = 2, TILE_RESIDUAL = 4, TILE_CLAMP = 8,
+                 TILE_STREAM = 16 /* past the caches; all vectors are whole and aligned */ };
 
 typedef struct {
     const ptrdiff_t *offset; /* of each segment, bytes from a0 and a1 */
@@ -73,7 +74,8 @@ INLINE void tile_finish(const int n, const int vectors, const ptrdiff_t tail, co
         const vf low = vset(job->low), high = vset(job->high);
         EACH_VECTOR acc[i][v] = vclamp(acc[i][v], low, high);
     }
-    EACH_VECTOR if (v + 1 < vectors || tail == VL) vstore(PLACE, acc[i][v]);
+    if (tail == VL && job->mode & TILE_STREAM) EACH_VECTOR vstream(PLACE, acc[i][v]);
+    else EACH_VECTOR if (v + 1 < vectors || tail == VL) vstore(PLACE, acc[i][v]);
     else vstore_n(PLACE, acc[i][v], tail);
 #undef EACH_VECTOR
 #undef PLACE
@@ -91,7 +93,7 @@ INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const
     vf acc[TILE_ROWS][TILE_VECTORS];
     UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++) acc[i][v] = vzero();
     /* C is written at the end: its lines are on their way to L1 meanwhile. */
-    UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++)
+    if (!(job->mode & TILE_STREAM)) UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++)
         __builtin_prefetch((i < n0 ? c0 + i * job->ldc : c1 + (i - n0) * job->ldc) + v * VL, 1);
 
     for (ptrdiff_t s = 0; s < job->segments; s++) {

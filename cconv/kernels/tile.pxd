@@ -1,7 +1,7 @@
 from cconv.kernels.simd cimport real, vf
 
 cdef extern from "tile.h" nogil:
-    const int TILE_STORE, TILE_ADD, TILE_BIAS, TILE_RESIDUAL, TILE_CLAMP
+    const int TILE_STORE, TILE_ADD, TILE_BIAS, TILE_RESIDUAL, TILE_CLAMP, TILE_STREAM
     ctypedef struct tile_job:
         const Py_ssize_t* offset
         Py_ssize_t segments

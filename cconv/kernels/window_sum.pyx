@@ -30,7 +30,9 @@ cdef class WindowSum(Step):
         if before < 0 or after < 0:
             raise ValueError(f"WindowSum: a window has no negative extent; found {before} and {after}")
         self.operands = 2
-        self.outer, self.n, self.inner, self.before, self.after = outer, n, inner, before, after
+        # Beyond the axis there is nothing to walk through, and no offset to overflow.
+        self.before, self.after = min(before, max(n - 1, 0)), min(after, max(n - 1, 0))
+        self.outer, self.n, self.inner = outer, n, inner
         self.per_chunk = max(1, CHUNK // max(1, n * inner))
 
     cdef int run(self) noexcept nogil:

@@ -73,7 +73,7 @@ static void winograd_input(const real *const *p, ptrdiff_t channels, ptrdiff_t p
 typedef struct {
     const real *bias;   /* of the first channel, or NULL */
     ptrdiff_t residual; /* bytes from an output to its residual */
-    int add_residual, clamped;
+    int add_residual, clamped, stream;
     real low, high;
 } winograd_epilogue;
 
@@ -96,7 +96,8 @@ static void winograd_output(const real *m, ptrdiff_t plane, ptrdiff_t channels, 
                 vf value = b[i * 4 + j] + bias;
                 if (e->add_residual) value += vload((const real *)((const char *)q + e->residual));
                 if (e->clamped) value = vclamp(value, low, high);
-                vstore(q, value);
+                if (e->stream) vstream(q, value);
+                else vstore(q, value);
             }
     }
 }

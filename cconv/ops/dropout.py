@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cconv.errors import DTypeError, ValueRangeError
+from cconv.errors import DTypeError, ShapeError, ValueRangeError
 from cconv.ops.elementwise import BOOL, cast
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Spec, Tensor
@@ -34,7 +34,10 @@ class Dropout(Operator):
         """Share of elements to drop: attribute up to opset 11, constant input from 12 on."""
         ratio = call.attribute("ratio", 0.5)
         if call.opset >= 12:
-            ratio = call.constant(1, "ratio").item() if call.has(1) else 0.5
+            given = call.constant(1, "ratio") if call.has(1) else np.array(0.5)
+            if given.size != 1:
+                raise call.error(ShapeError, "the ratio is one number", f"shape {given.shape}")
+            ratio = given.item()
         if not 0 <= ratio < 1:
             raise call.error(ValueRangeError, "the ratio lies in 0 <= ratio < 1", f"{ratio}")
         return float(ratio)

@@ -265,6 +265,7 @@ def element_addressing(call: Call) -> Addressing:
 
     Raises:
         ShapeError: ranks that differ, or indices that reach past the input along another axis.
+        ValueRangeError: an index that is known and lies outside; onnx's evaluator would look for it for hours.
     """
     shape, grid = call.spec(0).shape, require_indices(call, 1).shape
     axis = normalize_axis(call, call.attribute("axis", 0), len(shape))
@@ -275,6 +276,9 @@ def element_addressing(call: Call) -> Addressing:
             f"the indices have the input's axes, none longer but axis {axis}",
             f"an input of shape {shape}, indices of shape {grid}",
         )
+    indices = call.constants[1]
+    if indices is not None and ((indices < -shape[axis]) | (indices >= shape[axis])).any():
+        raise call.error(ValueRangeError, f"indices lie in {-shape[axis]}..{shape[axis] - 1}", "one that does not")
     strides = dense_strides(shape)
     steps, base = (strides[axis],), tuple(0 if i == axis else stride for i, stride in enumerate(strides))
     return Addressing(grid, base, (shape[axis],), steps, 1, outer=math.prod(grid[:axis]))

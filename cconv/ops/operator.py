@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from cconv.errors import CconvError, ModelError, ShapeError, UnsupportedOpError, explain
+from cconv.errors import CconvError, DTypeError, ModelError, ShapeError, UnsupportedOpError, explain
 from cconv.kernels import Build
 from cconv.ops.folding import evaluated
 from cconv.ops.tensor import Layout, Spec, Tensor
@@ -109,6 +109,18 @@ class Call:
         if not self.results:
             self.settled.add(i)
         return value
+
+    def integers(self, i: int, what: str) -> list[int]:
+        """Input i's values, for inputs of whole numbers that shape the plan.
+
+        Raises:
+            UnsupportedOpError: they are computed by the model while it runs.
+            DTypeError: they are no whole numbers.
+        """
+        value = self.constant(i, what)
+        if value.dtype.kind not in "iu":
+            raise self.error(DTypeError, f"input {i} ({what}) holds whole numbers", str(value.dtype))
+        return [int(n) for n in value.reshape(-1)]
 
     def input(self, i: int) -> Tensor:
         """Input i's tensor (lowering only; the input must be there)."""
@@ -278,6 +290,8 @@ class Operator:
         if not least <= len(call.specs) <= most:
             wants = str(least) if least == most else f"{least} to {most}"
             raise call.error(ModelError, f"takes {wants} inputs", str(len(call.specs)))
+        if None in call.specs[:least]:
+            raise call.error(ModelError, f"input {call.specs.index(None)} is required", "no such input")
         if call.opset < self.since:
             raise call.error(
                 UnsupportedOpError,

@@ -33,10 +33,9 @@ class Pad(Operator):
         if call.opset < 11:
             flat = [int(n) for n in call.attribute("pads", call.attribute("paddings", []))]
         else:
-            flat = [int(n) for n in call.constant(1, "pads").reshape(-1)]
+            flat = call.integers(1, "pads")
             if call.has(3):
-                given = call.constant(3, "axes").reshape(-1)
-                axes = [normalize_axis(call, int(axis), rank) for axis in given]
+                axes = [normalize_axis(call, axis, rank) for axis in call.integers(3, "axes")]
         if len(flat) != 2 * len(axes) or len(set(axes)) != len(axes):
             found = f"{flat} for axes {axes}"
             raise call.error(ShapeError, "pads holds one begin, then one end for each axis", found)
@@ -95,7 +94,10 @@ class Pad(Operator):
             return [x]
         value = call.attribute("value", 0.0)
         if call.opset >= 11:
-            value = call.constant(2, "the value").item() if call.has(2) else 0
+            given = call.constant(2, "the value") if call.has(2) else np.array(0)
+            if given.size != 1:
+                raise call.error(ShapeError, "the value is one number", f"shape {given.shape}")
+            value = given.item()
         y = lower.tensor(call.results[0].shape, x.layout, x.dtype)
         constant = np.asarray(value).astype(x.dtype).tobytes()
         lower.emit(lower.kernels.pad.Pad(x.memory_shape, self.tables(call, x), constant), [x], [y])

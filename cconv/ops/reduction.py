@@ -46,7 +46,7 @@ class Reduction(Operator):
         if call.opset < self.axes_are_input:
             given = call.attribute("axes") or []
         else:
-            given = [int(axis) for axis in call.constant(1, "axes").reshape(-1)] if call.has(1) else []
+            given = call.integers(1, "axes") if call.has(1) else []
             if not given and call.attribute("noop_with_empty_axes", 0):
                 return []
         axes = sorted(normalize_axis(call, axis, rank) for axis in given)

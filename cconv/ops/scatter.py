@@ -174,7 +174,7 @@ class MaxUnpool(Operator):
             found = f"{indices.dtype} of shape {indices.shape} for {spec.shape}"
             raise call.error(ModelError, "there is an int64 index for each element of the input", found)
         if call.has(2):
-            wish = tuple(int(n) for n in call.constant(2, "the output's shape").reshape(-1))
+            wish = tuple(call.integers(2, "the output's shape"))
             if len(wish) != len(shape) or any(n < m for n, m in zip(wish, shape)):
                 raise call.error(ShapeError, f"output_shape is at least {shape}", f"{wish}")
             shape = wish

@@ -60,7 +60,7 @@ class Reshape(Reshaping):
     inputs = (2, 2)
 
     def new_shape(self, call: Call, shape: tuple[int, ...]) -> tuple[int, ...]:
-        wish = [int(n) for n in call.constant(1, "the new shape").reshape(-1)]
+        wish = call.integers(1, "the new shape")
         found = f"{wish} for an input of shape {shape}"
         keeps = not call.attribute("allowzero", 0)
         if any(n < -1 for n in wish) or wish.count(-1) > 1 or (not keeps and -1 in wish and 0 in wish):
@@ -116,7 +116,7 @@ def _given_axes(call: Call) -> list[int] | None:
     """The node's axes as written: an attribute up to opset 12, a constant input from 13 on."""
     if call.opset < 13:
         return call.attribute("axes")
-    return [int(axis) for axis in call.constant(1, "axes").reshape(-1)] if call.has(1) else None
+    return call.integers(1, "axes") if call.has(1) else None
 
 
 def _axes(call: Call, rank: int) -> list[int] | None:

@@ -122,7 +122,7 @@ class ConstantOfShape(Known):
         return np.broadcast_to(self.filler(call), call.results[0].shape)
 
     def shapes(self, call: Call) -> list[Spec]:
-        sizes = tuple(int(n) for n in call.constant(0, "the shape").reshape(-1))
+        sizes = tuple(call.integers(0, "the shape"))
         if any(n < 0 for n in sizes):
             raise call.error(ShapeError, "sizes are not negative", f"{sizes}")
         return [Spec(sizes, self.filler(call).dtype)]

@@ -104,7 +104,7 @@ class Slice(Operator):
                 raise call.error(ModelError, "the attributes starts and ends are required", "one is missing")
         else:
             starts, ends, axes, steps = (
-                [int(n) for n in call.constant(i, name).reshape(-1)] if call.has(i) or i < 3 else None
+                call.integers(i, name) if call.has(i) or i < 3 else None
                 for i, name in ((1, "starts"), (2, "ends"), (3, "axes"), (4, "steps"))
             )
         axes = list(range(len(starts))) if axes is None else axes
@@ -160,7 +160,7 @@ class Split(Operator):
         total, count = call.spec(0).shape[self.axis(call)], call.output_count
         sizes = call.attribute("split") if call.opset < 13 else None
         if call.has(1):
-            sizes = [int(n) for n in call.constant(1, "split").reshape(-1)]
+            sizes = call.integers(1, "split")
         if sizes is None:
             stated = call.attribute("num_outputs", count)
             if stated != count or (call.opset < 18 and total % count):
@@ -217,7 +217,7 @@ class Expand(Operator):
     differentiable: ClassVar[tuple[int, ...] | None] = (0,)
 
     def shapes(self, call: Call) -> list[Spec]:
-        spec, wish = call.spec(0), tuple(int(n) for n in call.constant(1, "the shape").reshape(-1))
+        spec, wish = call.spec(0), tuple(call.integers(1, "the shape"))
         try:
             return [Spec(np.broadcast_shapes(spec.shape, wish), spec.dtype)]
         except ValueError:
@@ -251,7 +251,7 @@ class Tile(Operator):
     differentiable: ClassVar[tuple[int, ...] | None] = (0,)
 
     def repeats(self, call: Call) -> list[int]:
-        shape, repeats = call.spec(0).shape, [int(n) for n in call.constant(1, "repeats").reshape(-1)]
+        shape, repeats = call.spec(0).shape, call.integers(1, "repeats")
         if len(repeats) != len(shape) or any(n < 0 for n in repeats):
             found = f"{repeats} for an input of shape {shape}"
             raise call.error(ShapeError, "repeats has an entry for each axis, none negative", found)

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cconv.errors import TrainingError, explain
+from cconv.errors import ModelError, TrainingError, explain
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node
 from cconv.graph.walk import Values, calls_of
@@ -145,7 +145,7 @@ def _forward(
     for i, item in enumerate(lowered):
         node, call = item.node, item.call
         builder.label = node.name
-        builder.differentiate = partial(_differentiate, builder, node, lowered[:i], values)
+        builder.differentiate = partial(_differentiate, builder, lowered, i, values)
         operator = node.operator
         assert operator is not None
         for name in node.inputs:
@@ -157,6 +157,9 @@ def _forward(
         call.outputs = list(operator.forward(builder, call))
         values.update(zip(node.outputs, call.outputs))
     for name in set(visible) - set(values):
+        if name not in walk.known:
+            found = "a further output of a node whose operator has fewer"
+            raise ModelError(explain(f"output {name!r}", "is something that a node computes", found))
         values[name] = builder.external(np.array(walk.known[name], order="C"), name)
     for item in calls:
         walk.ask(item.node, item.call)
@@ -165,13 +168,13 @@ def _forward(
 
 def _differentiate(
     builder: Builder,
-    node: Node,
-    before: list[Lowered],
+    lowered: list[Lowered],
+    at: int,
     values: Mapping[str, Tensor],
     of: int,
     to: Sequence[int],
 ) -> list[Tensor]:
-    """See Lowering.differentiate; `before` are the nodes that have been lowered."""
+    """See Lowering.differentiate; of the node `at`, those before which have been lowered."""
 
     def filled(like: Tensor, value: float) -> Tensor:
         result = builder.tensor(like.shape, like.layout)
@@ -179,10 +182,11 @@ def _differentiate(
         builder.emit(step, writes=[result])
         return result
 
-    label, name = builder.label, node.inputs[of]
-    found = backward(builder, before, {name: filled(values[name], 1.0)})
+    inputs = lowered[at].node.inputs
+    label, name = builder.label, inputs[of]
+    found = backward(builder, lowered[:at], {name: filled(values[name], 1.0)})
     builder.label = label
-    names = [node.inputs[i] for i in to]
+    names = [inputs[i] for i in to]
     return [found[name] if name in found else filled(values[name], 0.0) for name in names]
 
 

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, defs, helper, numpy_helper
 
 from cconv import load
-from cconv.errors import UnsafeModelError, UnsupportedOpError
+from cconv.errors import ModelError, UnsafeModelError, UnsupportedOpError
 from cconv.graph.limits import Limits
 from cconv.graph.nodes import BEYOND, Node
 from cconv.ops.catalogue import find
@@ -127,3 +127,20 @@ def test_the_limit_of_nodes_holds_inside():
     loaded = load(model("SoftmaxCrossEntropyLoss", arrays, opset=13), limits=Limits(nodes=3))
     with pytest.raises(UnsafeModelError, match=r"at most 3 nodes"):
         loaded.run({"x0": arrays[0], "x1": arrays[1]})
+
+
+def test_what_the_definition_does_not_take():
+    arrays = [real(4, 3), LABELS]
+    feeds = {"x0": arrays[0], "x1": arrays[1]}
+    for op_type, given, attributes, says in [
+        ("SoftmaxCrossEntropyLoss", arrays[:1], {}, r"has 2 to 3 inputs; found 1"),
+        ("RotaryEmbedding", [real(1, 2, 3, 4), real(3, 2)], {}, r"has 3 to 4 inputs; found 2"),
+    ]:
+        proto = model(op_type, given, opset=23, **attributes)
+        with pytest.raises(ModelError, match=f"'node'.*{says}"):
+            load(proto).run({name: feeds.get(name, array) for name, array in zip(["x0", "x1"], given)})
+
+
+def test_the_summary_shows_what_the_definition_is_made_of():
+    text = load(model("Shrink", [real(3, 4)], opset=9)).summary()
+    assert "node > " in text and "not supported" not in text

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import cconv
-from cconv.errors import ShapeError, UnsupportedOpError
+from cconv.errors import DTypeError, ShapeError, UnsupportedOpError
 
 
 def model(nodes, inputs, kind=TensorProto.FLOAT, weights=None, outputs=("y",), opset=18):
@@ -140,3 +140,12 @@ def test_the_message_that_a_value_is_computed_names_the_node():
     assert isinstance(loaded.proto(), onnx.ModelProto)
     with pytest.raises(UnsupportedOpError, match="Expand"):
         loaded.run(np.ones((1, 2), np.float32))
+
+
+def test_strings_are_refused_before_kernels_move_their_references():
+    text = np.array([["a", "b"]], object)
+    node = [helper.make_node("Transpose", ["x"], ["y"])]
+    declared = [[helper.make_tensor_value_info(name, TensorProto.STRING, None)] for name in "xy"]
+    proto = helper.make_model(helper.make_graph(node, "net", *declared), ir_version=10)
+    with pytest.raises(DTypeError, match="'x': holds numbers or bools; found strings"):
+        cconv.load(proto).run(text)

@@ -9,11 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import bench
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-import bench
 from benchmark import contest, report
 from benchmark.contest import Score, Task, Worker, WorkerError, disagreement
 from benchmark.sides import Job, Side, opponents, sample

@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+from benchmark import networks
 from onnx import TensorProto, helper
 
 from cconv.errors import DTypeError, ShapeError, TrainingError, UnsupportedOpError, ValueRangeError
@@ -59,6 +60,21 @@ def test_equal_bits_at_any_number_of_threads(clip):
         )
         losses = [trainer.step(*images(11, seed)) for seed in range(5)]
         results.append((losses, state_of(trainer)))
+    for losses, state in results[1:]:
+        assert losses == results[0][0]
+        assert same(state, results[0][1])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2"])
+def test_whole_networks_have_equal_bits_at_any_number_of_threads(name):
+    rng = np.random.default_rng(0)
+    batches = [(rng.standard_normal((3, 3, 64, 64), np.float32), rng.integers(0, 10, 3)) for _ in range(3)]
+    results = []
+    for threads in (1, 2, 3, 8):
+        trainer = Trainer(
+            networks.build(name, size=64, classes=10), optimizer=SGD(0.01, momentum=0.9), threads=threads
+        )
+        results.append(([trainer.step(x, y) for x, y in batches], state_of(trainer)))
     for losses, state in results[1:]:
         assert losses == results[0][0]
         assert same(state, results[0][1])

@@ -1,0 +1,345 @@
+"""Bisect: the first node whose output differs between cconv and onnxruntime, and which of the two is wrong.
+
+Both are asked for inner values by a graph that ends there. One value at a time: whatever is asked for must exist,
+so asking for all of them at once would undo the fusions of both, and with them an error that lies in one.
+
+The graph is searched as `git bisect` searches a history: of the ancestors of a node that is known to differ, the
+middle one is tried; if it differs, the search goes on among its ancestors, and if not, without them. In the end
+the inputs of the node that is left are tried one by one, for an error may come and go along the way (a ReLU
+swallows it, another branch carries it on).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from cconv.check.compare import Comparison, compare
+from cconv.check.judge import in_float64
+from cconv.check.providers import NotAvailable, Refused, Running, Target
+from cconv.errors import CconvError
+from cconv.graph.functions import without_functions
+from cconv.graph.model import Model
+from cconv.graph.nodes import Node, needed_for
+from cconv.ops.tensor import Spec
+from cconv.plan.plan import inference_plan
+
+
+class Range(NamedTuple):
+    """One input of a node: its name, shape, smallest and largest value, values that are not finite, and how far the
+    two versions of it are apart, as a share of its largest value."""
+
+    name: str
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    not_finite: int
+    apart: float
+
+
+@dataclass
+class Divergence:
+    """The first node at which two runs part.
+
+    Attributes:
+        runs: the runs in which they do, as the report calls them.
+        node, op_type: which node.
+        comparison: of its output; `comparison.worst` is the element that the following values are of.
+        ours, theirs: in cconv and in onnxruntime.
+        reference_ours, reference_theirs: in float64, on the inputs that it has here and there; None where there is no
+            such value.
+        why_no_reference: what the evaluator said.
+        inputs: their ranges.
+        fused: whether the two agree once the node's inputs are asked for as well, so that nothing is fused with it.
+        tolerance: relative error that is ok.
+        scale: largest absolute value of the output.
+    """
+
+    runs: list[str]
+    node: str
+    op_type: str
+    comparison: Comparison
+    ours: float
+    theirs: float
+    reference_ours: float | None = None
+    reference_theirs: float | None = None
+    why_no_reference: str = ""
+    inputs: list[Range] = field(default_factory=list)
+    fused: bool = False
+    tolerance: float = 0.0
+    scale: float = 0.0
+
+    @property
+    def verdict(self) -> str:
+        """Who is wrong, each judged by the inputs that it has."""
+        if self.comparison.worst is None:
+            return self.comparison.note
+        if self.reference_ours is None or self.reference_theirs is None:
+            return f"no reference: {self.why_no_reference}"
+        wrong = []
+        pairs = (("cconv", self.ours, self.reference_ours), ("onnxruntime", self.theirs, self.reference_theirs))
+        for who, value, reference in pairs:
+            if not _apart(value, reference) <= self.tolerance * self.scale:
+                wrong.append(who)
+        if len(wrong) == 2:
+            return "neither of the two is what the reference says"
+        if wrong:
+            return f"{wrong[0]} is wrong"
+        return "both are right for the inputs that they have, which differ: this node makes the difference larger"
+
+    def __str__(self) -> str:
+        c = self.comparison
+        element = "" if c.worst is None else "[" + ", ".join(map(str, c.worst)) + "]"
+        where = "; ".join(self.runs[:2]) + (f"; and {len(self.runs) - 2} more" if len(self.runs) > 2 else "")
+        lines = [f"first difference, {where}: node '{self.node}' ({self.op_type}), output '{c.output}'"]
+        if c.worst is not None:
+            lines.append(
+                f"  {element}: cconv {self.ours:.9g}, onnxruntime {self.theirs:.9g}; "
+                f"{c.relative_error:.2g} of the largest value apart"
+            )
+            if self.reference_ours is not None and self.reference_theirs is not None:
+                both = self.reference_ours == self.reference_theirs
+                other = "" if both else f" (on cconv's inputs; {self.reference_theirs:.9g} on onnxruntime's)"
+                lines.append(f"  float64 reference {self.reference_ours:.9g}{other}")
+        lines.append(f"  {self.verdict}")
+        if self.fused:
+            lines.append("  only where it runs as one with its neighbours: with its inputs asked for too, they agree")
+        for r in self.inputs:
+            shape = "x".join(map(str, r.shape)) or "scalar"
+            odd = f", {r.not_finite} not finite" if r.not_finite else ""
+            lines.append(f"  input '{r.name}' {shape}: {r.low:.6g} to {r.high:.6g}{odd}, {r.apart:.2g} apart")
+        return "\n".join(lines)
+
+
+class Bisector:
+    """Looks into a model at given inputs.
+
+    Args:
+        model: as cconv has it.
+
+    Raises:
+        ModelError: a model of more than 2 GiB.
+    """
+
+    def __init__(self, model: Model, feeds: Mapping[str, np.ndarray], target: Target, level: str, tolerance: float):
+        self._model, self._feeds = model, feeds
+        self._target, self._level, self._tolerance = target, level, tolerance
+        self._proto = model.proto()
+        if model.ir.functions:
+            self._proto = ir.to_proto(without_functions(model.ir, model.limits))
+        self._opsets = {opset.domain: opset.version for opset in self._proto.opset_import}
+        self._protos = {name: node for node in self._proto.graph.node for name in node.output if name}
+        self._nodes = [node for node in model.nodes if any(name in self._protos for name in node.outputs)]
+        self._maker = {name: k for k, node in enumerate(self._nodes) for name in node.outputs if name}
+
+    def search(self, outputs: Sequence[str]) -> Divergence | None:
+        """From outputs of the model that differ to the first node that does; None if it is not to be found."""
+        starts = sorted({self._maker[name] for name in outputs if name in self._maker})
+        start = next((k for k in starts if self._differs(k)), None)
+        if start is None:
+            return None
+        parents = [sorted({self._maker[v] for v in node.inputs if v in self._maker}) for node in self._nodes]
+        return self._look_at(first_bad(start, parents, self._differs))
+
+    def starts_at(self, divergence: Divergence) -> bool:
+        """Whether here, too, the two part at the node of `divergence`, and not before."""
+        k = next(k for k, node in enumerate(self._nodes) if node.name == divergence.node)
+        parents = {self._maker[name] for name in self._nodes[k].inputs if name in self._maker}
+        return bool(self._differs(k)) and not any(self._differs(p) for p in parents)
+
+    def _differs(self, k: int) -> bool | None:
+        """Whether node k's output does; None where it cannot be told, as no session ends there."""
+        found = self._compared(list(filter(None, self._nodes[k].outputs)))
+        return None if found is None else any(not c.ok for c in found[0])
+
+    def _compared(
+        self, names: Sequence[str]
+    ) -> tuple[list[Comparison], dict[str, np.ndarray], dict[str, np.ndarray]] | None:
+        try:
+            theirs = Running(self._ending_at(names), self._target, self._level).run(self._feeds)
+            ours = self._ours(names)
+        except (NotAvailable, Refused, CconvError):
+            return None
+        tolerance = self._tolerance
+        found = [compare(self._target.name, name, ours[name], theirs[name], tolerance) for name in names]
+        return found, ours, theirs
+
+    def _ours(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        model = self._model
+        plan = inference_plan(
+            needed_for(model.nodes, names),
+            {name: Spec(value.shape, value.dtype) for name, value in self._feeds.items()},
+            names,
+            model.weights,
+            model.constants,
+            limits=model.limits,
+        )
+        for name, value in self._feeds.items():
+            plan.inputs[name][...] = value
+        _, status = plan.run()
+        if status:
+            raise Refused("an index outside of its axis")
+        return {name: plan.outputs[name].copy() for name in names}
+
+    def _ending_at(self, names: Sequence[str]) -> bytes:
+        """The model with these outputs, and without the nodes that they do not need."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self._proto)
+        needed = {name for node in needed_for(self._nodes, names) for name in node.outputs if name}
+        kept = [node for node in self._proto.graph.node if needed.intersection(node.output)]
+        del proto.graph.node[:], proto.graph.output[:]
+        proto.graph.node.extend(kept)
+        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        try:
+            return bytes(proto.SerializeToString())
+        except ValueError as error:  # how protobuf says that a message exceeds 2 GiB
+            raise Refused("more than 2 GiB") from error
+
+    def _look_at(self, k: int) -> Divergence:
+        node = self._nodes[k]
+        found = self._compared(list(filter(None, node.outputs)))
+        assert found is not None
+        comparisons, ours, theirs = found
+        worst = next(c for c in comparisons if not c.ok)
+        inputs = list(dict.fromkeys(name for name in node.inputs if name in self._maker))
+        # The same with the inputs asked for, too; they are then as the output was computed from, on both sides.
+        together = self._compared([*inputs, worst.output])
+        fused = False
+        if together is not None:
+            fused = together[0][-1].ok
+            if not fused:
+                worst = together[0][-1]
+                ours[worst.output], theirs[worst.output] = together[1][worst.output], together[2][worst.output]
+            mine, other = together[1], together[2]
+        else:
+            mine, other = {}, {}
+        given = {tensor.name: tensor for tensor in self._proto.graph.initializer}
+        for name in dict.fromkeys(filter(None, node.inputs)):
+            if name in self._feeds:
+                mine[name] = other[name] = self._feeds[name]
+            elif name in given:
+                other[name] = onnx.numpy_helper.to_array(given[name])
+                weights = {**self._model.weights, **self._model.constants}
+                mine[name] = np.array(weights.get(name, other[name]))
+        return self._judged(node, worst, ours[worst.output], theirs[worst.output], mine, other, fused)
+
+    def _judged(
+        self,
+        node: Node,
+        worst: Comparison,
+        ours: np.ndarray,
+        theirs: np.ndarray,
+        mine: dict[str, np.ndarray],
+        other: dict[str, np.ndarray],
+        fused: bool,
+    ) -> Divergence:
+        names = [name for name in dict.fromkeys(filter(None, node.inputs)) if name in mine and name in other]
+        result = Divergence(
+            runs=[],
+            node=node.name,
+            op_type=node.op_type,
+            comparison=worst,
+            ours=np.nan,
+            theirs=np.nan,
+            inputs=[_range(name, mine[name], other[name]) for name in names],
+            fused=fused,
+            tolerance=self._tolerance,
+        )
+        if worst.worst is None:
+            return result
+        at = worst.worst
+        result.ours, result.theirs = _number(ours[at]), _number(theirs[at])
+        result.scale = max(_largest(ours), _largest(theirs))
+        proto = self._protos[worst.output]
+        operator = node.operator
+        alone = operator is not None and operator.per_example and node.inputs[0] in mine and len(at) > 0
+        values = []
+        for side in (mine, other):
+            arrays = {name: side[name] for name in names}
+            place = at
+            if alone and arrays[node.inputs[0]].shape[:1] == ours.shape[:1]:  # one example is enough
+                arrays[node.inputs[0]] = arrays[node.inputs[0]][at[0] : at[0] + 1]
+                place = (0, *at[1:])
+            outputs, why = in_float64(proto, self._opsets, arrays)
+            if worst.output in outputs and len(place) == outputs[worst.output].ndim:
+                values.append(_number(outputs[worst.output][place]))
+            else:
+                result.why_no_reference = why or "onnx's evaluator gives another shape"
+                return result
+        result.reference_ours, result.reference_theirs = values
+        return result
+
+
+def first_bad(bad: int, parents: Sequence[Sequence[int]], differs: Callable[[int], bool | None]) -> int:
+    """The node from which a difference comes: it differs, none of its parents does.
+
+    Args:
+        bad: a node that differs.
+        parents: of each node, all of them before it.
+        differs: None where it cannot be told; then the node is passed over.
+    """
+    known: dict[int, bool | None] = {bad: True}
+
+    def ask(k: int) -> bool | None:
+        if k not in known:
+            known[k] = differs(k)
+        return known[k]
+
+    def ancestors(k: int) -> set[int]:
+        found: set[int] = set()
+        left = list(parents[k])
+        while left:
+            node = left.pop()
+            if node not in found:
+                found.add(node)
+                left += parents[node]
+        return found
+
+    while True:
+        candidates = sorted(ancestors(bad))
+        while candidates:
+            middle = candidates[len(candidates) // 2]
+            answer = ask(middle)
+            if answer:
+                bad = middle
+                keep = ancestors(middle)
+                candidates = [k for k in candidates if k in keep]
+            else:
+                drop = {middle} if answer is None else {middle, *ancestors(middle)}
+                candidates = [k for k in candidates if k not in drop]
+        earlier = next((p for p in parents[bad] if ask(p)), None)
+        if earlier is None:
+            return bad
+        bad = earlier
+
+
+def _range(name: str, ours: np.ndarray, theirs: np.ndarray) -> Range:
+    finite = ours[np.isfinite(ours)] if ours.dtype.kind in "fiub" else ours[:0]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (np.nan, np.nan)
+    apart = compare("", name, ours, theirs, 0.0).relative_error
+    return Range(name, ours.shape, low, high, int(ours.size - finite.size), apart)
+
+
+def _number(value: np.generic | float) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _largest(array: np.ndarray) -> float:
+    if array.dtype.kind not in "fiub":
+        return 0.0
+    values = np.abs(array[np.isfinite(array)].astype(np.float64))
+    return float(values.max(initial=0.0))
+
+
+def _apart(value: float, reference: float) -> float:
+    if value == reference or (np.isnan(value) and np.isnan(reference)):
+        return 0.0
+    return abs(value - reference)

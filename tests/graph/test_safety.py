@@ -1,0 +1,266 @@
+"""What is promised about models nobody vouches for, beyond test_load.py; and what tools/fuzz.py has found."""
+
+import ast
+import importlib
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+import cconv
+import cconv.plan
+from cconv.errors import DTypeError, ModelError, ShapeError, UnsafeModelError, ValueRangeError
+from cconv.files import atomic_write
+from cconv.graph.load import load
+from graph import models
+
+SOURCES = sorted(Path(cconv.__file__).parent.rglob("*.py"))
+
+
+# Nothing runs that came out of a file.
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(SOURCES[0].parent)))
+def test_no_code_comes_from_a_file(path):
+    """No pickle, no eval, no NumPy file with objects, no class or module that a file names."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.Call):
+            called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            bare = isinstance(node.func, ast.Name)
+            assert not (bare and called in ("eval", "exec", "__import__", "compile")), f"{path}:{node.lineno}"
+            owner = getattr(getattr(node.func, "value", None), "id", "")
+            if owner == "np" and called == "load":
+                given = {keyword.arg: keyword.value for keyword in node.keywords}
+                assert isinstance(given["allow_pickle"], ast.Constant) and given["allow_pickle"].value is False
+    assert not imported & {"pickle", "marshal", "shelve", "dill", "joblib"}, path
+
+
+def test_loading_asks_none_of_onnxs_c_code_that_walks_graphs(monkeypatch, tmp_path):
+    """The checker, shape inference and the version converter have crashed on crafted models."""
+
+    def never(*args, **kwargs):
+        pytest.fail("called")
+
+    for module, names in (
+        (onnx.checker, ["check_model", "check_graph", "check_node", "check_tensor"]),
+        (onnx.shape_inference, ["infer_shapes", "infer_shapes_path"]),
+    ):
+        for name in names:
+            monkeypatch.setattr(module, name, never)
+    version_converter = importlib.import_module("onnx.version_converter")
+
+    monkeypatch.setattr(version_converter, "convert_version", never)
+    for proto in (models.rich(), models.linear()):
+        model = load(proto.SerializeToString())
+        model.summary()
+        model.save(tmp_path / "net.onnx")
+    model.run(np.zeros((2, 4), np.float32))
+
+
+# Nothing is read or written but what was named.
+
+
+def external(tmp_path, entries) -> bytes:
+    w = np.arange(12, dtype=np.float32).reshape(4, 3)
+    (tmp_path / "w.bin").write_bytes(w.tobytes())
+    proto = models.linear()
+    tensor = models.external("w.bin", w)
+    for key, value in entries:
+        tensor.external_data.add(key=key, value=value)
+    proto.graph.initializer[0].CopyFrom(tensor)
+    return proto.SerializeToString()
+
+
+def test_keys_of_external_data_that_are_not_known_set_nothing(tmp_path):
+    """They have been made attributes of Python objects elsewhere."""
+    odd = [("__class__", "os"), ("base", "/"), ("basepath", "/etc"), ("checksum", "0" * 40), ("nbytes", "9" * 15)]
+    model = load(external(tmp_path, odd), base=tmp_path)
+    assert model.weights["w"][3, 2] == 11
+
+
+def test_a_location_given_twice_is_judged_by_the_one_that_is_read(tmp_path):
+    inside = tmp_path / "model"
+    inside.mkdir()
+    (tmp_path / "secret.bin").write_bytes(bytes(48))
+    with pytest.raises(UnsafeModelError, match="own folder"):
+        load(external(inside, [("location", "../secret.bin")]), base=inside)
+
+
+def test_saving_writes_the_named_file_and_no_other(tmp_path):
+    """What lay in external data comes back into the model, wherever the model says that it lies."""
+    model = load(external(tmp_path, []), base=tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    out = tmp_path / "out"
+    out.mkdir()
+    model.save(out / "net.onnx")
+    assert [path.name for path in out.iterdir()] == ["net.onnx"]
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    assert not any(tensor.external_data for tensor in onnx.load(out / "net.onnx").graph.initializer)
+
+
+def test_a_file_is_on_the_disk_before_it_takes_the_others_place(tmp_path, monkeypatch):
+    """fsync of the file, rename within its folder, fsync of the folder."""
+    done = []
+    sync, replace = os.fsync, os.replace
+
+    def fsync(descriptor):
+        done.append(("fsync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        sync(descriptor)
+
+    def renamed(source, target):
+        done.append(("rename", Path(source)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", renamed)
+    target = tmp_path / "net.onnx"
+    atomic_write(target, b"data")
+    (first, temporary), (second, source), (third, folder) = done
+    assert (first, second, third) == ("fsync", "rename", "fsync")
+    assert temporary == source != target
+    assert temporary.parent == folder == target.parent
+    assert target.read_bytes() == b"data"
+
+
+# What the fuzzer has found.
+
+
+def one(op_type, inputs, arrays=(), outputs=("y",), opset=17, **attributes):
+    """A model of one node; x is its first input."""
+    names = ["x", *dict(arrays)]
+    return models.model(
+        [helper.make_node(op_type, names, list(outputs), name="node", **attributes)],
+        [models.value("x", inputs)],
+        [onnx.ValueInfoProto(name=name) for name in outputs],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in dict(arrays).items()],
+        opset=opset,
+    )
+
+
+def test_an_attribute_of_another_type_is_refused():
+    proto = one("Concat", [2, 3], axis=[0])
+    with pytest.raises(ModelError, match=r"node 'node' \(Concat\): attribute 'axis' is of type INT; found INTS"):
+        load(proto).run(np.zeros((2, 3), np.float32))
+
+
+def test_an_attribute_that_stands_for_one_of_a_function_is_refused_outside_of_one():
+    proto = one("Concat", [2, 3], axis=0)
+    proto.graph.node[0].attribute[0].ref_attr_name = "other"
+    with pytest.raises(ModelError, match="stand for others within functions only; found 'axis'"):
+        load(proto).run(np.zeros((2, 3), np.float32))
+
+
+@pytest.mark.parametrize("kind, field", [("TENSOR", "t"), ("GRAPH", "g"), ("TYPE_PROTO", "tp")])
+def test_an_attribute_without_a_value_of_its_type_is_refused(kind, field):
+    proto = models.linear()
+    proto.graph.node[0].attribute.add(name="odd", type=getattr(onnx.AttributeProto, kind))
+    with pytest.raises(UnsafeModelError, match=f"'odd': has a value of its type; found none in '{field}'"):
+        load(proto)
+
+
+@pytest.mark.parametrize("size", [11, 2**31, 2**62, 2**63 - 1])
+def test_a_window_wider_than_the_channels_takes_no_longer(size):
+    """LRN walked through all of it: 2^62 steps."""
+    x = np.random.default_rng(0).standard_normal((2, 5, 3, 3)).astype(np.float32)
+    found = load(one("LRN", [2, 5, 3, 3], size=size, alpha=float(min(size, 2**40)), beta=0.5)).run(x)
+    total = np.sum(np.square(x, dtype=np.float64), axis=1, keepdims=True) * min(size, 2**40) / size
+    assert np.allclose(found, x / np.sqrt(1 + total), rtol=1e-5)
+
+
+def test_an_output_that_the_operator_does_not_have_is_refused():
+    proto = one("Relu", [2, 3], outputs=("y", "more"))
+    with pytest.raises(ModelError, match="output 'more'"):
+        load(proto).run(np.zeros((2, 3), np.float32))
+
+
+def test_long_axes_beside_one_of_size_0_are_refused():
+    proto = models.linear()
+    proto.graph.initializer[0].dims[:] = [0, 2**30, 2**30, 2**30]
+    proto.graph.initializer[0].raw_data = b""
+    with pytest.raises(UnsafeModelError, match=r"Limits.tensor_elements"):
+        load(proto)
+    shape = models.model(
+        [helper.make_node("ConstantOfShape", ["shape"], ["y"], name="node")],
+        [],
+        [onnx.ValueInfoProto(name="y")],
+        [numpy_helper.from_array(np.array([0, 2**31, 2**31, 4]), "shape")],
+    )
+    with pytest.raises(UnsafeModelError, match=r"Limits.output_elements"):
+        load(shape).run({})
+    assert "ConstantOfShape" in load(shape).summary()
+
+
+def test_a_ratio_that_is_not_one_number_is_refused():
+    proto = one("Dropout", [2, 3], {"ratio": np.array([0.5, 0.5], np.float32)})
+    with pytest.raises(ShapeError, match="the ratio is one number"):
+        load(proto).run(np.zeros((2, 3), np.float32))
+
+
+def test_a_value_to_pad_with_that_is_not_one_number_is_refused():
+    proto = one("Pad", [2, 3], {"pads": np.array([0, 1, 0, 0]), "value": np.zeros(2, np.float32)})
+    with pytest.raises(ShapeError, match="the value is one number"):
+        load(proto).run(np.zeros((2, 3), np.float32))
+
+
+@pytest.mark.parametrize("op_type, inputs", [("ReduceSum", [2, 3]), ("Reshape", [2, 3]), ("Tile", [2, 3])])
+def test_sizes_that_are_no_whole_numbers_are_refused(op_type, inputs):
+    proto = one(op_type, inputs, {"sizes": np.array([np.nan, 1], np.float32)})
+    with pytest.raises(DTypeError, match=r"input 1 \(.*\) holds whole numbers"):
+        load(proto).run(np.zeros(inputs, np.float32))
+
+
+@pytest.mark.parametrize("op_type", ["GatherElements", "ScatterElements"])
+def test_known_indices_far_outside_are_refused_and_not_looked_for(op_type):
+    """onnx's evaluator, which folds what is known, counts down to an index in steps of the axis."""
+    arrays = {"indices": np.full((1, 4), 2**60)} | ({"updates": np.ones((1, 4))} if "Scatter" in op_type else {})
+    proto = one(op_type, [3, 4], arrays)
+    x = np.arange(12.0).reshape(3, 4)
+    del proto.graph.input[:]
+    proto.graph.initializer.append(numpy_helper.from_array(x, "x"))
+    with pytest.raises(ValueRangeError, match=r"indices lie in -3\.\.2"):
+        load(proto).run({})
+
+
+def test_a_required_input_that_is_left_out_is_named():
+    proto = one("LayerNormalization", [2, 3], {"scale": np.ones(3, np.float32)})
+    proto.graph.node[0].input[1] = ""
+    with pytest.raises(ModelError, match=r"'node' \(LayerNormalization\): input 1 is required"):
+        load(proto).run(np.zeros((2, 3), np.float32))
+
+
+def test_a_subgraph_that_stands_for_another_is_refused():
+    proto = models.rich()
+    node = proto.functions[0].node.add(op_type="If", input=["a"], output=["c"])
+    node.attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH, ref_attr_name="branch")
+    with pytest.raises(UnsafeModelError, match="a subgraph stands for itself"):
+        load(proto)
+
+
+def test_what_onnx_ir_cannot_write_is_a_model_error(tmp_path):
+    proto = models.linear()
+    proto.ir_version = 11
+    proto.graph.node[0].device_configurations.add()
+    model = load(proto)
+    with pytest.raises(ModelError, match="can be written as ONNX; found Cannot serialize"):
+        model.save(tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_sizes_are_counted_without_overflow():
+    """A product that wraps to what is there, modulo 2^64."""
+    proto = models.linear()
+    tensor = proto.graph.initializer[0]
+    tensor.dims[:] = [2**33 + 3, 2**31 * 2, 2**32 // 4]
+    assert math.prod(tensor.dims) > 2**64
+    with pytest.raises(UnsafeModelError, match="elements"):
+        load(proto)
