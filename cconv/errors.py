@@ -58,6 +58,13 @@ def explain(place: str, rule: str, found: str, fix: str = "") -> str:
     return f"{text} {fix}" if fix else text
 
 
+def root_of(error: BaseException) -> str:
+    """The first line of what an exception was raised from in the end, for errors of other packages."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error) or type(error).__name__).split("\n", 1)[0]
+
+
 def and_more(count: int) -> str:
     """How a message that shows one of several culprits goes on; "" where it was the only one."""
     return f", and {count} more like it" if count else ""

@@ -11,6 +11,7 @@ from onnx import helper
 
 from cconv.graph.model import Model
 from cconv.kernels import FLOAT64, Build, builds
+from cconv.ops.catalogue import CATALOGUE
 from cconv.ops.tensor import Spec, Tensor
 from cconv.plan.plan import Plan, inference_plan, training_plan
 from ops_cases.case import Case
@@ -64,6 +65,29 @@ def node_model(case: Case, dynamic: bool = True) -> onnx.ModelProto:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid(case.domain, case.opset)])
     model.ir_version = min(model.ir_version, 10)
     return model
+
+
+def feeds_of(case: Case) -> dict[str, np.ndarray]:
+    """What the case's model with `dynamic` inputs is given."""
+    return {
+        f"x{i}": value
+        for i, value in enumerate(case.arrays())
+        if value is not None and i not in case.constant_inputs
+    }
+
+
+def differentiable(case: Case) -> list[str]:
+    """Names of the inputs that the case's operator has a gradient to."""
+    operator = CATALOGUE[case.domain, case.op_type]
+    wanted = []
+    for i, value in enumerate(case.arrays()):
+        if value is None or not np.issubdtype(value.dtype, np.floating) or i in case.constant_inputs:
+            continue
+        if case.gradient is not None and i not in case.gradient:
+            continue
+        if operator.differentiable is None or i in operator.differentiable:
+            wanted.append(f"x{i}")
+    return wanted
 
 
 def behind_convolution(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -7,7 +7,16 @@ from onnx.reference import ReferenceEvaluator
 
 from cconv.ops.catalogue import CATALOGUE
 from cconv.ops.tensor import Spec
-from harness import behind_convolution, directional_error, forward, model_of, node_model, projection_plan
+from harness import (
+    behind_convolution,
+    differentiable,
+    directional_error,
+    feeds_of,
+    forward,
+    model_of,
+    node_model,
+    projection_plan,
+)
 from ops_cases import CASES
 
 IDS = [case.id for case in CASES]
@@ -35,11 +44,7 @@ def judged(case, proto, feeds):
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_forward_equals_onnxruntime(case):
     proto = node_model(case)
-    feeds = {
-        f"x{i}": value
-        for i, value in enumerate(case.arrays())
-        if value is not None and i not in case.constant_inputs
-    }
+    feeds = feeds_of(case)
     expected = judged(case, proto, feeds)
     found = list(forward(model_of(proto), feeds).values())
     assert len(found) == len(expected) == case.outputs
@@ -56,28 +61,11 @@ def test_forward_equals_onnxruntime(case):
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_equal_bits_at_any_number_of_threads(case):
     proto = node_model(case)
-    feeds = {
-        f"x{i}": value
-        for i, value in enumerate(case.arrays())
-        if value is not None and i not in case.constant_inputs
-    }
+    feeds = feeds_of(case)
     one = forward(model_of(proto), feeds, threads=1)
     for threads in (2, 3):
         for name, value in forward(model_of(proto), feeds, threads=threads).items():
             assert np.array_equal(value, one[name], equal_nan=True)
-
-
-def differentiable(case) -> list[str]:
-    operator = CATALOGUE[case.domain, case.op_type]
-    wanted = []
-    for i, value in enumerate(case.arrays()):
-        if value is None or not np.issubdtype(value.dtype, np.floating) or i in case.constant_inputs:
-            continue
-        if case.gradient is not None and i not in case.gradient:
-            continue
-        if operator.differentiable is None or i in operator.differentiable:
-            wanted.append(f"x{i}")
-    return wanted
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if differentiable(c)], ids=lambda case: case.id)
@@ -136,9 +124,7 @@ def test_examples_that_are_said_to_stay_apart_do(case, moving):
     if not apart(case, moving):
         return  # nothing is said; that not all say nothing is tested below
     model = model_of(node_model(case))
-    feeds = {
-        f"x{i}": a for i, a in enumerate(case.arrays()) if a is not None and i not in case.constant_inputs
-    }
+    feeds = feeds_of(case)
     before = forward(model, feeds)
     order = np.roll(np.arange(len(feeds["x0"])), 1)
     moved = {name: a[order] if int(name[1:]) in moving else a for name, a in feeds.items()}
@@ -173,11 +159,7 @@ def feature_map(case) -> bool:
 @pytest.mark.parametrize("case", [c for c in CASES if feature_map(c)], ids=lambda case: case.id)
 def test_layout_does_not_matter(case):
     """What comes out of a convolution lies channels-last in memory; here it equals what went in."""
-    feeds = {
-        f"x{i}": value
-        for i, value in enumerate(case.arrays())
-        if value is not None and i not in case.constant_inputs
-    }
+    feeds = feeds_of(case)
     plain = forward(model_of(node_model(case)), feeds)
     for name, value in forward(model_of(behind_convolution(node_model(case))), feeds).items():
         scale = np.max(np.abs(plain[name]), initial=1e-30) if value.dtype.kind == "f" else 0

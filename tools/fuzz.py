@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
 
 SECONDS = 10  # of processor time for a mutant; a right one takes a hundredth
 PATIENCE = 120  # seconds after which a worker that says nothing is held to hang
@@ -228,50 +229,36 @@ def described(error: BaseException) -> tuple[str, str]:
     return f"{type(error).__name__} at {where}", text[-8000:]
 
 
-class Guards:
-    """No two buffers of a plan on the same memory, and bytes between them that nothing may write to.
-
-    A step that writes past its buffer would else write into another one, unseen. As in tests/plan/test_guards.py.
-    """
-
-    WIDTH, FILL = 128, 0xA5
+class Watch:
+    """Lays guards between a plan's buffers while it is on, and looks at them after each run of the plan made last."""
 
     def __init__(self) -> None:
+        from guards import Guards
+
         from cconv.plan import lowering
         from cconv.plan.plan import Plan
 
         self.on = False
-        self.made: list[tuple[int, int]] = []
+        self.laid: Guards | None = None  # of a plan that has not run yet
         place, run = lowering.place, Plan.run
 
-        def guarded_place(lifetimes: Any) -> tuple[list[int], int]:
+        def watched_place(lifetimes: Any) -> tuple[list[int], int]:
             if not self.on:
                 return place(lifetimes)
-            self.made, end = [], self.WIDTH
-            for item in lifetimes:
-                self.made.append((end, end + item.nbytes))
-                end += (item.nbytes + 63) // 64 * 64 + self.WIDTH
-            return [begin for begin, _ in self.made], end
+            self.laid = Guards()
+            return self.laid.place(lifetimes)
 
-        def guarded_run(plan: Any, until: str | None = None) -> tuple[str, int]:
-            buffers, self.made = self.made, []  # of the plan made last, which is run next
-            guards = self.between(plan, buffers) if buffers else []
-            for guard in guards:
-                guard[...] = self.FILL
+        def watched_run(plan: Any, until: str | None = None) -> tuple[str, int]:
+            guards, self.laid = self.laid, None
+            if guards is None:
+                return run(plan, until)
+            guards.fill(plan)
             result = run(plan, until)
-            if any((guard != self.FILL).any() for guard in guards):
+            if guards.written(plan):
                 raise AssertionError("written outside of a buffer")
             return result
 
-        lowering.place, Plan.run = guarded_place, guarded_run  # type: ignore[method-assign]
-
-    def between(self, plan: Any, buffers: list[tuple[int, int]]) -> list[Any]:
-        import numpy as np
-
-        arena = np.asarray(plan.memory.held[0])
-        ends = [0, *(end for _, end in buffers)]
-        begins = [*(begin for begin, _ in buffers), len(arena)]
-        return [arena[end:begin] for end, begin in zip(ends, begins)]
+        lowering.place, Plan.run = watched_place, watched_run  # type: ignore[method-assign]
 
 
 class Trial:
@@ -282,7 +269,7 @@ class Trial:
 
         import cconv
 
-        self.guards = Guards()
+        self.watch = Watch()
         warnings.simplefilter("ignore")
         np.seterr(all="ignore")
         self.cconv, self.np, self.folder = cconv, np, folder
@@ -299,8 +286,7 @@ class Trial:
     def run(self, data: bytes, heavy: bool, i: int, say: bool = False) -> str:
         """What became of it; exceptions that are not CconvError's come out."""
         stage = "loaded"
-        self.guards.on = i % 3 > 0
-        self.guards.made = []
+        self.watch.on, self.watch.laid = i % 3 > 0, None
         try:
             model = self.cconv.load(data, limits=self.limits, base=self.folder)
             stage = "written again"

@@ -219,12 +219,12 @@ class Bisector:
         else:
             mine, other = {}, {}
         given = {tensor.name: tensor for tensor in self._proto.graph.initializer}
+        weights = {**self._model.weights, **self._model.constants}
         for name in dict.fromkeys(filter(None, node.inputs)):
             if name in self._feeds:
                 mine[name] = other[name] = self._feeds[name]
             elif name in given:
                 other[name] = onnx.numpy_helper.to_array(given[name])
-                weights = {**self._model.weights, **self._model.constants}
                 mine[name] = np.array(weights.get(name, other[name]))
         return self._judged(node, worst, ours[worst.output], theirs[worst.output], mine, other, fused)
 

@@ -150,10 +150,9 @@ def _onnxruntime() -> str:
 
 def _serialized(model: Model) -> bytes:
     """What `model.save` writes."""
+    proto = model.proto()
     try:
-        return model.proto().SerializeToString()
-    except ModelError:  # which is a ValueError
-        raise
+        return proto.SerializeToString()
     except ValueError as error:  # how protobuf says that a message exceeds 2 GiB
         raise ModelError(
             explain(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
-from cconv.errors import ModelError, UnsafeModelError, explain
+from cconv.errors import ModelError, UnsafeModelError, explain, root_of
 from cconv.graph.limits import Limits
 
 
@@ -28,14 +28,13 @@ def without_functions(model: ir.Model, limits: Limits) -> ir.Model:
                 "Raise the limit if you trust the model.",
             )
         )
-    copy = model.clone()
-    for function in copy.functions.values():
-        _pass_through(function)
     try:
+        copy = model.clone()
+        for function in copy.functions.values():
+            _pass_through(function)
         return InlinePass()(copy).model
     except Exception as error:  # onnx_ir raises what its parts happen to raise
-        cause = str(error.__cause__ or error).split("\n", 1)[0]
-        raise ModelError(explain("model", "its functions can be inlined", cause)) from error
+        raise ModelError(explain("model", "its functions can be inlined", root_of(error))) from error
 
 
 def _count(nodes: Iterable[ir.Node], model: ir.Model, known: dict[ir.OperatorIdentifier, int | None]) -> int:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from cconv.errors import ModelError, explain
 from cconv.graph import save as saving
 from cconv.graph.limits import DEFAULT, Limits
-from cconv.graph.nodes import Node, nodes_of
+from cconv.graph.nodes import Node, array_of, nodes_of
 from cconv.graph.summary import summary
 from cconv.graph.weights import Initializer, Weight, Weights
 from cconv.kernels.memory import aligned
@@ -76,7 +76,7 @@ class Model:
             if tensor is None:
                 raise ModelError(explain(f"initializer {name!r}", "has a value", "none"))
             if tensor.dtype != ir.DataType.FLOAT:
-                self.constants[name] = tensor.numpy()
+                self.constants[name] = array_of(tensor, f"initializer {name!r}")
                 continue
             weight = self.weights.entries.get(name)
             if weight is None or not isinstance(tensor, ir.Tensor) or tensor.raw is not weight.array():

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from cconv.errors import ModelError, UnsupportedOpError, explain
+from cconv.errors import ModelError, UnsupportedOpError, explain, root_of
 from cconv.graph.functions import without_functions
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.ops.catalogue import find
@@ -236,6 +236,18 @@ def _check_types(node: ir.Node, domain: str, opset: int, index: int) -> None:
             raise ModelError(explain(place, f"attribute {name!r} is of type {wanted}", attr.type.name))
 
 
+def array_of(tensor: ir.TensorProtocol, place: str) -> np.ndarray:
+    """The values of a stored tensor.
+
+    Raises:
+        ModelError: bytes that stand for none, such as padding of packed numbers that is not 0.
+    """
+    try:
+        return tensor.numpy()
+    except Exception as error:  # onnx_ir raises what its parts happen to raise
+        raise ModelError(explain(place, "has values that can be read", root_of(error))) from error
+
+
 def _names(values: Iterable[ir.Value | None]) -> tuple[str, ...]:
     return tuple((value.name or "") if value is not None else "" for value in values)
 
@@ -243,7 +255,7 @@ def _names(values: Iterable[ir.Value | None]) -> tuple[str, ...]:
 def _plain(attr: ir.Attr, model: ir.Model, numbers: Iterator[int]) -> Any:
     """An attribute's value as int, float, str, list of them, ndarray, or Subgraph."""
     if attr.type == ir.AttributeType.TENSOR:
-        return attr.as_tensor().numpy()
+        return array_of(attr.as_tensor(), f"attribute {attr.name!r}")
     if attr.type in (ir.AttributeType.INTS, ir.AttributeType.FLOATS, ir.AttributeType.STRINGS):
         return list(attr.value)
     if attr.type == ir.AttributeType.GRAPH:
@@ -253,7 +265,7 @@ def _plain(attr: ir.Attr, model: ir.Model, numbers: Iterator[int]) -> Any:
             nodes=tuple(_node(next(numbers), node, model, numbers) for node in graph),
             outputs=_names(graph.outputs),
             constants={
-                name: value.const_value.numpy()
+                name: array_of(value.const_value, f"initializer {name!r}")
                 for name, value in graph.initializers.items()
                 if value.const_value is not None
             },

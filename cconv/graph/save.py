@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_ir as ir
 
-from cconv.errors import ModelError, explain
+from cconv.errors import ModelError, explain, root_of
 from cconv.files import atomic_write
 
 if TYPE_CHECKING:
@@ -37,11 +37,8 @@ def to_message(model: ir.Model, declared: Sequence[str]) -> onnx.ModelProto:
     try:
         proto = ir.to_proto(model)
     except Exception as error:  # onnx_ir raises what its parts happen to raise
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        found = str(cause).split("\n", 1)[0]
-        raise ModelError(explain(f"graph {model.graph.name!r}", "can be written as ONNX", found)) from error
+        place = f"graph {model.graph.name!r}"
+        raise ModelError(explain(place, "can be written as ONNX", root_of(error))) from error
     _reorder(proto.opset_import, list(model.opset_imports), lambda opset: opset.domain)
     _reorder(proto.metadata_props, list(model.metadata_props), lambda entry: entry.key)
     initializers = {tensor.name for tensor in proto.graph.initializer} - set(declared)
@@ -61,10 +58,9 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     arrays = (*model.weights.values(), *model.constants.values())
     if sum(array.nbytes for array in arrays) > _MESSAGE_BYTES:
         raise _too_large(path)
+    proto = model.proto()
     try:
-        data = model.proto().SerializeToString()
-    except ModelError:  # which is a ValueError
-        raise
+        data = proto.SerializeToString()
     except ValueError as error:  # how protobuf says that a message exceeds 2 GiB
         raise _too_large(path) from error
     atomic_write(path, data)

@@ -19,7 +19,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from cconv.kernels.simd cimport VL, real, stream_end, streams
+from cconv.kernels.simd cimport VL, real, stream_end
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 
 from cconv.kernels.geometry import forward_part, input_gradient_parts
@@ -243,9 +243,8 @@ cdef class Gather(Depthwise):
         job.residual = self.operand[3] - self.operand[4]
         job.add_residual = self.residual
         job.clamped = self.clamped
-        job.stream = self.channels % VL == 0 and not (self.residual and self.operand[3] == self.operand[4]) and streams(
-            self.operand[4], self.batch * self.target[0] * self.target[1] * self.target[2] * self.channels
-            * <Py_ssize_t>sizeof(real))
+        job.stream = self.channels % VL == 0 and self.streams_to(
+            4, self.batch * self.target[0] * self.target[1] * self.target[2] * self.channels * <Py_ssize_t>sizeof(real))
         job.low = self.low
         job.high = self.high
         job.y = <real*>self.operand[4] + self.channels * (

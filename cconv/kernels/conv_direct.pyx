@@ -23,7 +23,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, stream_end, streams
+from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, stream_end
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.strip cimport Strip, load_strip
 from cconv.kernels.tile cimport (
@@ -292,11 +292,10 @@ cdef class Gather(Step):
         stream_end()
 
     cdef inline bint streamed(self) noexcept nogil:
-        """Whether the target goes past the caches: it is large, written once, and not where the residual is read."""
-        return (
-            self.blocks == 1 and self.outer % VL == 0 and not (self.residual and self.operand[3] == self.operand[4])
-            and streams(self.operand[4], self.batch * self.target[0] * self.target[1] * self.target[2]
-                        * self.target_channels * <Py_ssize_t>sizeof(real)))
+        """Whether the target goes past the caches. What is summed up block by block is read again."""
+        return self.blocks == 1 and self.outer % VL == 0 and self.streams_to(
+            4, self.batch * self.target[0] * self.target[1] * self.target[2] * self.target_channels
+            * <Py_ssize_t>sizeof(real))
 
     cdef void multiply(
         self, Part* p, const real* source, Py_ssize_t g, Py_ssize_t b, Py_ssize_t channels, Py_ssize_t k,

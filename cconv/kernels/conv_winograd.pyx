@@ -18,7 +18,7 @@ Planes are an odd number of cache lines apart: 36 streams at multiples of 4 KiB 
 
 from libc.string cimport memset
 
-from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, stream_end, streams
+from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, stream_end
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, tile_across, tile_job
 
@@ -349,8 +349,8 @@ cdef class Gather(Base):
         e.residual = self.operand[3] - self.operand[4]
         e.add_residual = self.residual
         e.clamped = self.clamped
-        e.stream = not (self.residual and self.operand[3] == self.operand[4]) and streams(
-            self.operand[4], self.batch * self.out_height * self.out_width * self.outer * <Py_ssize_t>sizeof(real))
+        e.stream = self.streams_to(
+            4, self.batch * self.out_height * self.out_width * self.outer * <Py_ssize_t>sizeof(real))
         e.low = self.low
         e.high = self.high
         for t in range(first, first + count):

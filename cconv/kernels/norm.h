@@ -52,10 +52,10 @@ INLINE ptrdiff_t together(ptrdiff_t stride) { return stride * sizeof(real) % 409
 /* For each group of rows, of whose elements neighbours are `stride` apart, and of these for each vector of channels. */
 #define EACH_VECTOR                                                                                                 \
     const vf a = vset(t->a), b = vset(t->b);                                                                        \
-    for (ptrdiff_t first = 0, group = together(stride); first < rows; first += group)                                                           \
+    for (ptrdiff_t first = 0, group = together(stride); first < rows; first += group)                               \
         for (ptrdiff_t c = 0; c < channels; c += VL)
 #define VECTOR                                                                                                      \
-    const ptrdiff_t n = channels - c < VL ? channels - c : VL, few = rows - first < group ? rows - first : group;       \
+    const ptrdiff_t n = channels - c < VL ? channels - c : VL, few = rows - first < group ? rows - first : group;   \
     ptrdiff_t at = first * stride + c;                                                                              \
     const vf mean = lanes_or(t->mean, c, n, vzero()), bias = lanes_or(t->bias, c, n, vzero())
 
@@ -71,11 +71,14 @@ typedef void (*sums_loop)(const norm_terms *, const real *dy, const real *x, con
 typedef void (*input_loop)(const norm_terms *, const real *dy, const real *x, real *dx, ptrdiff_t stride,
                            ptrdiff_t rows, ptrdiff_t channels);
 
+/* loop(t, ..., stream): a constant there, so that no test stands in the loop */
+#define BY_STREAM(loop, t, ...) (t->stream ? loop(t, __VA_ARGS__, 1) : loop(t, __VA_ARGS__, 0))
+
 #define DEFINE_ACTIVATION(name, forward, backward, either)                                                          \
     INLINE vf name##_forward(vf z, vf a, vf b) { return forward; }                                                  \
     INLINE vf name##_backward(vf dy, vf v, vf a, vf b) { return backward; }                                         \
-    INLINE void name##_apply_by(const norm_terms *t, const real *x, const real *residual, real *y, ptrdiff_t stride,  \
-                                ptrdiff_t rows, ptrdiff_t channels, const int stream)                              \
+    INLINE void name##_apply_by(const norm_terms *t, const real *x, const real *residual, real *y, ptrdiff_t stride,\
+                                ptrdiff_t rows, ptrdiff_t channels, const int stream)                               \
     {                                                                                                               \
         EACH_VECTOR {                                                                                               \
             VECTOR;                                                                                                 \
@@ -83,7 +86,7 @@ typedef void (*input_loop)(const norm_terms *, const real *dy, const real *x, re
             for (ptrdiff_t r = 0; r < few; r++, at += stride) {                                                     \
                 vf z = (lanes(x + at, n) - mean) * factor + bias;                                                   \
                 if (residual) z += lanes(residual + at, n);                                                         \
-                put(y + at, name##_forward(z, a, b), n, stream);                                                            \
+                put(y + at, name##_forward(z, a, b), n, stream);                                                    \
             }                                                                                                       \
         }                                                                                                           \
     }                                                                                                               \
@@ -99,7 +102,7 @@ typedef void (*input_loop)(const norm_terms *, const real *dy, const real *x, re
                 vf g = lanes(dy + at, n), d = lanes(x + at, n) - mean, v = d * factor + bias;                       \
                 if (y) v = lanes(y + at, n);                                                                        \
                 g = name##_backward(g, v, a, b);                                                                    \
-                if (dz) put(dz + at, g, n, 0);                                                                         \
+                if (dz) put(dz + at, g, n, 0);                                                                      \
                 s += g * d;                                                                                         \
                 total += g;                                                                                         \
             }                                                                                                       \
@@ -107,8 +110,8 @@ typedef void (*input_loop)(const norm_terms *, const real *dy, const real *x, re
             vstore(biases + c, total);                                                                              \
         }                                                                                                           \
     }                                                                                                               \
-    INLINE void name##_input_by(const norm_terms *t, const real *dy, const real *x, real *dx, ptrdiff_t stride,        \
-                                ptrdiff_t rows, ptrdiff_t channels, const int stream)                              \
+    INLINE void name##_input_by(const norm_terms *t, const real *dy, const real *x, real *dx, ptrdiff_t stride,     \
+                                ptrdiff_t rows, ptrdiff_t channels, const int stream)                               \
     {                                                                                                               \
         EACH_VECTOR {                                                                                               \
             VECTOR;                                                                                                 \
@@ -119,21 +122,19 @@ typedef void (*input_loop)(const norm_terms *, const real *dy, const real *x, re
             for (ptrdiff_t r = 0; r < few; r++, at += stride) {                                                     \
                 vf g = lanes(dy + at, n), d = lanes(x + at, n) - mean;                                              \
                 g = name##_backward(g, d * factor + bias, a, b);                                                    \
-                put(dx + at, g * factor - (dy_mean + d * slope), n, stream);                                                \
+                put(dx + at, g * factor - (dy_mean + d * slope), n, stream);                                        \
             }                                                                                                       \
         }                                                                                                           \
     }                                                                                                               \
     static void name##_apply(const norm_terms *t, const real *x, const real *residual, real *y, ptrdiff_t stride,   \
                              ptrdiff_t rows, ptrdiff_t channels)                                                    \
     {                                                                                                               \
-        if (t->stream) name##_apply_by(t, x, residual, y, stride, rows, channels, 1);                               \
-        else name##_apply_by(t, x, residual, y, stride, rows, channels, 0);                                         \
+        BY_STREAM(name##_apply_by, t, x, residual, y, stride, rows, channels);                                      \
     }                                                                                                               \
     static void name##_input(const norm_terms *t, const real *dy, const real *x, real *dx, ptrdiff_t stride,        \
                              ptrdiff_t rows, ptrdiff_t channels)                                                    \
     {                                                                                                               \
-        if (t->stream) name##_input_by(t, dy, x, dx, stride, rows, channels, 1);                                    \
-        else name##_input_by(t, dy, x, dx, stride, rows, channels, 0);                                              \
+        BY_STREAM(name##_input_by, t, dy, x, dx, stride, rows, channels);                                           \
     }
 ACTIVATIONS(DEFINE_ACTIVATION)
 

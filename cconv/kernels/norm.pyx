@@ -25,7 +25,7 @@ derivative there, from z, which they compute again of the x they read anyway, or
 from libc.math cimport sqrt
 from libc.string cimport memset
 
-from cconv.kernels.simd cimport VL, real, stream_end, streams, vf, vload, vload_n, vset, vstore, vstore_n, vzero
+from cconv.kernels.simd cimport VL, real, stream_end, vf, vload, vload_n, vset, vstore, vstore_n, vzero
 from cconv.kernels.step cimport OK, Step
 
 cdef extern from "norm.h" nogil:
@@ -148,14 +148,10 @@ cdef class Rows(Step):
         t.grouped = t.stream = False
         return t
 
-    cdef inline bint streams_to(self, int target) noexcept nogil:
-        """Whether what is written to this operand goes past the caches; not if it is read from there in the same loop."""
-        cdef int i
-        for i in range(self.operands):
-            if i != target and self.operand[i] == self.operand[target]:
-                return False
-        return self.channels % VL == 0 and streams(
-            self.operand[target], self.batch * self.rows * self.channels * <Py_ssize_t>sizeof(real))
+    cdef inline bint streams_rows_to(self, int target) noexcept nogil:
+        """Whether what is written to this operand goes past the caches."""
+        return self.channels % VL == 0 and self.streams_to(
+            target, self.batch * self.rows * self.channels * <Py_ssize_t>sizeof(real))
 
     cdef inline Py_ssize_t first(self, Py_ssize_t sample, Py_ssize_t block) noexcept nogil:
         """The first element of a block of rows."""
@@ -338,7 +334,7 @@ cdef class Normalize(Rows):
                     Py_ssize_t channels, int thread) noexcept nogil:
         cdef Py_ssize_t start = self.first(sample, block) + c
         cdef norm_terms t = self.terms(1, 2, 3, 4, sample * self.channels, c)
-        t.stream = self.streams_to(6)
+        t.stream = self.streams_rows_to(6)
         self.loops.apply(&t, <real*>self.operand[0] + start, past(<real*>self.operand[5], start),
                          <real*>self.operand[6] + start, self.channels, rows, channels)
         stream_end()
@@ -433,7 +429,7 @@ cdef class Affine(Rows):
                     Py_ssize_t channels, int thread) noexcept nogil:
         cdef Py_ssize_t start = self.first(sample, block) + c
         cdef norm_terms t = self.terms(-1, 1, -1, 2, 0, c)
-        t.stream = self.streams_to(4)
+        t.stream = self.streams_rows_to(4)
         self.loops.apply(&t, <real*>self.operand[0] + start, past(<real*>self.operand[3], start),
                          <real*>self.operand[4] + start, self.channels, rows, channels)
         stream_end()
@@ -546,7 +542,7 @@ cdef class InputGradient(Rows):
         cdef norm_terms t = self.terms(2, 3, 4, 5, own, c)
         t.dscale = <real*>self.operand[6] + own + c
         t.dbias = <real*>self.operand[7] + own + c
-        t.grouped, t.stream = self.grouped, self.streams_to(8)
+        t.grouped, t.stream = self.grouped, self.streams_rows_to(8)
         self.loops.input(&t, <real*>self.operand[0] + start, <real*>self.operand[1] + start,
                          <real*>self.operand[8] + start, self.channels, rows, channels)
         stream_end()

@@ -53,7 +53,8 @@ typedef lane vi __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)),
 INLINE vf vload(const real *p) { return *(const vf *)p; }
 INLINE void vstore(real *p, vf v) { *(vf *)p = v; }
 /* Past the caches, for what is too large to be found in them later: an ordinary store first reads the line that it
- * overwrites. p is aligned to a vector; stream_end comes after the last. See streams(). */
+ * overwrites. p is aligned to a vector; stream_end comes after the last. Step.streams_to says
+ * where. */
 #if defined(__AVX512F__)
 INLINE void vstream(real *p, vf v) { _mm512_stream_si512((__m512i *)p, (__m512i)v); }
 #elif defined(__AVX__)
@@ -68,15 +69,6 @@ INLINE void stream_end(void)
 #if defined(__SSE2__)
     _mm_sfence();
 #endif
-}
-/* Whether a result of so many bytes is stored so: it is larger than what is likely to be left of it in the last-level
- * cache when it is read again, and starts where a vector may. */
-#ifndef STREAM_BYTES
-#define STREAM_BYTES (16 << 20)
-#endif
-INLINE int streams(const void *target, ptrdiff_t nbytes)
-{
-    return nbytes >= STREAM_BYTES && ((uintptr_t)target & (VECTOR_BYTES - 1)) == 0;
 }
 INLINE vf vset(real x) { return x - (vf){0}; }
 INLINE vf vzero(void) { return (vf){0}; }

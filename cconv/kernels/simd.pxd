@@ -11,9 +11,7 @@ cdef extern from "simd.h" nogil:
     const int CACHE_LINE_REALS
     vf vload(const real* p)
     void vstore(real* p, vf v)
-    void vstream(real* p, vf v)
     void stream_end()
-    bint streams(const void* target, Py_ssize_t nbytes)
     vf vset(real x)
     vf vzero()
     vf vload_n(const real* p, Py_ssize_t n)

@@ -25,6 +25,10 @@ cdef extern from "<time.h>" nogil:
 # image, 2 threads, with 50000, 20000, 8000 and 0 ns: 4.7, 4.4, 4.4 and 4.4 ms.
 cdef double WORTH_THREADS = 10000, NANOSECONDS_PER_BYTE = 0.05
 
+# Of a result of this size little is left in the last-level cache when it is read again.
+cdef Py_ssize_t STREAM_BYTES = 16 << 20
+cdef size_t ALIGNMENT = 64    # of the widest vector
+
 
 cdef struct Phase:
     void* step
@@ -50,6 +54,16 @@ cdef class Step:
         context.step = <void*>self
         context.phase = phase
         parallel_for(run_chunk, &context, chunks, 1 if 0 < self.cost < WORTH_THREADS else self.threads)
+
+    cdef bint streams_to(self, int target, Py_ssize_t nbytes) noexcept nogil:
+        """It is large, starts where any vector may, and no operand is read from there, which would have fetched it."""
+        cdef int i
+        if nbytes < STREAM_BYTES or <uintptr_t>self.operand[target] % ALIGNMENT:
+            return False
+        for i in range(self.operands):
+            if i != target and self.operand[i] == self.operand[target]:
+                return False
+        return True
 
     cdef char* scratch_of(self, int thread) noexcept nogil:
         return self.scratch + thread * self.scratch_bytes

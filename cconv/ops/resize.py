@@ -303,6 +303,8 @@ class Resize(Resampling):
             regions = list(zip(flat[: len(chosen)], flat[len(chosen) :]))
         source = [shape[i] for i in chosen]
         if sizes is not None:
+            if not all(map(math.isfinite, sizes)):
+                raise call.error(ValueRangeError, "the sizes are whole numbers", f"{sizes}")
             axes = self.by_sizes(call, source, [int(n) for n in sizes])
         else:
             axes = [scaled(call, n, scale) for n, scale in zip(source, scales or [])]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir
 import pytest
 from onnx import helper, numpy_helper
 
@@ -244,6 +245,37 @@ def test_a_subgraph_that_stands_for_another_is_refused():
     node.attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH, ref_attr_name="branch")
     with pytest.raises(UnsafeModelError, match="a subgraph stands for itself"):
         load(proto)
+
+
+def test_sizes_that_are_not_finite_are_refused():
+    nothing = np.zeros(0, np.float32)
+    given = {"roi": nothing, "scales": nothing, "sizes": np.array([1, 1, np.nan, 4])}
+    with pytest.raises(ValueRangeError, match=r"'node' \(Resize\): the sizes are whole numbers"):
+        load(one("Resize", [1, 1, 2, 2], given)).run(np.zeros((1, 1, 2, 2), np.float32))
+
+
+def test_packed_numbers_that_stand_for_nothing_are_refused():
+    """Six bits a number, and what is left of the last byte not 0: where they are read first."""
+    six = onnx.TensorProto(name="odd", data_type=28, dims=[1], raw_data=b"\xff")
+    proto = models.linear()
+    proto.graph.initializer.append(six)
+    with pytest.raises(ModelError, match="initializer 'odd': has values that can be read"):
+        load(proto)
+    proto = models.linear()
+    proto.graph.node.append(helper.make_node("Constant", [], ["k"], value=six))
+    with pytest.raises(ModelError, match="attribute 'value': has values that can be read"):
+        load(proto).run(np.zeros((2, 4), np.float32))
+
+
+def test_a_graph_that_onnx_ir_cannot_copy_is_refused(monkeypatch):
+    """Functions are inlined in a copy; whatever its making raises is told as what it is."""
+
+    def clone(self):
+        raise RuntimeError("while cloning") from ValueError("an outer value")
+
+    monkeypatch.setattr(onnx_ir.Model, "clone", clone)
+    with pytest.raises(ModelError, match="its functions can be inlined; found an outer value"):
+        _ = load(models.rich()).nodes
 
 
 def test_what_onnx_ir_cannot_write_is_a_model_error(tmp_path):

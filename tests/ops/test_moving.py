@@ -5,7 +5,7 @@ import pytest
 
 import cconv
 from cconv.errors import DTypeError, ModelError, ShapeError, TrainingError, UnsupportedOpError, ValueRangeError
-from harness import directional_error, forward, model_of, node_model, projection_plan
+from harness import directional_error, feeds_of, forward, model_of, node_model, projection_plan
 from ops_cases.case import Case
 
 
@@ -121,10 +121,8 @@ REFUSED = [
 
 @pytest.mark.parametrize("case, error, message", REFUSED, ids=[case.id for case, _, _ in REFUSED])
 def test_refused_with_the_reason(case, error, message):
-    arrays = enumerate(case.arrays())
-    feeds = {f"x{i}": value for i, value in arrays if value is not None and i not in case.constant_inputs}
     with pytest.raises(error, match=message) as caught:
-        forward(model_of(node_model(case)), feeds)
+        forward(model_of(node_model(case)), feeds_of(case))
     assert "'node'" in str(caught.value)
 
 

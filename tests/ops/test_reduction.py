@@ -7,7 +7,7 @@ from cconv.errors import DTypeError, ShapeError, UnsupportedOpError
 from cconv.ops.reduce import reduced, repeated, without
 from cconv.ops.tensor import Layout
 from cconv.plan.lowering import Builder
-from harness import forward, model_of, node_model, projection_plan
+from harness import feeds_of, forward, model_of, node_model, projection_plan
 from ops_cases.case import Case
 
 WHOLE = np.arange(6).reshape(2, 3)
@@ -33,9 +33,8 @@ REFUSED = [
 
 @pytest.mark.parametrize("case, error, message", REFUSED, ids=[case.id for case, _, _ in REFUSED])
 def test_refused_with_the_reason(case, error, message):
-    feeds = {f"x{i}": value for i, value in enumerate(case.arrays()) if i not in case.constant_inputs}
     with pytest.raises(error, match=message) as caught:
-        forward(model_of(node_model(case)), feeds)
+        forward(model_of(node_model(case)), feeds_of(case))
     assert "'node'" in str(caught.value)
 
 

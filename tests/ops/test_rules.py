@@ -7,7 +7,7 @@ from cconv.errors import DTypeError, ModelError, ShapeError, UnsupportedOpError,
 from cconv.ops.shape import transposed
 from cconv.ops.tensor import Layout
 from cconv.plan.lowering import Builder
-from harness import forward, model_of, node_model
+from harness import feeds_of, forward, model_of, node_model
 from ops_cases.case import Case
 
 
@@ -62,10 +62,8 @@ REFUSED = [
 
 @pytest.mark.parametrize("case, error, message", REFUSED, ids=[case.id for case, _, _ in REFUSED])
 def test_refused_with_the_reason(case, error, message):
-    arrays = enumerate(case.arrays())
-    feeds = {f"x{i}": value for i, value in arrays if value is not None and i not in case.constant_inputs}
     with pytest.raises(error, match=message) as caught:
-        forward(model_of(node_model(case)), feeds)
+        forward(model_of(node_model(case)), feeds_of(case))
     assert "'node'" in str(caught.value)
 
 
