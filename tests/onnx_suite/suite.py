@@ -21,6 +21,7 @@ from cconv import onnx_backend
 from onnx_suite.left_out import LEFT_OUT, LeftOut
 
 DATA = Path(loader.DATA_DIR)
+PREVIEW = "ai.onnx.preview.training"
 ON_DISK = ("simple", "pytorch-converted", "pytorch-operator")
 
 
@@ -46,6 +47,11 @@ class Case:
     def left_out(self) -> LeftOut | None:
         """Why the case is not in scope; None if it is."""
         return next((entry for entry in LEFT_OUT if covers(entry, self)), None)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is one of ai.onnx.preview.training: an optimizer's step, or Gradient."""
+        return self.kind == "node" and any(node.domain == PREVIEW for node in self.model().graph.node)
 
     def model(self) -> onnx.ModelProto:
         return self.source.model or onnx.load(Path(self.source.model_dir, "model.onnx"))

@@ -57,6 +57,8 @@ def test_what_is_promised_whole_is_whole():
     assert set(WHOLE) <= {name for case in CASES for name in case.operators}
     nodes = [case for case in CASES if case.kind == "node" and not case.operators.isdisjoint(WHOLE)]
     assert not [case.name for case in nodes if case.left_out]
+    training = [case for case in CASES if case.trains]
+    assert training and not [case.name for case in training if case.left_out]
 
 
 def test_the_list_is_not_the_suite():
