@@ -21,9 +21,10 @@ import numpy as np
 
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
 
-from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, stream_end
+from cconv.kernels.simd cimport (
+    CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, stream_end, vf, vload_n, vstore,
+)
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.strip cimport Strip, load_strip
 from cconv.kernels.tile cimport (
@@ -32,13 +33,16 @@ from cconv.kernels.tile cimport (
 
 from cconv.kernels.geometry import forward_part, input_gradient_parts, is_pointwise, one_row
 
+cdef extern from "turn.h" nogil:
+    enum:
+        LANES
+    void load_turned(const real* from_, Py_ssize_t stride, Py_ssize_t live, Py_ssize_t count, vf* to)
+
 # Output pixels of a job: enough to use each packed block of weights some 30 times, but no more of their input than a
 # quarter of a small L2 holds.
 JOB_PIXELS, JOB_ELEMENTS = 448, 65536
 # Input channels of a block: with 3x3 taps and 32 columns 147 KB of weights, half of a small L2.
 BLOCK_CHANNELS, BLOCK_CHANNELS_ONE_TAP = 128, 512
-# Elements of each output's weights that are packed at once: with TILE_COLS outputs half of L1.
-cdef Py_ssize_t TURNED = 128
 # Jobs that a convolution is cut into at the least, if its output channels allow.
 LEAST_JOBS = 16
 # Pixels of this many channels are copied to a strip even where they could be read in place: their distance, a
@@ -394,11 +398,10 @@ cdef class Pack(Step):
 
     cdef Py_ssize_t part_count, groups, inner, outer, taps, block, blocks, columns, column_blocks
     cdef Py_ssize_t group_stride, inner_stride, outer_stride
-    cdef Py_ssize_t turned                # channels that are packed at once
-    cdef bint buffered
+    cdef Py_ssize_t run_channels          # whose taps lie side by side in the weights: all, or 1
     cdef const Py_ssize_t* part_taps      # taps of each part
-    cdef const Py_ssize_t* part_start     # first of them in `tap`
-    cdef const Py_ssize_t* tap            # kernel index of each tap, all parts
+    cdef const Py_ssize_t* part_start     # of each part's taps, before them
+    cdef const Py_ssize_t* place          # by part and index in the kernel: which tap of the part it is; -1: none
     cdef list keep
 
     def __init__(self, geometry, str role="forward"):
@@ -417,25 +420,23 @@ cdef class Pack(Step):
         self.blocks = ceil_div(self.inner, self.block) if self.inner else 0
         self.columns = widths(self.outer)
         self.column_blocks = ceil_div(self.outer, TILE_COLS)
-        # Outputs far apart, often multiples of 4 KiB, would share cache sets: some channels of them are copied first.
-        self.buffered = role == "forward"
-        self.turned = max(1, min(self.inner, TURNED // taps))
-        self.scratch_bytes = self.turned * taps * TILE_COLS * sizeof(real) if self.buffered else 0
+        self.run_channels = self.inner if role == "forward" else 1
         parts = role_parts(geometry, role)
         self.part_count = len(parts)
-        order, counts, starts = [], [], []
+        counts, starts, places = [], [], []
         for d, h, w in parts:
-            starts.append(len(order))
-            order += [
+            order = [
                 (i * geometry.kernel[1] + j) * geometry.kernel[2] + k
                 for i in d.kernel for j in h.kernel for k in w.kernel
             ]
-            counts.append(len(order) - starts[-1])
-        arrays = [np.array(values or [0], dtype=np.intp) for values in (counts, starts, order)]
+            starts.append(sum(counts))
+            counts.append(len(order))
+            places += [order.index(tap) if tap in order else -1 for tap in range(taps)]
+        arrays = [np.array(values or [0], dtype=np.intp) for values in (counts, starts, places)]
         self.keep = arrays
         self.part_taps = <const Py_ssize_t*><uintptr_t>arrays[0].ctypes.data
         self.part_start = <const Py_ssize_t*><uintptr_t>arrays[1].ctypes.data
-        self.tap = <const Py_ssize_t*><uintptr_t>arrays[2].ctypes.data
+        self.place = <const Py_ssize_t*><uintptr_t>arrays[2].ctypes.data
 
     cdef int run(self) noexcept nogil:
         self.parallel(0, self.part_count * self.groups * self.column_blocks)
@@ -449,40 +450,43 @@ cdef class Pack(Step):
         cdef Py_ssize_t taps = self.part_taps[part]
         cdef Py_ssize_t live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)
         cdef Py_ssize_t width = block_vectors(live) * VL
-        cdef Py_ssize_t b, t, c, j, channels, count, stride
-        cdef real* buffer = <real*>self.scratch_of(thread)
-        cdef const real* from_
-        cdef const Py_ssize_t* tap = self.tap + self.part_start[part]
+        cdef Py_ssize_t b, c, v, channels, run
+        cdef const Py_ssize_t* place = self.place + part * self.taps
         cdef const real* source = <real*>self.operand[0] + (
             g * self.group_stride + nb * TILE_COLS * self.outer_stride)
+        cdef const real* from_
         cdef real* target = <real*>self.operand[1] + (
             self.part_start[part] * self.groups * self.inner * self.columns
             + (g * self.columns + nb * TILE_COLS) * self.inner * taps)
         for b in range(self.blocks):
             channels = min(self.block, self.inner - b * self.block)
+            run = min(channels, self.run_channels)
             c = 0
             while c < channels:
-                count = min(self.turned, channels - c)
                 from_ = source + (b * self.block + c) * self.inner_stride
-                stride = self.outer_stride
-                if self.buffered:
-                    stride = count * self.taps
-                    for j in range(live):
-                        memcpy(buffer + j * stride, from_ + j * self.outer_stride, stride * sizeof(real))
-                    from_ = buffer
-                for i in range(count):
-                    for t in range(taps):
-                        pack_row(from_ + i * self.inner_stride + tap[t], stride,
-                                 target + (t * channels + c + i) * width, live, width)
-                c += count
+                for v in range(width // VL):
+                    self.pack_run(from_ + v * VL * self.outer_stride, run * self.taps, live - v * VL, place,
+                                  target + c * width + v * VL, channels * width, width)
+                c += run
             target += taps * channels * width
 
-
-cdef inline void pack_row(const real* source, Py_ssize_t stride, real* target, Py_ssize_t live,
-                          Py_ssize_t width) noexcept nogil:
-    """One row of a packed block: `live` elements `stride` apart, the rest 0."""
-    cdef Py_ssize_t j
-    for j in range(live):
-        target[j] = source[j * stride]
-    for j in range(live, width):
-        target[j] = 0
+    cdef void pack_run(self, const real* source, Py_ssize_t elements, Py_ssize_t live, const Py_ssize_t* place,
+                       real* target, Py_ssize_t tap, Py_ssize_t channel) noexcept nogil:
+        """Elements side by side, tap after tap and channel after channel, of `live` outputs to vectors of outputs."""
+        cdef Py_ssize_t first = 0, count, j, t = 0
+        cdef vf turned[LANES]
+        if self.outer_stride == 1:  # one tap, and the outputs lie side by side already
+            if place[0] == 0:
+                vstore(target, vload_n(source, max(<Py_ssize_t>0, min(<Py_ssize_t>VL, live))))
+            return
+        while first < elements:
+            count = min(<Py_ssize_t>VL, elements - first)
+            load_turned(source + first, self.outer_stride, live, count, turned)
+            for j in range(count):
+                if place[t] >= 0:
+                    vstore(target + place[t] * tap, turned[j])
+                t += 1
+                if t == self.taps:
+                    t = 0
+                    target += channel
+            first += count

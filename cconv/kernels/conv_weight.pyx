@@ -19,21 +19,26 @@ ONNX's layout. How many shares there are follows from the shape alone.
 import numpy as np
 
 from libc.stdint cimport uintptr_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
-from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, vf, vload, vstore
+from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, vf, vload
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.strip cimport Axis, Strip, load_strip
 from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, copy_pixels, tile_along, tile_job, zero_pixels
 
 from cconv.kernels.geometry import forward_part, one_row
 
+cdef extern from "turn.h" nogil:
+    enum:
+        LANES
+    void store_turned(const vf* from_, Py_ssize_t live, Py_ssize_t count, real* to, Py_ssize_t stride)
+
 # Pixels of a block: long enough to hide reading and writing the tile of dw, short enough that a panel of x and a block
 # of dy, 21 KB, stay in L1.
 BLOCK_PIXELS = 112
 # Input channels of a job, and blocks of outputs whose dy it packs.
 BLOCK_CHANNELS, JOB_COLUMN_BLOCKS = 128, 16
-# Elements of each output's dw that are transposed at once: with TILE_COLS outputs half of L1.
+# Elements of each output's dw that are added up and turned in one chunk.
 cdef Py_ssize_t TURNED = 128
 # Elements of a pixel in a panel: a tile's rows in whole vectors.
 cdef Py_ssize_t PANEL = (TILE_ROWS + VL - 1) // VL * VL
@@ -183,8 +188,7 @@ cdef class WeightGradient(Step):
         packed = self.images * self.rows * self.row_pixels * TILE_COLS * min(
             self.column_blocks, <Py_ssize_t>JOB_COLUMN_BLOCKS)
         self.turned = max(1, min(self.inner, TURNED // self.taps))
-        scratch = max(self.strip_size + packed, self.turned * self.taps * TILE_COLS)
-        self.scratch_bytes = ceil_div(scratch * sizeof(real), 64) * 64
+        self.scratch_bytes = ceil_div((self.strip_size + packed) * sizeof(real), 64) * 64
 
     cdef const Py_ssize_t* longs(self, values) except NULL:
         """A C array that lives as long as this step."""
@@ -204,7 +208,7 @@ cdef class WeightGradient(Step):
         else:
             nb = i % self.column_blocks
             i //= self.column_blocks
-            self.add_shares(nb, i % self.groups, i // self.groups * self.turned, <real*>self.scratch_of(thread))
+            self.add_shares(nb, i % self.groups, i // self.groups * self.turned)
 
     # Parallel axis: shares of the pixels x groups x blocks of outputs x blocks of input channels; each job
     # writes partial sums of its own.
@@ -365,27 +369,31 @@ cdef class WeightGradient(Step):
             x += count if self.merged or self.in_place else self.strip.panel_size
 
     # Parallel axis: blocks of outputs x groups x some channels; each writes elements of dw of its own.
-    cdef void add_shares(self, Py_ssize_t nb, Py_ssize_t g, Py_ssize_t first, real* buffer) noexcept nogil:
-        """Sum the shares in their order, and turn [tap][channel][column] to [column][channel][tap]: by way of a buffer
-        that L1 holds, since neighbouring columns of dw may lie multiples of 4 KiB apart."""
-        cdef Py_ssize_t width = self.width_of(nb), t, c, j, v, share, channels = min(self.turned, self.inner - first)
-        cdef Py_ssize_t live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS), run = channels * self.taps
+    cdef void add_shares(self, Py_ssize_t nb, Py_ssize_t g, Py_ssize_t first) noexcept nogil:
+        """Sum the shares in their order, and turn [tap][channel][column] to [column][channel][tap]."""
+        cdef Py_ssize_t width = self.width_of(nb), v, share, e = 0, j, t = 0, c = first, count
+        cdef Py_ssize_t elements = min(self.turned, self.inner - first) * self.taps
+        cdef Py_ssize_t live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS), output = self.inner * self.taps
         cdef const real* sums = <real*>self.operand[2] + (
             g * self.columns + nb * TILE_COLS) * self.inner * self.taps
         cdef real* dw = <real*>self.operand[3] + (
             (g * self.outer + nb * TILE_COLS) * self.inner + first) * self.taps
         cdef const real* p
         cdef vf total
-        cdef real row[32]
-        for t in range(self.taps):
-            for c in range(channels):
-                p = sums + (t * self.inner + first + c) * width
+        cdef vf totals[2][LANES]     # TILE_VECTORS of them
+        while e < elements:
+            count = min(<Py_ssize_t>VL, elements - e)
+            for j in range(count):
+                p = sums + (t * self.inner + c) * width
                 for v in range(width // VL):
                     total = vload(p + v * VL)
                     for share in range(1, self.shares):
                         total = total + vload(p + share * self.share_size + v * VL)
-                    vstore(row + v * VL, total)
-                for j in range(live):
-                    buffer[j * run + c * self.taps + t] = row[j]
-        for j in range(live):
-            memcpy(dw + j * self.inner * self.taps, buffer + j * run, run * sizeof(real))
+                    totals[v][j] = total
+                t += 1
+                if t == self.taps:
+                    t = 0
+                    c += 1
+            for v in range(width // VL):
+                store_turned(totals[v], live - v * VL, count, dw + v * VL * output + e, output)
+            e += count

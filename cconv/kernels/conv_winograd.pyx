@@ -2,23 +2,25 @@
 
 The 6x6 pixels under each tile of 4x4 outputs are transformed to 36 planes; in every plane the convolution is a
 product [tiles x channels] @ [channels x outputs] for the register tile; 36 planes of products are transformed back
-(winograd.h). 2.25 times as many bytes move, 4 times fewer are multiplied. Two walks:
+(winograd.h). 2.25 times as many bytes move, 4 times fewer are multiplied. Three walks:
 
     by tiles     a job is a block of tiles: transform, multiply all 36 planes, transform back, block by block, so that
                  V, the transformed tiles, stays in L2. Transformed weights are streamed from the shared cache.
-    by planes    where the transformed weights are too many to stream past every small block of tiles: a large block
-                 is transformed, then multiplied plane by plane, then transformed back, each part shared out over all
-                 threads. A plane's tiles and weights are in L2 while they meet.
-    by outputs   where all tiles together are few (7x7 maps) and the weights many: all tiles are transformed first
-                 into memory that all threads share, then a job is a block of output channels and transforms the
-                 weights of that block itself, some channels at a time, so that they never leave L2.
+    by planes    where the transformed weights are too many to stream past every small block of tiles, or all tiles are
+                 so few that threads would run out of blocks: a large block is transformed, then multiplied plane by
+                 plane, then transformed back, each part shared out over all threads. A plane's tiles and weights are
+                 in L2 while they meet.
+    by outputs   where tiles are few and weights so many that their transforms, 4 times larger, would pass through
+                 memory: all tiles are transformed first into memory that all threads share, then a job is a block of
+                 output channels and transforms the weights of that block itself, some channels at a time, so that
+                 they never leave L2.
 
 Planes are an odd number of cache lines apart: 36 streams at multiples of 4 KiB would share their cache sets.
 """
 
 from libc.string cimport memset
 
-from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, stream_end
+from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, stream_end, vf, vstore
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, tile_across, tile_job
 
@@ -35,17 +37,24 @@ cdef extern from "winograd.h" nogil:
                          Py_ssize_t pixel, int rows, int columns, const winograd_epilogue* e)
     void winograd_weights(const real* g, Py_ssize_t tap, real* u, Py_ssize_t plane)
 
+cdef extern from "turn.h" nogil:
+    enum:
+        LANES
+    void load_turned(const real* from_, Py_ssize_t stride, Py_ssize_t live, Py_ssize_t count, vf* to)
+
 cdef enum:
-    PLANES = 36
+    PLANES = 36, TAPS = 9
 
 # Tiles of a block of the walk by tiles.
 cdef Py_ssize_t BLOCK_TILES = 2 * TILE_ROWS if TILE_ROWS > 8 else 4 * TILE_ROWS
-# The walk by outputs is taken where a map has at most this many tiles in all.
+# All tiles that are at most so many are few.
 cdef Py_ssize_t FEW_TILES = 128
 # Blocks of TILE_COLS outputs whose products are kept at once in the walk by tiles.
 cdef Py_ssize_t GROUP = 4
-# The walk by planes is taken from this many weights on, with at most this many tiles in a block.
+# The walk by planes is taken from this many weights on, or where tiles are few; at most so many tiles are in a block.
 cdef Py_ssize_t MANY_WEIGHTS = 150 * 150, PLANE_TILES = 32 * TILE_ROWS
+# Weights from which on the walk by outputs is taken where tiles are few; with fewer it has too few jobs.
+cdef Py_ssize_t HUGE_WEIGHTS = 400 * 400
 # Blocks of outputs of a job of the walk by outputs, and channels whose weights it transforms at once: 590 KB.
 cdef Py_ssize_t JOB_BLOCKS = 2, WEIGHT_CHANNELS = 128
 
@@ -84,7 +93,7 @@ cdef class Base(Step):
     cdef Py_ssize_t batch, height, width, out_height, out_width, pad_y, pad_x
     cdef Py_ssize_t tiles_y, tiles_x, tiles
     cdef int walk
-    cdef int kernel[9]     # index in ONNX's kernel of each tap of the gather
+    cdef int place[TAPS]   # which tap of the gather each element of ONNX's kernel is
     cdef Py_ssize_t inner_stride, outer_stride
 
     def __init__(self, geometry, str role="forward", *args):
@@ -107,13 +116,13 @@ cdef class Base(Step):
         self.tiles_y, self.tiles_x = ceil_div(h.output, 4), ceil_div(w.output, 4)
         self.tiles = self.batch * self.tiles_y * self.tiles_x
         self.walk = BY_TILES
-        if self.tiles <= FEW_TILES:
+        if self.tiles <= FEW_TILES and self.inner * self.outer >= HUGE_WEIGHTS:
             self.walk = BY_OUTPUTS
-        elif self.inner * self.outer >= MANY_WEIGHTS:
+        elif self.tiles <= FEW_TILES or self.inner * self.outer >= MANY_WEIGHTS:
             self.walk = BY_PLANES
         for i in range(3):
             for j in range(3):
-                self.kernel[3 * i + j] = h.kernel[i] * 3 + w.kernel[j]
+                self.place[h.kernel[i] * 3 + w.kernel[j]] = 3 * i + j
 
     cdef Py_ssize_t width_of(self, Py_ssize_t nb) noexcept nogil:
         """Packed columns of a block of outputs."""
@@ -123,7 +132,7 @@ cdef class Base(Step):
 def packed_size(geometry, str role):
     """Elements of the packed weights: as they are (walk by outputs), or transformed."""
     cdef Base base = Base(geometry, role)
-    return base.inner * base.columns * (9 if base.walk == BY_OUTPUTS else PLANES)
+    return base.inner * base.columns * (TAPS if base.walk == BY_OUTPUTS else PLANES)
 
 
 cdef class Pack(Base):
@@ -136,7 +145,7 @@ cdef class Pack(Base):
     def __init__(self, geometry, str role="forward"):
         super().__init__(geometry, role)
         self.operands = 2
-        self.scratch_bytes = 0 if self.walk == BY_OUTPUTS else 9 * TILE_COLS * sizeof(real)
+        self.scratch_bytes = 0 if self.walk == BY_OUTPUTS else TAPS * TILE_COLS * sizeof(real)
 
     cdef int run(self) noexcept nogil:
         self.parallel(0, self.column_blocks * ceil_div(self.inner, 16))
@@ -145,21 +154,26 @@ cdef class Pack(Base):
     # Parallel axis: blocks of outputs x 16 channels.
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
         cdef Py_ssize_t nb = i % self.column_blocks, first = i // self.column_blocks * 16
-        cdef Py_ssize_t width = self.width_of(nb), live = min(width, self.outer - nb * TILE_COLS)
-        cdef Py_ssize_t c, j, t, v
+        cdef Py_ssize_t width = self.width_of(nb), live = self.outer - nb * TILE_COLS
+        cdef bint plain = self.walk == BY_OUTPUTS
+        cdef Py_ssize_t c, t, v, begin, count
         cdef const real* w = <real*>self.operand[0] + nb * TILE_COLS * self.outer_stride
-        cdef const real* g
-        cdef real* packed = <real*>self.operand[1] + nb * TILE_COLS * self.inner * (9 if self.walk == BY_OUTPUTS else PLANES)
+        cdef real* packed = <real*>self.operand[1] + nb * TILE_COLS * self.inner * (TAPS if plain else PLANES)
         cdef real* taps = <real*>self.scratch_of(thread)
+        cdef vf turned[LANES]
         for c in range(first, min(first + 16, self.inner)):
-            if self.walk == BY_OUTPUTS:
-                taps = packed + c * 9 * width
-            for j in range(width):
-                g = w + j * self.outer_stride + c * self.inner_stride
-                for t in range(9):
-                    taps[t * width + j] = g[self.kernel[t]] if j < live else 0
-            if self.walk != BY_OUTPUTS:
-                for v in range(0, width // VL):
+            if plain:
+                taps = packed + c * TAPS * width
+            for v in range(width // VL):
+                begin = 0
+                while begin < TAPS:  # narrow vectors take the taps in pieces
+                    count = min(<Py_ssize_t>VL, TAPS - begin)
+                    load_turned(w + v * VL * self.outer_stride + c * self.inner_stride + begin, self.outer_stride,
+                                live - v * VL, count, turned)
+                    for t in range(count):
+                        vstore(taps + self.place[begin + t] * width + v * VL, turned[t])
+                    begin += count
+                if not plain:
                     winograd_weights(taps + v * VL, width, packed + c * width + v * VL, self.inner * width)
 
 
@@ -298,10 +312,10 @@ cdef class Gather(Base):
     cdef void transform_weights(self, Py_ssize_t nb, Py_ssize_t channel, Py_ssize_t channels, real* u) noexcept nogil:
         """Packed weights of one block of outputs and some channels to [plane][channel][column]."""
         cdef Py_ssize_t width = self.width_of(nb), c, k
-        cdef const real* g = <real*>self.operand[1] + (nb * TILE_COLS * self.inner + channel * width) * 9
+        cdef const real* g = <real*>self.operand[1] + (nb * TILE_COLS * self.inner + channel * width) * TAPS
         for c in range(channels):
             for k in range(width // VL):
-                winograd_weights(g + c * 9 * width + k * VL, width, u + c * width + k * VL, channels * width)
+                winograd_weights(g + c * TAPS * width + k * VL, width, u + c * width + k * VL, channels * width)
 
     cdef void multiply(
         self, const real* v, const real* u, Py_ssize_t u_channels, real* m, Py_ssize_t nb, Py_ssize_t channel,

@@ -1,7 +1,7 @@
 """Which algorithm computes which convolution.
 
     algorithm    what a plan asks: the table in force where it knows the geometry, else the built-in rule
-    builtin      the rule: depthwise convolutions by channels, Winograd's algorithm from LIMITS on
+    builtin      the rule: depthwise convolutions by channels, Winograd's algorithm where WINOGRAD_PAYS
     candidates   all algorithms that can compute a pass; tools/tune.py measures these
     in_force     the table that the environment variable CCONV_SCHEDULE names; see tuned.py
 
@@ -22,6 +22,7 @@ or, for the role "weight_gradient",
 from __future__ import annotations
 
 import functools
+import math
 import os
 import warnings
 from typing import NamedTuple
@@ -51,16 +52,17 @@ class Limits(NamedTuple):
         return min(g.channels, g.outputs) >= self.channels and min(*g.input[1:], *g.output[1:]) >= self.size
 
 
-# Winograd's rms error stays within 4 times the direct algorithm's: 3.5 times with 16 channels at 6x6, but 4.2 times at
-# 4x4. No table goes below. (In weight gradients it is up to 7.2 times, whatever the channels and from 6x6 on.)
-ACCURATE = Limits(channels=16, size=6)
+# Winograd's rms error stays within 4 times the direct algorithm's: 3.5 times with 16 channels at 6x6; at 4x4 it is 4.2
+# times with 16 channels, 3.8 with 32, 3.5 with 64. No table goes below. (In weight gradients it is up to 7.8 times,
+# whatever the channels.)
+ACCURATE = (Limits(channels=16, size=6), Limits(channels=64, size=4))
 
-# From any of these on Winograd's algorithm saves time; below, its transforms cost more than they save. See MEASURED.
-WINOGRAD_PAYS = {
-    "forward": (Limits(channels=32, size=7), Limits(channels=16, size=14)),
-    "input_gradient": (Limits(channels=32, size=7), Limits(channels=16, size=14)),
-    "weight_gradient": (Limits(channels=32, size=6), Limits(channels=16, size=14)),
-}
+# From any of these on Winograd's algorithm saves time, where tiles of 4x4 outputs fill the map (4x4, 6x6 and more, but
+# not 5x5, of which 39 in 64 outputs would be thrown away) and are as many in all as a weight's transform is worth.
+# Elsewhere its transforms cost more than they save. See MEASURED.
+WINOGRAD_PAYS = (Limits(channels=32, size=6), Limits(channels=64, size=4), Limits(channels=16, size=10))
+LEAST_FILLED = 0.5
+LEAST_TILES = 8
 # Whole vectors of channels on every build, so that all of them choose alike.
 WIDEST = 16
 
@@ -82,14 +84,18 @@ MEASURED = (
     Measured("Zen 5", 128, 28, (9.9, 4.1), (12.3, 8.7)),
     Measured("Zen 5", 256, 14, (10.8, 5.3), (13.2, 9.3)),
     Measured("Zen 5", 512, 7, (12.9, 6.4), (14.7, 8.0)),
-    Measured("Zen 4", 64, 6, (0.226, 0.296), (0.262, 0.165)),
-    Measured("Zen 4", 32, 7, (0.0808, 0.0763), (0.0919, 0.0526)),
-    Measured("Zen 4", 64, 7, (0.286, 0.296), (0.315, 0.164)),
-    Measured("Zen 4", 128, 7, (1.09, 0.544), (1.21, 0.514)),
+    Measured("Zen 4", 64, 4, (0.103, 0.077), (0.121, 0.057)),
+    Measured("Zen 4", 128, 4, (0.405, 0.213), (0.454, 0.174)),
+    Measured("Zen 4", 32, 6, (0.083, 0.067), (0.068, 0.050)),
+    Measured("Zen 4", 64, 6, (0.267, 0.154), (0.247, 0.137)),
+    Measured("Zen 4", 32, 7, (0.081, 0.065), (0.086, 0.048)),
+    Measured("Zen 4", 64, 7, (0.305, 0.153), (0.299, 0.131)),
+    Measured("Zen 4", 128, 7, (1.23, 0.474), (1.14, 0.441)),
     Measured("Zen 4", 512, 7, (17.9, 8.61), (20.0, 7.31)),
-    Measured("Zen 4", 16, 14, (0.0716, 0.0619), (0.0878, 0.0868)),
-    Measured("Zen 4", 32, 14, (0.27, 0.159), (0.33, 0.167)),
-    Measured("Zen 4", 64, 14, (1.08, 0.519), (1.17, 0.549)),
+    Measured("Zen 4", 16, 10, (0.040, 0.036), (0.044, 0.041)),
+    Measured("Zen 4", 16, 14, (0.070, 0.060), (0.082, 0.067)),
+    Measured("Zen 4", 32, 14, (0.267, 0.158), (0.293, 0.140)),
+    Measured("Zen 4", 64, 14, (1.04, 0.465), (1.11, 0.448)),
     Measured("Zen 4", 256, 14, (17.0, 7.66), (19.2, 8.11)),
     Measured("Zen 4", 16, 28, (0.279, 0.179), (0.329, 0.25)),
     Measured("Zen 4", 32, 28, (1.06, 0.442), (1.23, 0.503)),
@@ -128,9 +134,16 @@ def builtin(geometry: ConvGeometry, role: str, precision: str = "fast") -> str:
     pays = (
         geometry.channels % WIDEST == geometry.outputs % WIDEST == 0
         and WINOGRAD[role] in candidates(geometry, role, precision)
-        and any(limits.hold(geometry) for limits in WINOGRAD_PAYS[role])
+        and any(limits.hold(geometry) for limits in WINOGRAD_PAYS)
+        and winograd_fills(geometry)
     )
     return WINOGRAD[role] if pays else DIRECT[role]
+
+
+def winograd_fills(g: ConvGeometry) -> bool:
+    """Whether tiles of 4x4 outputs are enough, and enough of each is wanted."""
+    tiles = math.prod(-(-size // 4) for size in g.output)
+    return g.batch * tiles >= LEAST_TILES and math.prod(g.output) >= LEAST_FILLED * 16 * tiles
 
 
 def candidates(geometry: ConvGeometry, role: str, precision: str = "fast", kernels: Build = FLOAT32) -> list[str]:
@@ -138,7 +151,7 @@ def candidates(geometry: ConvGeometry, role: str, precision: str = "fast", kerne
     found = [DIRECT[role]]
     if geometry.groups == geometry.channels == geometry.outputs:
         found.append(DEPTHWISE)
-    if precision == "fast" and ACCURATE.hold(geometry) and kernels.conv_winograd.fits(geometry):
+    if precision == "fast" and any(limits.hold(geometry) for limits in ACCURATE) and kernels.conv_winograd.fits(geometry):
         found.append(WINOGRAD[role])
     return found
 

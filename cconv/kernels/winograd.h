@@ -13,6 +13,7 @@
 #define CCONV_WINOGRAD_H
 
 #include "simd.h"
+#include "turn.h"
 
 enum { WINOGRAD_OUT = 4, WINOGRAD_IN = 6, WINOGRAD_PLANES = 36 };
 
@@ -173,15 +174,13 @@ INLINE void winograd_taps(const real *m, ptrdiff_t plane, vf *g)
         winograd_at3(a[i * 6], a[i * 6 + 1], a[i * 6 + 2], a[i * 6 + 3], a[i * 6 + 4], a[i * 6 + 5], g + i * 3, 1);
 }
 
-/* The same, scattered to dw[lane * output + tap]. */
+/* The same, to dw[lane * output + tap]. */
 static void winograd_store_taps(const real *m, ptrdiff_t plane, real *dw, ptrdiff_t output)
 {
-    real buffer[9][VECTOR_BYTES / sizeof(real)];
-    vf g[9];
+    enum { TAPS = 9 };
+    vf g[(TAPS + LANES - 1) / LANES * LANES] = {{0}};
     winograd_taps(m, plane, g);
-    for (int t = 0; t < 9; t++) vstore(buffer[t], g[t]);
-    for (int lane = 0; lane < VL; lane++)
-        for (int t = 0; t < 9; t++) dw[lane * output + t] = buffer[t][lane];
+    for (int t = 0; t < TAPS; t += LANES) store_turned(g + t, LANES, TAPS - t, dw + t, output);
 }
 
 #endif

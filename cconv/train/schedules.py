@@ -97,4 +97,5 @@ class Cosine:
 
 def schedule_of(lr: float | Schedule) -> Schedule:
     """A number as a constant schedule; a schedule as it is."""
-    return lr if isinstance(lr, Schedule) else Constant(lr)
+    # Asked at every step, where isinstance of a protocol takes 20 microseconds.
+    return lr if hasattr(lr, "rate") else Constant(lr)

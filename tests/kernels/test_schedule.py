@@ -72,8 +72,10 @@ def test_rules():
         geometry(1, 32, 32, 1, (9, 9), (5, 5), pad=2),
         geometry(1, 64, 64, 2, (9, 9), (3, 3), pad=1),
         geometry(1, 40, 32, 1, (9, 9), (3, 3), pad=1),  # not whole vectors on all builds
-        geometry(1, 16, 64, 1, (13, 14), (3, 3), pad=1),  # few channels on a small map
-        geometry(1, 64, 64, 1, (5, 9), (3, 3), pad=1),
+        geometry(16, 16, 64, 1, (9, 14), (3, 3), pad=1),  # few channels on a small map
+        geometry(16, 32, 64, 1, (4, 4), (3, 3), pad=1),
+        geometry(1, 512, 512, 1, (7, 7), (3, 3), pad=1),  # few tiles
+        geometry(16, 128, 128, 1, (5, 5), (3, 3), pad=1),  # tiles half empty
     ):
         assert [builtin(other, role) for role in ROLES] == ["conv_direct", "conv_direct", "conv_weight"], other
 
@@ -217,7 +219,7 @@ BAD = {
         "fast, is computed by conv_direct; found conv_winograd",
     ),
     "Winograd where it is not accurate": (
-        geometry_with(input=[1, 4, 4], output=[1, 4, 4]).replace(b'"fast": "conv_direct"', b'"fast": "conv_winograd"'),
+        geometry_with(input=[1, 3, 3], output=[1, 3, 3]).replace(b'"fast": "conv_direct"', b'"fast": "conv_winograd"'),
         "fast, is computed by conv_direct; found conv_winograd",
     ),
 }
