@@ -20,7 +20,7 @@ from onnx import defs, helper, version_converter
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
 import cconv.plan  # noqa: F401  gives Model.run its session
-from cconv.errors import UnsupportedOpError, ValueRangeError, explain
+from cconv.errors import ModelError, UnsupportedOpError, ValueRangeError, explain, root_of
 from cconv.graph.load import load
 from cconv.graph.model import Model
 from cconv.graph.nodes import with_subgraphs
@@ -50,7 +50,7 @@ class CconvRep(BackendRep):
         """
         names = self.model.input_names
         if not isinstance(inputs, Mapping):
-            arrays = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
+            arrays = _listed(inputs)
             if len(arrays) != len(names):
                 known = ", ".join(repr(name) for name in names) or "none"
                 raise ValueRangeError(explain("inputs", f"are {len(names)} arrays ({known})", str(len(arrays))))
@@ -64,7 +64,7 @@ class CconvBackend(Backend):
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        return device.split(":")[0] == "CPU"
+        return isinstance(device, str) and device.split(":")[0] == "CPU"
 
     @classmethod
     def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
@@ -110,7 +110,7 @@ class CconvBackend(Backend):
             kwargs: opset_version, of the operator's domain, the newest if not given; options of Model.run.
         """
         names = [name for name in node.input if name]
-        arrays = [np.asarray(array) for array in ([inputs] if isinstance(inputs, np.ndarray) else inputs)]
+        arrays = [np.asarray(array) for array in _listed(inputs)]
         if len(arrays) != len(names):
             raise ValueRangeError(explain("inputs", f"are {len(names)} arrays", str(len(arrays))))
         feeds = dict(zip(names, arrays))
@@ -122,16 +122,44 @@ class CconvBackend(Backend):
         )
         for value, (dtype, _) in zip(graph.output, outputs_info or ()):
             value.CopyFrom(_declared(value.name, np.dtype(dtype)))
-        newest = defs.get_schema(node.op_type, domain=node.domain).since_version if node.domain else None
-        version = kwargs.pop("opset_version", None) or newest or defs.onnx_opset_version()
+        plain = node.domain in ("", "ai.onnx") or not defs.has(node.op_type, node.domain)
+        newest = defs.onnx_opset_version() if plain else defs.get_schema(node.op_type, node.domain).since_version
+        version = kwargs.pop("opset_version", None) or newest
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, version)])
         return cls.prepare(model, device).run(feeds, **kwargs)
 
 
 def _readable(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model; brought to opset 7, the oldest that cconv reads, by onnx's converter if its own is older."""
+    """The model; brought to opset 7, the oldest that cconv reads, by onnx's converter if its own is older.
+
+    Raises:
+        ModelError: no ModelProto.
+        UnsupportedOpError: one that the converter does not take.
+    """
+    if not isinstance(model, onnx.ModelProto):
+        found = type(model).__name__
+        raise ModelError(explain("model", "is an onnx.ModelProto", found, "cconv.load takes files and bytes."))
     versions = [each.version for each in model.opset_import if each.domain in ("", "ai.onnx")]
-    return version_converter.convert_version(model, 7) if versions and versions[0] < 7 else model
+    if not versions or versions[0] >= 7:
+        return model
+    try:
+        return version_converter.convert_version(model, 7)
+    except Exception as error:  # onnx raises what its parts happen to raise
+        rule = f"is one that onnx converts from opset {versions[0]} to 7"
+        raise UnsupportedOpError(explain("model", rule, root_of(error))) from error
+
+
+def _listed(inputs: Any) -> list[Any]:
+    """The arrays of a call: those of a list or tuple, or the one.
+
+    Raises:
+        ValueRangeError: neither.
+    """
+    if isinstance(inputs, np.ndarray):
+        return [inputs]
+    if isinstance(inputs, (list, tuple)):
+        return list(inputs)
+    raise ValueRangeError(explain("inputs", "are a list or tuple of arrays, or one array", type(inputs).__name__))
 
 
 def _declared(name: str, dtype: np.dtype) -> onnx.ValueInfoProto:

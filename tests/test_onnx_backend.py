@@ -1,6 +1,9 @@
 """ONNX's interface to runtimes; its own test suite is in onnx_suite/."""
 
+import unittest
+
 import numpy as np
+import onnx.backend.test
 import pytest
 from onnx import TensorProto, helper
 from onnx.backend.base import Backend
@@ -83,3 +86,49 @@ def test_the_checks_of_loading_hold():
     broken = model(helper.make_node("Neg", ["nothing"], ["p"]), outputs=["p"])
     with pytest.raises(ModelError):
         onnx_backend.run_model(broken, [X, X])
+
+
+def test_what_is_no_list_of_arrays():
+    rep = onnx_backend.prepare(TWO)
+    for strange in (None, 3.0, "ab"):
+        with pytest.raises(ValueRangeError, match=r"inputs: are a list or tuple of arrays, or one array; found"):
+            rep.run(strange)
+    with pytest.raises(ValueRangeError, match=r"found dict"):
+        onnx_backend.run_node(helper.make_node("Neg", ["x"], ["y"]), {"x": X})
+
+
+def test_what_is_no_model():
+    for strange in (None, "net.onnx", TWO.SerializeToString()):
+        for function in (onnx_backend.prepare, onnx_backend.is_compatible):
+            with pytest.raises(ModelError, match=r"model: is an onnx\.ModelProto; found"):
+                function(strange)
+
+
+def test_what_is_no_device():
+    assert not onnx_backend.supports_device(None)
+    with pytest.raises(ValueRangeError, match="found None"):
+        onnx_backend.prepare(TWO, None)
+
+
+def test_an_old_model_that_cannot_be_converted():
+    proto = model(helper.make_node("Strange", ["a", "b"], ["p"]), outputs=["p"], opset=5)
+    assert not onnx_backend.is_compatible(proto)
+    with pytest.raises(UnsupportedOpError, match="is one that onnx converts from opset 5 to 7"):
+        onnx_backend.prepare(proto)
+
+
+def test_domains_of_one_node():
+    (found,) = onnx_backend.run_node(helper.make_node("Neg", ["x"], ["y"], domain="ai.onnx"), [X])
+    assert np.array_equal(found, -X)
+    with pytest.raises(UnsupportedOpError, match="Strange"):
+        onnx_backend.run_node(helper.make_node("Strange", ["x"], ["y"], domain="my.own"), [X])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # onnx computes with infinities while it makes its data
+def test_onnx_runner_takes_the_backend():
+    """As docs/onnx_suite.md says it; here one case of the runner's."""
+    runner = onnx.backend.test.BackendTest(onnx_backend, __name__)
+    runner.include(r"^test_relu_cpu$")
+    result = unittest.TestResult()
+    runner.test_suite.run(result)
+    assert result.wasSuccessful() and result.testsRun > len(result.skipped)

@@ -197,7 +197,10 @@ def _has_definition(op_type: str, opset: int) -> bool:
 
 def _node(index: int, node: ir.Node, model: ir.Model, numbers: Iterator[int]) -> Node:
     domain = "" if node.domain in ("", "ai.onnx") else node.domain
-    opset = node.version or model.graph.opset_imports.get(node.domain) or model.graph.opset_imports.get("")
+    # The standard's domain has two names, and onnx_ir keeps the one that the file imports.
+    names = ("", "ai.onnx") if domain == "" else (node.domain, "", "ai.onnx")
+    imports = model.graph.opset_imports
+    opset = node.version or next((imports[name] for name in names if imports.get(name)), None)
     _check_types(node, domain, opset or 1, index)
     attributes = {name: _plain(attr, model, numbers) for name, attr in node.attributes.items()}
     captured = [name for value in attributes.values() if isinstance(value, Subgraph) for name in value.captured]

@@ -24,7 +24,7 @@ def pytest_terminal_summary(terminalreporter):
         write(f"{kind}: {count:,} passed / {len(scope):,} in scope / {total - len(scope):,} left out")
     training = [case for case in CASES if case.trains]
     scope = [case for case in training if case.left_out is None]
-    write(f"  of them {PREVIEW}: {sum(case.id in passed for case in scope)} passed / {len(training)}")
+    write(f"of these, {PREVIEW}: {sum(case.id in passed for case in scope)} passed / {len(training)}")
     light = [report for report in ours if "::test_light_model[" in report.nodeid]
     write(f"light: {sum(report.passed for report in light)} passed / {len(light)} in scope / 0 left out")
     write(

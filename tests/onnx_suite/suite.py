@@ -51,7 +51,8 @@ class Case:
     @property
     def trains(self) -> bool:
         """Whether it is one of ai.onnx.preview.training: an optimizer's step, or Gradient."""
-        return self.kind == "node" and any(node.domain == PREVIEW for node in self.model().graph.node)
+        own = self.kind in ("node", "simple")  # the others come from PyTorch
+        return own and any(node.domain == PREVIEW for node in self.model().graph.node)
 
     def model(self) -> onnx.ModelProto:
         return self.source.model or onnx.load(Path(self.source.model_dir, "model.onnx"))
