@@ -25,10 +25,10 @@ def test_list_of_operators_is_up_to_date():
 
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump")
 @pytest.mark.skipif(not {"avx2", "avx512"} & set(builds()), reason="no build with FMA runs here")
-def test_tiles_keep_their_accumulators_in_registers():
+def test_hot_loops_keep_their_vectors_in_registers():
     done = tool(ROOT / "tools" / "check_assembly.py")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "tile functions, 0 faults" in done.stdout
+    assert "functions, 0 faults" in done.stdout
 
 
 def test_benchmark_reads_the_grammar_of_the_shapes():

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Check the machine code of the micro-kernel: all FMAs there, no accumulator spilled to the stack.
+"""Check the machine code of the hot loops: all FMAs there, no vector spilled to the stack.
 
     python tools/check_assembly.py
 
-For every build that has FMA instructions, looks at each tile function (kernels/tile.h) in the compiled modules,
-finds its innermost loop, and counts. A tile of n rows and v vectors takes n * v FMAs per step; any other number
-means that the compiler split multiply and add, and a vector on the stack that it ran out of registers. Needs
-`objdump`.
+For every build that has FMA instructions, looks at the functions of the micro-kernel (kernels/tile.h) and of depthwise
+convolutions (kernels/depthwise.h) in the compiled modules, finds their innermost loops, and counts. A tile of n rows
+and v vectors takes n * v FMAs per step, a depthwise loop a multiple of its taps; any other number means that the
+compiler split multiply and add, and a vector on the stack that it ran out of registers. Loops of masked loads, which
+the last channels of a depthwise convolution go through, are not hot and not looked at. Needs `objdump`.
 
 Exit status 1 and one line per fault.
 """
@@ -22,68 +23,82 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-MODULES = ("conv_direct", "conv_weight", "conv_winograd", "conv_winograd_weight", "gemm")
-FUNCTION = re.compile(r"^[0-9a-f]+ <(tile_(?:across|along)_(\d+)_(\d+))(?:\.\w+)*>:$")
+MODULES = ("conv_direct", "conv_weight", "conv_winograd", "conv_winograd_weight", "gemm", "conv_depthwise")
+TILE = re.compile(r"tile_(?:across|along)_(\d+)_(\d+)")
+DEPTHWISE = re.compile(r"depthwise_(?:sum_)?(\d+)(?:_\d+)?")
+FUNCTION = re.compile(r"^[0-9a-f]+ <(\w+)(?:\.\w+)*>:$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
 JUMP = re.compile(r"^([0-9a-f]+) <")
+MASKED = re.compile(r"\{%k|^vmaskmov")
+
+Code = list[tuple[int, str, str]]
 
 
 @dataclass
-class Tile:
-    """One function's instructions: (address, mnemonic, operands)."""
+class Function:
+    """One function's instructions: (address, mnemonic, operands).
+
+    Attributes:
+        unit: FMAs of one step of its loop; the compiler may unroll the loop, so a multiple will do.
+    """
 
     name: str
-    rows: int
-    vectors: int
-    code: list[tuple[int, str, str]]
+    unit: int
+    code: Code
 
-    def loop(self) -> list[tuple[int, str, str]]:
-        """The shortest loop that holds an FMA: from the target of a backward jump to the jump."""
-        best: list[tuple[int, str, str]] = []
-        for i, (address, mnemonic, operands) in enumerate(self.code):
+    def loops(self) -> list[Code]:
+        """The innermost loops that hold FMAs and no masked loads: from the target of a backward jump to the jump."""
+        places = {address: i for i, (address, _, _) in enumerate(self.code)}
+        found: list[tuple[int, int]] = []
+        for i, (_, mnemonic, operands) in enumerate(self.code):
             target = JUMP.match(operands)
-            if not mnemonic.startswith("j") or target is None or int(target[1], 16) > address:
+            begin = places.get(int(target[1], 16)) if mnemonic.startswith("j") and target else None
+            if begin is None or begin > i or any(begin <= first for first, _ in found if first <= i):
                 continue
-            begin = next((j for j, line in enumerate(self.code) if line[0] == int(target[1], 16)), None)
-            if begin is None:
-                continue
-            body = self.code[begin : i + 1]
-            if any(is_fma(line[1]) for line in body) and (not best or len(body) < len(best)):
-                best = body
-        return best
+            if any(is_fma(line[1]) for line in self.code[begin : i + 1]):
+                found.append((begin, i))
+        bodies = [self.code[begin : end + 1] for begin, end in found]
+        return [body for body in bodies if not any(MASKED.search(f"{line[1]} {line[2]}") for line in body)]
 
     def faults(self) -> Iterator[str]:
-        loop = self.loop()
-        if not loop:
+        loops = self.loops()
+        if not loops:
             yield f"{self.name}: no loop with FMAs"
-            return
-        expected = self.rows * self.vectors
-        fmas = sum(is_fma(mnemonic) for _, mnemonic, _ in loop)
-        # The compiler may unroll the loop, so a multiple will do.
-        if fmas == 0 or fmas % expected:
-            yield f"{self.name}: {fmas} FMAs in the loop instead of {expected}"
-        spills = [operands for _, _, operands in loop if "%rsp" in operands or "%rbp)" in operands]
-        if any(re.search(r"%[xyz]mm", operands) for operands in spills):
-            yield f"{self.name}: vectors on the stack within the loop"
+        for loop in loops:
+            fmas = sum(is_fma(mnemonic) for _, mnemonic, _ in loop)
+            if fmas % self.unit:
+                yield f"{self.name}: {fmas} FMAs in the loop, no multiple of {self.unit}"
+            spills = [operands for _, _, operands in loop if "%rsp" in operands or "%rbp)" in operands]
+            if any(re.search(r"%[xyz]mm", operands) for operands in spills):
+                yield f"{self.name}: vectors on the stack within the loop"
 
 
 def is_fma(mnemonic: str) -> bool:
     return mnemonic.startswith(("vfmadd", "vfnmadd"))
 
 
-def tiles(path: Path) -> list[Tile]:
-    """All tile functions of a compiled module."""
+def unit_of(name: str) -> int | None:
+    """FMAs of a step of a function's loop; None: it is none to be looked at."""
+    if match := TILE.fullmatch(name):
+        return int(match[1]) * int(match[2])
+    if match := DEPTHWISE.fullmatch(name):
+        return int(match[1])
+    return None
+
+
+def functions(path: Path) -> list[Function]:
+    """The functions of a compiled module that hold hot loops."""
     text = subprocess.run(
         ["objdump", "-d", "--no-show-raw-insn", str(path)], capture_output=True, text=True, check=True
     ).stdout
-    found: list[Tile] = []
+    found: list[Function] = []
     inside = False
     for line in text.splitlines():
         if match := FUNCTION.match(line):
-            found.append(Tile(match[1], int(match[2]), int(match[3]), []))
-            inside = True
-        elif line.endswith(">:"):
-            inside = False
+            unit = unit_of(match[1])
+            inside = unit is not None
+            if unit is not None:
+                found.append(Function(match[1], unit, []))
         elif inside and (instruction := INSTRUCTION.match(line)):
             found[-1].code.append((int(instruction[1], 16), instruction[2], instruction[3]))
     return found
@@ -99,12 +114,12 @@ def check() -> list[str]:
                 continue
             for folder in spec.submodule_search_locations:
                 for path in Path(folder).glob(f"{module}.*.so"):
-                    for tile in tiles(path):
+                    for function in functions(path):
                         seen += 1
-                        faults += [f"{build}/{module}: {fault}" for fault in tile.faults()]
+                        faults += [f"{build}/{module}: {fault}" for fault in function.faults()]
     if not seen:
-        raise SystemExit("check_assembly: no tile functions found in the compiled modules")
-    print(f"{seen} tile functions, {len(faults)} faults")
+        raise SystemExit("check_assembly: no hot functions found in the compiled modules")
+    print(f"{seen} functions, {len(faults)} faults")
     return faults
 
 

@@ -43,6 +43,8 @@ cdef extern from "turn.h" nogil:
 JOB_PIXELS, JOB_ELEMENTS = 448, 65536
 # Input channels of a block: with 3x3 taps and 32 columns 147 KB of weights, half of a small L2.
 BLOCK_CHANNELS, BLOCK_CHANNELS_ONE_TAP = 128, 512
+# Channels that a chunk packs for an input gradient.
+cdef Py_ssize_t SLICE_CHANNELS = 16
 # Jobs that a convolution is cut into at the least, if its output channels allow.
 LEAST_JOBS = 16
 # Pixels of this many channels are copied to a strip even where they could be read in place: their distance, a
@@ -399,6 +401,7 @@ cdef class Pack(Step):
     cdef Py_ssize_t part_count, groups, inner, outer, taps, block, blocks, columns, column_blocks
     cdef Py_ssize_t group_stride, inner_stride, outer_stride
     cdef Py_ssize_t run_channels          # whose taps lie side by side in the weights: all, or 1
+    cdef Py_ssize_t slices                # pieces of a group that chunks are made of
     cdef const Py_ssize_t* part_taps      # taps of each part
     cdef const Py_ssize_t* part_start     # of each part's taps, before them
     cdef const Py_ssize_t* place          # by part and index in the kernel: which tap of the part it is; -1: none
@@ -421,6 +424,7 @@ cdef class Pack(Step):
         self.columns = widths(self.outer)
         self.column_blocks = ceil_div(self.outer, TILE_COLS)
         self.run_channels = self.inner if role == "forward" else 1
+        self.slices = self.column_blocks if role == "forward" else ceil_div(self.inner, SLICE_CHANNELS)
         parts = role_parts(geometry, role)
         self.part_count = len(parts)
         counts, starts, places = [], [], []
@@ -439,36 +443,41 @@ cdef class Pack(Step):
         self.place = <const Py_ssize_t*><uintptr_t>arrays[2].ctypes.data
 
     cdef int run(self) noexcept nogil:
-        self.parallel(0, self.part_count * self.groups * self.column_blocks)
+        self.parallel(0, self.part_count * self.groups * self.slices)
         return OK
 
-    # Parallel axis: blocks of output columns, each written by one chunk.
+    # Parallel axis: pieces of the weights as they lie in memory: blocks of outputs (forward) or some channels (input
+    # gradient), of which each chunk reads whole rows.
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
-        cdef Py_ssize_t nb = i % self.column_blocks
-        cdef Py_ssize_t g = i // self.column_blocks % self.groups
-        cdef Py_ssize_t part = i // (self.column_blocks * self.groups)
-        cdef Py_ssize_t taps = self.part_taps[part]
-        cdef Py_ssize_t live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)
-        cdef Py_ssize_t width = block_vectors(live) * VL
-        cdef Py_ssize_t b, c, v, channels, run
+        cdef Py_ssize_t slice_ = i % self.slices
+        cdef Py_ssize_t g = i // self.slices % self.groups
+        cdef Py_ssize_t part = i // (self.slices * self.groups)
+        cdef Py_ssize_t c = 0, end = self.inner, first = slice_, last = slice_ + 1
+        if self.run_channels == 1:
+            c = slice_ * SLICE_CHANNELS
+            end = min(c + SLICE_CHANNELS, self.inner)
+            first, last = 0, self.column_blocks
+        while c < end:
+            c += self.pack_channels(part, g, c, first, last)
+
+    cdef Py_ssize_t pack_channels(self, Py_ssize_t part, Py_ssize_t g, Py_ssize_t c, Py_ssize_t first,
+                                  Py_ssize_t last) noexcept nogil:
+        """Channel c, or all from there to the end of its block, of blocks of outputs first..last-1; returns how many."""
+        cdef Py_ssize_t b = c // self.block, channels = min(self.block, self.inner - b * self.block)
+        cdef Py_ssize_t run = min(channels, self.run_channels), taps = self.part_taps[part], nb, v, live, width
         cdef const Py_ssize_t* place = self.place + part * self.taps
-        cdef const real* source = <real*>self.operand[0] + (
-            g * self.group_stride + nb * TILE_COLS * self.outer_stride)
-        cdef const real* from_
-        cdef real* target = <real*>self.operand[1] + (
-            self.part_start[part] * self.groups * self.inner * self.columns
-            + (g * self.columns + nb * TILE_COLS) * self.inner * taps)
-        for b in range(self.blocks):
-            channels = min(self.block, self.inner - b * self.block)
-            run = min(channels, self.run_channels)
-            c = 0
-            while c < channels:
-                from_ = source + (b * self.block + c) * self.inner_stride
-                for v in range(width // VL):
-                    self.pack_run(from_ + v * VL * self.outer_stride, run * self.taps, live - v * VL, place,
-                                  target + c * width + v * VL, channels * width, width)
-                c += run
-            target += taps * channels * width
+        cdef const real* source = <real*>self.operand[0] + g * self.group_stride + c * self.inner_stride
+        cdef real* packed = <real*>self.operand[1] + (
+            self.part_start[part] * self.groups * self.columns + g * self.columns * taps) * self.inner
+        cdef real* target
+        for nb in range(first, last):
+            live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)
+            width = block_vectors(live) * VL
+            target = packed + (nb * TILE_COLS * self.inner + b * self.block * width) * taps + (c - b * self.block) * width
+            for v in range(width // VL):
+                self.pack_run(source + (nb * TILE_COLS + v * VL) * self.outer_stride, run * self.taps, live - v * VL,
+                              place, target + v * VL, channels * width, width)
+        return run
 
     cdef void pack_run(self, const real* source, Py_ssize_t elements, Py_ssize_t live, const Py_ssize_t* place,
                        real* target, Py_ssize_t tap, Py_ssize_t channel) noexcept nogil:

@@ -3,7 +3,7 @@
 A copy between two orders of axes is a batch of 2-D transpositions: `row` is the axis that is fastest in the
 source, `column` the one that is fastest in the target, and all others are looped over. Each transposition
 goes tile by tile, so that the cache lines of both sides are used whole while they are in L1.
-Parallel over the other axes times blocks of columns; every chunk writes elements of its own.
+Parallel over the other axes times blocks of rows and columns; every chunk writes elements of its own.
 """
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
@@ -94,7 +94,7 @@ cdef class Copy(Step):
     cdef Py_ssize_t outer_size
     cdef Py_ssize_t rows, columns
     cdef Py_ssize_t row_source, row_target, column_source, column_target
-    cdef Py_ssize_t column_block, column_blocks, per_chunk, jobs
+    cdef Py_ssize_t row_block, row_blocks, column_block, column_blocks, per_chunk, jobs
     cdef Py_ssize_t source_offset, target_offset
     cdef int itemsize
 
@@ -122,38 +122,44 @@ cdef class Copy(Step):
             self.outer_size *= n
         self.column_block = max(2 * TILE, CHUNK // max(self.rows, 1) // TILE * TILE)
         self.column_blocks = (self.columns + self.column_block - 1) // self.column_block
-        self.per_chunk = max(1, CHUNK // max(1, self.rows * min(self.columns, self.column_block)))
-        self.jobs = 0 if empty else self.outer_size * self.column_blocks
+        self.column_block = min(self.column_block, max(1, self.columns))
+        self.row_block = max(2 * TILE, CHUNK // self.column_block // TILE * TILE)
+        self.row_blocks = (self.rows + self.row_block - 1) // self.row_block
+        self.per_chunk = max(1, CHUNK // max(1, min(self.rows, self.row_block) * self.column_block))
+        self.jobs = 0 if empty else self.outer_size * self.row_blocks * self.column_blocks
 
     cdef int run(self) noexcept nogil:
         self.parallel(0, (self.jobs + self.per_chunk - 1) // self.per_chunk)
         return OK
 
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
-        cdef Py_ssize_t job, rest, column, columns, s, t, k
+        cdef Py_ssize_t job, rest, row, rows, column, columns, s, t, k
         cdef int axis
         for job in range(i * self.per_chunk, min((i + 1) * self.per_chunk, self.jobs)):
             column = job % self.column_blocks * self.column_block
             columns = min(self.column_block, self.columns - column)
             rest = job // self.column_blocks
-            s = self.source_offset + column * self.column_source
-            t = self.target_offset + column * self.column_target
+            row = rest % self.row_blocks * self.row_block
+            rows = min(self.row_block, self.rows - row)
+            rest //= self.row_blocks
+            s = self.source_offset + row * self.row_source + column * self.column_source
+            t = self.target_offset + row * self.row_target + column * self.column_target
             for axis in range(self.outer - 1, -1, -1):
                 k = rest % self.sizes[axis]
                 rest //= self.sizes[axis]
                 s += k * self.source[axis]
                 t += k * self.target[axis]
             if self.itemsize == 4:
-                self.block[uint32_t](<uint32_t*>self.operand[0] + s, <uint32_t*>self.operand[1] + t, columns)
+                self.block[uint32_t](<uint32_t*>self.operand[0] + s, <uint32_t*>self.operand[1] + t, rows, columns)
             elif self.itemsize == 8:
-                self.block[uint64_t](<uint64_t*>self.operand[0] + s, <uint64_t*>self.operand[1] + t, columns)
+                self.block[uint64_t](<uint64_t*>self.operand[0] + s, <uint64_t*>self.operand[1] + t, rows, columns)
             elif self.itemsize == 1:
-                self.block[uint8_t](<uint8_t*>self.operand[0] + s, <uint8_t*>self.operand[1] + t, columns)
+                self.block[uint8_t](<uint8_t*>self.operand[0] + s, <uint8_t*>self.operand[1] + t, rows, columns)
             else:
-                self.block[uint16_t](<uint16_t*>self.operand[0] + s, <uint16_t*>self.operand[1] + t, columns)
+                self.block[uint16_t](<uint16_t*>self.operand[0] + s, <uint16_t*>self.operand[1] + t, rows, columns)
 
-    cdef void block(self, const item* source, item* target, Py_ssize_t columns) noexcept nogil:
-        transpose(source, target, self.rows, columns, self.row_source, self.column_source, self.row_target,
+    cdef void block(self, const item* source, item* target, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+        transpose(source, target, rows, columns, self.row_source, self.column_source, self.row_target,
                   self.column_target)
 
 

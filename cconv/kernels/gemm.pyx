@@ -5,14 +5,15 @@ buffer, where it stays in L1 while all rows of the job's block of A pass over it
 or by columns. Each element of C is summed in one job, over blocks of the inner axis in their order.
 
 Where A has few rows, as in a fully connected layer, packing B would cost more than the product. If B lies along the
-inner axis, C's transpose is computed instead: B is read where it is, once, and A's rows are packed.
+inner axis, it is read where it is, once: very few rows are multiplied by dot products (dots.h), some more as C's
+transpose, for which A's rows are packed.
 """
 
 import numpy as np
 
 from libc.stdint cimport uintptr_t
 
-from cconv.kernels.simd cimport TILE_COLS, TILE_ROWS, VL, real
+from cconv.kernels.simd cimport TILE_COLS, TILE_ROWS, VL, real, vf, vset, vstore
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.tile cimport (
     TILE_ADD, TILE_BIAS, TILE_STORE, block_vectors, tile_across, tile_along, tile_job,
@@ -23,8 +24,21 @@ cdef Py_ssize_t BLOCK_ROWS = 224, BLOCK_INNER = 256
 # A product of at most this many rows is computed as its transpose. 2 threads, before and after, in ms: one row of 1280 by
 # 1000 columns 0.37 / 0.22, of 25088 by 4096 54 / 23; 16 rows of 4096 by 4096 10.9 / 6.0.
 cdef Py_ssize_t FEW_ROWS = 2 * VL
+# At most so many rows are multiplied by dot products. One thread, transpose and dot products, in us: 1000 columns of 1280
+# by 1 row 436 / 60, by 4 rows 484 / 228, by 8 rows 617 / 496; 120 columns of 400 by 8 rows 39 / 11.
+cdef Py_ssize_t DOT_ROWS = 8
 # Jobs that a product is cut into at the least, if it has that many blocks of columns.
 LEAST_JOBS = 16
+
+
+cdef extern from "turn.h" nogil:
+    enum:
+        LANES
+    void load_turned(const real* from_, Py_ssize_t stride, Py_ssize_t live, Py_ssize_t count, vf* to)
+
+cdef extern from "dots.h" nogil:
+    void dots(const real* a, const real* b, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t depth, real alpha,
+              const real* bias, real* c)
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -54,7 +68,7 @@ cdef class Gemm(Step):
     cdef const Py_ssize_t* b_offset
     cdef real alpha
     cdef bint across, biased
-    cdef bint turned                 # C's transpose is computed
+    cdef bint dotted, turned         # by dot products; C's transpose is computed
     cdef Py_ssize_t job_columns      # of a job then
     cdef list keep
 
@@ -82,16 +96,19 @@ cdef class Gemm(Step):
         self.jobs_m = ceil_div(rows, BLOCK_ROWS)
         jobs = self.batch * self.jobs_m
         self.jobs_n = max(1, min(self.column_blocks, ceil_div(LEAST_JOBS, max(1, jobs))))
-        self.turned = rows <= FEW_ROWS and self.across and self.b_row == 1 and inner > 1 and columns > TILE_COLS
+        few = self.across and self.b_row == 1 and inner > 1 and columns > TILE_COLS
+        self.dotted = few and rows <= DOT_ROWS
+        self.turned = few and not self.dotted and rows <= FEW_ROWS
         self.job_columns = ceil_div(columns, max(1, ceil_div(LEAST_JOBS, max(1, self.batch))))
-        self.job_columns = ceil_div(self.job_columns, TILE_ROWS) * TILE_ROWS
-        self.scratch_bytes = ceil_div(min(inner, BLOCK_INNER) * TILE_COLS * sizeof(real), 64) * 64
+        unit = VL if self.dotted else TILE_ROWS
+        self.job_columns = ceil_div(self.job_columns, unit) * unit
+        self.scratch_bytes = 0 if self.dotted else ceil_div(min(inner, BLOCK_INNER) * TILE_COLS * sizeof(real), 64) * 64
         if self.turned:
             self.scratch_bytes += ceil_div(self.job_columns * TILE_COLS * sizeof(real), 64) * 64
 
     cdef int run(self) noexcept nogil:
-        if self.turned:
-            self.parallel(1, self.batch * ceil_div(self.columns, self.job_columns))
+        if self.dotted or self.turned:
+            self.parallel(1 if self.turned else 2, self.batch * ceil_div(self.columns, self.job_columns))
         elif self.columns:
             self.parallel(0, self.batch * self.jobs_m * self.jobs_n)
         return OK
@@ -100,8 +117,24 @@ cdef class Gemm(Step):
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
         if phase == 0:
             self.block(i, <real*>self.scratch_of(thread))
-        else:
+        elif phase == 1:
             self.turned_block(i, <real*>self.scratch_of(thread))
+        else:
+            self.dotted_block(i)
+
+    cdef void dotted_block(self, Py_ssize_t i) noexcept nogil:
+        """Some columns of C. VL rows of B stay in L1 while A's rows pass over them."""
+        cdef Py_ssize_t jobs = ceil_div(self.columns, self.job_columns), batch = i // jobs
+        cdef Py_ssize_t n = i % jobs * self.job_columns, last = min(n + self.job_columns, self.columns), m
+        cdef const real* a = <real*>self.operand[0] + self.a_offset[batch]
+        cdef const real* b = <real*>self.operand[1] + self.b_offset[batch]
+        cdef const real* bias = <real*>self.operand[2] if self.biased else NULL
+        cdef real* c = <real*>self.operand[3] + batch * self.rows * self.columns
+        while n < last:
+            for m in range(self.rows):
+                dots(a + m * self.a_row, b + n * self.b_column, self.b_column, min(<Py_ssize_t>VL, last - n), self.inner,
+                     self.alpha, bias + n if self.biased else NULL, c + m * self.columns + n)
+            n += VL
 
     cdef void turned_block(self, Py_ssize_t i, real* packed) noexcept nogil:
         """Some columns of C, as rows of its transpose."""
@@ -127,9 +160,7 @@ cdef class Gemm(Step):
         for kb in range(self.inner_blocks):
             begin = self.inner * kb // self.inner_blocks
             job.depth = self.inner * (kb + 1) // self.inner_blocks - begin
-            for k in range(job.depth):
-                for m in range(job.columns):
-                    packed[k * job.columns + m] = a[m * self.a_row + begin + k] if m < self.rows else 0
+            pack_turned(a + begin, self.a_row, self.rows, job.depth, 1, packed, vectors)
             job.mode = TILE_ADD if kb > 0 else TILE_STORE
             tile = 0
             while tile < count:
@@ -197,14 +228,25 @@ cdef class Gemm(Step):
                    Py_ssize_t width) noexcept nogil:
         """packed[k][n] = alpha * B[k, n], missing columns 0."""
         cdef Py_ssize_t k, n
-        if self.b_column == 1:
-            for k in range(depth):
-                for n in range(columns):
-                    packed[k * width + n] = self.alpha * b[k * self.b_row + n]
-        else:
-            for n in range(columns):
-                for k in range(depth):
-                    packed[k * width + n] = self.alpha * b[k * self.b_row + n * self.b_column]
+        if self.b_row == 1:
+            pack_turned(b, self.b_column, columns, depth, self.alpha, packed, width // VL)
+            return
         for k in range(depth):
+            for n in range(columns):
+                packed[k * width + n] = self.alpha * b[k * self.b_row + n * self.b_column]
             for n in range(columns, width):
                 packed[k * width + n] = 0
+
+
+cdef inline void pack_turned(const real* source, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t depth, real alpha,
+                             real* packed, Py_ssize_t vectors) noexcept nogil:
+    """packed[k][m] = alpha * source[m * stride + k], missing rows m 0."""
+    cdef Py_ssize_t k = 0, v, j, count
+    cdef vf turned[LANES]
+    while k < depth:
+        count = min(<Py_ssize_t>VL, depth - k)
+        for v in range(vectors):
+            load_turned(source + v * VL * stride + k, stride, rows - v * VL, count, turned)
+            for j in range(count):
+                vstore(packed + ((k + j) * vectors + v) * VL, vset(alpha) * turned[j])
+        k += VL

@@ -151,7 +151,8 @@ def candidates(geometry: ConvGeometry, role: str, precision: str = "fast", kerne
     found = [DIRECT[role]]
     if geometry.groups == geometry.channels == geometry.outputs:
         found.append(DEPTHWISE)
-    if precision == "fast" and any(limits.hold(geometry) for limits in ACCURATE) and kernels.conv_winograd.fits(geometry):
+    accurate = any(limits.hold(geometry) for limits in ACCURATE)
+    if precision == "fast" and accurate and kernels.conv_winograd.fits(geometry):
         found.append(WINOGRAD[role])
     return found
 
