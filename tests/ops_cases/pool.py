@@ -81,7 +81,7 @@ CASES += [
         {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2]},
         opset=12,
         outputs=outputs,
-        note=dtype,
+        note=dtype + "-indices" * (outputs - 1),
     )
     for dtype, low in (("int8", -128), ("uint8", 0))
     for outputs in (1, 2)
