@@ -4,6 +4,8 @@
     from cconv import nn, optim, data, finetune
 
     model = cconv.load("resnet18.onnx")        or nn.Sequential(...).build((3, 224, 224))
+    print(cconv.doctor(model))                 what stands in the way of training
+    model = finetune.repair(model, images)     folded BatchNorm, a fixed batch size, ... put right
     model = finetune.replace_head(model, classes=["cat", "dog"])
     trainer = cconv.Trainer(model, optimizer=optim.SGD(lr=0.01), trainable=finetune.head_weights(model))
     trainer.fit(train, epochs=5, validation=val)
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from cconv import nn as nn
     from cconv.check import certify as certify
     from cconv.check import check as check
+    from cconv.finetune import doctor as doctor
     from cconv.functional import conv1d as conv1d
     from cconv.functional import conv1d_input_gradient as conv1d_input_gradient
     from cconv.functional import conv1d_weight_gradient as conv1d_weight_gradient
@@ -70,6 +73,7 @@ _LAZY: dict[str, tuple[str, str]] = {
     "certify": ("cconv.check", "certify"),
     "check": ("cconv.check", "check"),
     "data": ("cconv.data", ""),
+    "doctor": ("cconv.finetune", "doctor"),
     "finetune": ("cconv.finetune", ""),
     "get_num_threads": ("cconv.kernels.threads", "get_num_threads"),
     "load": ("cconv.graph.load", "load"),

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cconv.errors import CconvError, ValueRangeError, explain
+from cconv.errors import CconvError, OutputError, ValueRangeError, explain
+from cconv.files import check_target
 
 OK, FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -105,6 +106,51 @@ def _info(options: argparse.Namespace) -> int:
     return OK
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    import json
+
+    import cconv
+
+    diagnosis = cconv.doctor(options.model, batch=options.batch, input_shapes=dict(options.shape))
+    print(json.dumps(diagnosis.as_dict(), indent=2) if options.json else diagnosis)
+    return OK if diagnosis.trainable else FAILED
+
+
+def _repair(options: argparse.Namespace) -> int:
+    import cconv
+    from cconv import finetune
+
+    loaded = cconv.load(options.model)
+    data = {entry for entries in loaded.external.values() for key, entry in entries if key == "location"}
+    _check_out(options.out, [options.model, *(options.model.parent / name for name in data), options.data])
+    model = finetune.repair(
+        loaded,
+        None if options.data is None else _read_inputs(options.data),
+        skip=[name.strip() for name in options.skip.split(",") if name.strip()],
+        dropout=options.dropout,
+        input_shapes=dict(options.shape),
+    )
+    if options.for_training:
+        model.at_save = ()
+    model.save(options.out)
+    print(model.repairs)
+    print(f"\nwritten to {options.out}" + (", in the form that is trained" if options.for_training else ""))
+    return OK if model.repairs.ok else FAILED
+
+
+def _check_out(out: Path, read: Sequence[Path | None]) -> None:
+    """Before any work is done: that a file can be written there, and takes the place of none of those `read`.
+
+    Raises:
+        OutputError: it cannot, or would.
+    """
+    check_target(out)
+    for path in read:
+        if path is not None and path.exists() and out.exists() and out.samefile(path):
+            fix = "Choose another name; move the new file over the old one later."
+            raise OutputError(explain(f"file '{out}'", "is another file than those that are read", f"'{path}'", fix))
+
+
 def _versions(options: argparse.Namespace) -> int:
     import cconv
 
@@ -126,7 +172,7 @@ def _read_inputs(path: Path) -> Any:
         return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except (ValueError, EOFError) as error:
         rule = "holds arrays as np.save or np.savez write them, without Python objects"
-        raise ValueRangeError(explain(f"{path}", rule, str(error).split("\n", 1)[0])) from error
+        raise ValueRangeError(explain(f"{path}", rule, str(error).split("\n", 1)[0].split(". ")[0])) from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -183,6 +229,27 @@ def _parser() -> argparse.ArgumentParser:
     info = _command(commands, "info", _info, "print a model's layers, shapes and sizes")
     info.add_argument("model", type=Path, metavar="MODEL.onnx")
 
+    doctor = _command(commands, "doctor", _doctor, "say what can be trained, what stands in the way, what to do")
+    doctor.add_argument("model", type=Path, metavar="MODEL.onnx")
+    doctor.add_argument("--batch", type=_number(1), default=32, metavar="N", help="of a training step (32)")
+    _shape_option(doctor)
+    doctor.add_argument("--json", action="store_true", help="for programs")
+
+    repair = _command(commands, "repair", _repair, "make a model fit for training, each repair proved")
+    repair.add_argument("model", type=Path, metavar="IN.onnx")
+    repair.add_argument("out", type=Path, metavar="OUT.onnx")
+    repair.add_argument(
+        "--data", type=Path, metavar="FILE", help=".npy or .npz of examples to calibrate BatchNormalization on"
+    )
+    repair.add_argument("--dropout", type=float, metavar="RATE", help="put a Dropout before the classifier")
+    repair.add_argument("--skip", default="", metavar="LIST", help="repairs to leave out, as the report names them")
+    repair.add_argument(
+        "--for-training",
+        action="store_true",
+        help="write the form that is trained: without what is put back at save (Softmax, float16)",
+    )
+    _shape_option(repair)
+
     _command(commands, "versions", _versions, "print versions, processor and kernels, for bug reports")
     return parser
 
@@ -191,6 +258,22 @@ def _command(commands: Any, name: str, run: Any, text: str) -> argparse.Argument
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     command.set_defaults(run=run)
     return command
+
+
+def _shape_option(parser: argparse.ArgumentParser) -> None:
+    text = "an input's shape, where the model leaves more open than the batch"
+    parser.add_argument("--shape", type=_shape, action="append", default=[], metavar="NAME=1,3,224,224", help=text)
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, sizes = text.rpartition("=")
+    shape = tuple(int(size) for size in sizes.split(","))
+    if not name or min(shape) < 1:
+        raise ValueError(text)
+    return name, shape
+
+
+_shape.__name__ = "NAME=1,3,224,224"
 
 
 def _all_or_list(text: str) -> str | list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from cconv.errors import OutputError, explain
 
 
-def atomic_write(path: str | os.PathLike[str], data: bytes | Iterable[bytes]) -> None:
+def atomic_write(path: str | os.PathLike[str], data: bytes | Iterable[bytes | memoryview]) -> None:
     """Write `data` (one piece, or pieces in order) to `path`; a link is followed, permissions are kept.
 
     Raises:
@@ -25,7 +25,7 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | Iterable[bytes]) ->
     """
     target = Path(os.path.realpath(path))
     folder = target.parent
-    mode = _check_target(target)
+    mode = check_target(target)
     temporary = folder / f".cconv-{secrets.token_hex(8)}.tmp"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -47,8 +47,12 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | Iterable[bytes]) ->
     _sync_folder(folder)
 
 
-def _check_target(target: Path) -> int | None:
-    """Permissions of the earlier file; None: there is none, and the process's umask decides."""
+def check_target(target: Path) -> int | None:
+    """Permissions of the earlier file; None: there is none, and the process's umask decides.
+
+    Raises:
+        OutputError: the folder is missing, or the target is no regular file or read-only.
+    """
     if not target.parent.is_dir():
         raise OutputError(
             explain(f"file '{target}'", "its folder must exist", f"no folder '{target.parent}'", "Create it.")

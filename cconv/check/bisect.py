@@ -129,7 +129,7 @@ class Bisector:
     def __init__(self, model: Model, feeds: Mapping[str, np.ndarray], target: Target, level: str, tolerance: float):
         self._model, self._feeds = model, feeds
         self._target, self._level, self._tolerance = target, level, tolerance
-        self._proto = model.proto()
+        self._proto = model.proto(finished=False)
         if model.ir.functions:
             self._proto = ir.to_proto(without_functions(model.ir, model.limits))
         self._opsets = {opset.domain: opset.version for opset in self._proto.opset_import}

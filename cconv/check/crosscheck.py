@@ -37,8 +37,9 @@ def check(
 ) -> Report:
     """Run a model in cconv and in onnxruntime on the same inputs and compare every output.
 
-    onnxruntime gets the bytes that `model.save` would write or, for a path, the file itself. Each execution
-    provider runs the whole model by itself; one that leaves nodes to the CPU is reported as refused.
+    onnxruntime gets the graph that cconv runs, as `model.save` would write it without the edits that wait for that
+    (`model.at_save`); or, for a path, the file itself. Each execution provider runs the whole model by itself; one that
+    leaves nodes to the CPU is reported as refused.
 
     Args:
         model: a model, or the path of one.
@@ -149,8 +150,8 @@ def _onnxruntime() -> str:
 
 
 def _serialized(model: Model) -> bytes:
-    """What `model.save` writes."""
-    proto = model.proto()
+    """The graph as it is run."""
+    proto = model.proto(finished=False)
     try:
         return proto.SerializeToString()
     except ValueError as error:  # how protobuf says that a message exceeds 2 GiB
@@ -159,6 +160,6 @@ def _serialized(model: Model) -> bytes:
                 "check",
                 "a model with its weights takes at most 2 GiB",
                 "a larger one",
-                "Write it with external data and check the file by its path.",
+                "Save it, which puts the weights in a file of their own, and check the file by its path.",
             )
         ) from error

@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from cconv.errors import ModelError, ValueRangeError, explain
+from cconv.finetune.edit import constant_of, exchange, set_constant
 from cconv.graph.model import Model
 
 CLASSES = "cconv.classes"
@@ -80,14 +81,14 @@ def replace_head(
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, 0], dtype=np.uint64)))
     inputs = math.prod(shape) // count
     weight = generator.standard_normal(shape, dtype=np.float32) / np.float32(math.sqrt(inputs))
-    _exchange(model, head.node, 1, weight)
+    exchange(model, head.node, 1, weight)
     if head.bias is not None:
         assert head.bias.const_value is not None
         biases = list(head.bias.const_value.shape.numpy())
         if biases:
             biases[-1] = count
         node = head.add or head.node
-        _exchange(model, node, node.inputs.index(head.bias), np.zeros(biases, np.float32))
+        exchange(model, node, node.inputs.index(head.bias), np.zeros(biases, np.float32))
     _widen(model, head, before, count)
     if isinstance(classes, int):
         model.ir.metadata_props.pop(CLASSES, None)
@@ -183,42 +184,6 @@ def _optional(node: ir.Node, i: int) -> ir.Value | None:
     return node.inputs[i] if i < len(node.inputs) else None
 
 
-def _exchange(model: Model, node: ir.Node, i: int, array: np.ndarray) -> None:
-    """Put a new initializer in the place of a node's input i; the old one stays if used elsewhere."""
-    graph = model.ir.graph
-    old = node.inputs[i]
-    assert old is not None and old.name is not None
-    shared = len(old.uses()) > 1 or old.is_graph_output()
-    name = old.name
-    if shared:
-        count = 1
-        while (name := f"{old.name}.{count}") in _names(graph):
-            count += 1
-    value = _initializer(name, array)
-    node.replace_input_with(i, value)
-    if shared:
-        graph.initializers[name] = value
-        return
-    if old in graph.inputs:  # IR version 3 lists initializers among the inputs
-        graph.inputs[graph.inputs.index(old)] = value
-    entries = [value if key == name else entry for key, entry in graph.initializers.items()]
-    graph.initializers.clear()
-    for entry in entries:
-        graph.initializers[entry.name or ""] = entry
-
-
-def _initializer(name: str, array: np.ndarray) -> ir.Value:
-    tensor = ir.Tensor(array, name=name)
-    return ir.Value(
-        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
-    )
-
-
-def _names(graph: ir.Graph) -> set[str]:
-    values = [*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)]
-    return {value.name or "" for value in values}
-
-
 def _widen(model: Model, head: Head, before: int, count: int) -> None:
     """Put the new number of classes into the shapes that follow the head, declared and constant."""
     way = [(head.node.outputs[0], head.class_axis)]
@@ -257,7 +222,7 @@ def _reshape(model: Model, node: ir.Node, before: int, count: int) -> int | None
     """
     target = node.inputs[1]
     assert target is not None
-    array = _constant(model, target)
+    array = constant_of(model, target)
     if array is None or (before not in array and any(n > 0 and n % before == 0 for n in array)):
         raise ModelError(
             explain(
@@ -272,33 +237,8 @@ def _reshape(model: Model, node: ir.Node, before: int, count: int) -> int | None
     axis = int(places[-1])
     changed = array.copy()
     changed[axis] = count
-    if target.name in model.constants:
-        _exchange(model, node, 1, changed)
-        return axis
-    graph = model.ir.graph
-    name = f"{node.name or node.outputs[0].name}.shape"
-    while name in _names(graph):
-        name += "_"
-    value = _initializer(name, changed)
-    graph.initializers[name] = value
-    node.replace_input_with(1, value)
-    constant = target.producer()
-    if constant is not None and not target.uses() and not target.is_graph_output():
-        graph.remove(constant, safe=True)
+    set_constant(model, node, 1, changed)
     return axis
-
-
-def _constant(model: Model, value: ir.Value) -> np.ndarray | None:
-    """The value of an initializer or of a Constant node."""
-    if value.name in model.constants:
-        return model.constants[value.name]
-    node = value.producer()
-    if node is None or node.op_type != "Constant":
-        return None
-    attribute = node.attributes.get("value") or node.attributes.get("value_ints")
-    if attribute is None:
-        return None
-    return np.asarray(attribute.as_tensor().numpy() if attribute.name == "value" else attribute.as_ints())
 
 
 def _check_classes(classes: Sequence[str] | int) -> int:

@@ -23,6 +23,7 @@ from cconv.graph.external import ExternalFolder
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.model import Model
 from cconv.graph.safety import all_tensors_of, check_model, tensor_bytes
+from cconv.graph.save import all_graphs
 from cconv.kernels.memory import zeros
 
 # What people hand over instead of ONNX: the first bytes, and what to say. The first that fits is taken.
@@ -84,15 +85,20 @@ def load(
         raise TypeError(f"load takes a path, bytes or an onnx.ModelProto; found {type(source).__name__}")
     folder = ExternalFolder(base)
     check_model(proto, limits, folder, place)
+    external = {
+        tensor.name: tuple((entry.key, entry.value) for entry in tensor.external_data)
+        for tensor in proto.graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+    }
     arrays = _take_weights(proto, folder, place)
     try:
         # The message without its weights, parsed anew: the first one's memory is free once this returns.
         graph = ir.from_proto(onnx.ModelProto.FromString(proto.SerializeToString()))
     except Exception as error:  # onnx_ir raises what its parts happen to raise
         raise ModelError(explain(place, "is a valid ONNX model", str(error).split("\n", 1)[0])) from error
-    declared = [info.name for info in proto.graph.value_info]
+    declared = [info.name for part in all_graphs(proto.graph) for info in part.value_info]
     del proto
-    return Model(graph, arrays=arrays, declared=declared, limits=limits)
+    return Model(graph, arrays=arrays, declared=declared, limits=limits, external=external)
 
 
 def _read(path: Path, limits: Limits) -> bytes:

@@ -12,6 +12,8 @@ import onnx_ir as ir
 
 from cconv.errors import ModelError, explain
 from cconv.graph import save as saving
+from cconv.graph.at_save import AtSave, finished
+from cconv.graph.data_files import Entries
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node, array_of, nodes_of
 from cconv.graph.summary import summary
@@ -39,6 +41,10 @@ class Model:
         weights: name -> live array, the memory of the initializer: writing to it changes the model.
         constants: name -> array, the initializers of other dtypes (shapes, axes, quantised values).
         limits: sizes beyond which the model is not run.
+        declared: names in value_info, in order; see graph/save.py.
+        external: initializers that came from external data and go there again, each with what the file said of it.
+        at_save: edits of what `save` writes, in the order in which what they undo was done; see graph/at_save.py.
+        repairs: what `finetune.repair` did to make this model, and the proof of it; None for one not repaired.
     """
 
     _session: ClassVar[Callable[[Model], Any]]
@@ -51,18 +57,23 @@ class Model:
         arrays: Mapping[str, np.ndarray] | None = None,
         declared: Sequence[str] = (),
         limits: Limits | None = None,
+        external: Mapping[str, Entries] | None = None,
+        at_save: Sequence[AtSave] = (),
     ) -> None:
         """Take over a graph; its float32 initializers move to arrays of their own.
 
         Args:
             arrays: those that have moved already, by name; the caller keeps none of them.
-            declared: names in value_info, in order; see graph/save.py.
+            Others as the attributes.
         """
         self.ir = model
         self.limits = limits or DEFAULT
         self.weights = Weights({name: Weight(array) for name, array in (arrays or {}).items()})
         self.constants: dict[str, np.ndarray] = {}
-        self._declared = tuple(declared)
+        self.declared = tuple(declared)
+        self.external = dict(external or {})
+        self.at_save = tuple(at_save)
+        self.repairs: Any = None
         for name, weight in self.weights.entries.items():
             _point_at(model.graph.initializers[name], weight)
         self.edited()
@@ -156,22 +167,39 @@ class Model:
         """
         return summary(self, input_shapes)
 
-    def proto(self) -> onnx.ModelProto:
-        """The model as a message; its weights are copies."""
-        return saving.to_message(self.ir, self._declared)
+    def finished(self) -> ir.Model:
+        """The graph as it is to be saved: `ir`, or where edits wait for that, a copy with them made."""
+        return finished(self.ir, self.at_save)
+
+    def proto(self, finished: bool = True) -> onnx.ModelProto:
+        """The model as a message; its weights are copies.
+
+        Args:
+            finished: with the edits made that wait until the model is saved; False: the graph as it is trained.
+        """
+        return saving.to_message(self.finished() if finished else self.ir, self.declared)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to an ONNX file, whole or not at all.
 
+        Weights that came from external data go to external data again, and the large ones of a model of more than 2 GiB
+        as well: to files in the same folder, see graph/data_files.py for their names.
+
         Raises:
-            OutputError: the file cannot be written; an earlier one is as it was.
-            ModelError: weights of more than 2 GiB.
+            OutputError: a file cannot be written; an earlier one is as it was.
+            ModelError: more than 2 GiB beside the initializers, or an edit in `at_save` that no longer fits.
         """
         saving.save(self, path)
 
     def copy(self) -> Model:
         """A model of its own: graph and weights."""
-        return Model(self.ir.clone(deep_copy=True), declared=self._declared, limits=self.limits)
+        return Model(
+            self.ir.clone(deep_copy=True),
+            declared=self.declared,
+            limits=self.limits,
+            external=self.external,
+            at_save=self.at_save,
+        )
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{name}{_dims(spec.dims)}" for name, spec in self.input_specs.items())

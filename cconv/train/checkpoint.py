@@ -30,6 +30,7 @@ from google.protobuf.message import DecodeError
 
 from cconv.errors import CconvError, CheckpointError, explain
 from cconv.files import atomic_write
+from cconv.graph.at_save import AtSave
 from cconv.graph.limits import Limits
 from cconv.graph.load import load
 from cconv.graph.model import Model
@@ -71,6 +72,7 @@ def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         "check_inputs": trainer.check_inputs,
         "precision": trainer.precision,
         "history": [dataclasses.asdict(row) for row in trainer.history],
+        "at_save": [[edit.kind, dict(edit.arguments)] for edit in trainer.model.at_save],
     }
     tensors = {"model": np.frombuffer(_bare_model(trainer.model), dtype=np.uint8)}
     tensors.update((f"weight:{name}", array) for name, array in trainer.model.weights.items())
@@ -93,6 +95,7 @@ def resume(
     tensors, record = _read(path, place)
     try:
         model = _whole_model(tensors, limits, place)
+        model.at_save = tuple(AtSave(edit, arguments) for edit, arguments in record.get("at_save", ()))
         trainer = kind(
             model,
             loss={name: _restored(loss, place) for name, loss in record["loss"].items()},
@@ -185,7 +188,7 @@ def _digest(text: str, tensors: Mapping[str, np.ndarray]) -> str:
 def _bare_model(model: Model) -> bytes:
     """The model as ONNX, the values of its weights left out: they are tensors of their own, free of the 2 GiB
     that a protobuf message may have."""
-    proto = model.proto()
+    proto = model.proto(finished=False)
     for tensor in proto.graph.initializer:
         if tensor.name in model.weights:
             tensor.ClearField("raw_data")

@@ -255,7 +255,7 @@ def test_weights_that_differ_are_seen_at_the_node_that_reads_them(monkeypatch):
     net = model(nodes, [("x", FLOAT, ["N", 3, 6, 6])], {"w": w})
     exported = net.proto()
     net.weights["w"][1] += 0.1
-    monkeypatch.setattr(net, "proto", lambda: exported)
+    monkeypatch.setattr(net, "proto", lambda **options: exported)
     (found,) = check(net, rng.standard_normal((2, 3, 6, 6)).astype(np.float32), nodes=True).divergences
     assert found.node == "conv"
     assert found.verdict.startswith("both are right for the inputs that they have")

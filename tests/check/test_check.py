@@ -72,7 +72,7 @@ def test_weights_changed_after_export_fail_by_as_much(x, monkeypatch):
     exported = model.proto()
     before = model.run(x)
     model.weights["w"][2] += 0.01
-    monkeypatch.setattr(model, "proto", lambda: exported)
+    monkeypatch.setattr(model, "proto", lambda **options: exported)
     report = check(model, x)
     assert not report.ok
     assert "FAILED" in str(report)
@@ -127,7 +127,7 @@ def test_a_model_that_onnxruntime_refuses(x, monkeypatch):
     broken = proto()
     broken.graph.node[1].op_type = "NoSuchOperator"
     model = load(proto())
-    monkeypatch.setattr(model, "proto", lambda: broken)
+    monkeypatch.setattr(model, "proto", lambda **options: broken)
     report = check(model, x)
     assert not report.ok
     assert "NoSuchOperator" in report.refused[CPU]

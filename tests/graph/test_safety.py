@@ -97,16 +97,18 @@ def test_a_location_given_twice_is_judged_by_the_one_that_is_read(tmp_path):
         load(external(inside, [("location", "../secret.bin")]), base=inside)
 
 
-def test_saving_writes_the_named_file_and_no_other(tmp_path):
-    """What lay in external data comes back into the model, wherever the model says that it lies."""
+def test_saving_writes_the_named_file_its_data_and_no_other(tmp_path):
+    """External data goes to a file of data beside the named one; nothing is written to what was read."""
     model = load(external(tmp_path, []), base=tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     out = tmp_path / "out"
     out.mkdir()
     model.save(out / "net.onnx")
-    assert [path.name for path in out.iterdir()] == ["net.onnx"]
+    assert sorted(path.name for path in out.iterdir()) == ["net.onnx", "w.bin"]
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
-    assert not any(tensor.external_data for tensor in onnx.load(out / "net.onnx").graph.initializer)
+    model.save(tmp_path / "net.onnx")  # here "w.bin" is taken
+    assert {path: path.read_bytes() for path in before} == before
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"w.bin", "net.onnx", "net.onnx.data"}
 
 
 def test_a_file_is_on_the_disk_before_it_takes_the_others_place(tmp_path, monkeypatch):

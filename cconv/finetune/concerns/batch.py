@@ -1,0 +1,253 @@
+"""A batch size that was baked in when the model was exported: in inputs, and in constant shapes within.
+
+The model is gone through at the batch size b that it has and at three times that. Where a constant shape holds on to b
+although what comes in has grown, it is changed, one node after the other:
+
+    Reshape  (b, C, H, W) -> (b, C*H*W)     the first size becomes 0, "as it comes in", or -1, "what is left"
+    Expand   (1, ...) -> (b, ...)           the first size is read off an input of the model
+    Resize   sizes (b, C, H, W)             the first size is read off what comes in
+
+A batch stands on the first axis, so what merges it with others or takes it apart again multiplies the first size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from cconv.finetune.case import Case
+from cconv.finetune.concerns.concern import Concern, Done, Options
+from cconv.finetune.diagnosis import WARNING, Finding
+from cconv.finetune.edit import (
+    add_initializer,
+    constant_of,
+    counted,
+    free_name,
+    listed,
+    name_of,
+    naming,
+    plain,
+    remove_unused,
+    set_constant,
+)
+from cconv.graph.model import Model
+from cconv.graph.shapes import trace
+from cconv.ops.tensor import Spec
+
+# Once as many examples; not 2, which is a common size of other axes.
+TIMES = 3
+
+
+@dataclass
+class Freed:
+    """What was freed.
+
+    Attributes:
+        batch: the size that was baked in.
+        inputs: names of inputs that were declared with it.
+        nodes: names of nodes with a constant shape, by operator.
+    """
+
+    batch: int
+    inputs: list[str] = field(default_factory=list)
+    nodes: dict[str, list[str]] = field(default_factory=dict)
+
+
+def find(case: Case) -> Iterator[Finding]:
+    freed = free(case.model.copy(), case.given) if _may_be_baked(case) else None
+    if freed is None:
+        return
+    if freed.inputs:
+        yield Finding(
+            WARNING,
+            listed(freed.inputs),
+            f"Takes exactly {counted(freed.batch, 'example')} at a time"
+            + (": a step of one example has a noisy gradient, and no batch statistics." if freed.batch == 1 else "."),
+            "Free the first axis. *",
+            automatic=True,
+        )
+    for kind, names in freed.nodes.items():
+        yield Finding(
+            WARNING,
+            listed(names),
+            f"{kind} to a constant shape with the batch size {freed.batch} in it: wrong at any other.",
+            "Let it follow the batch. *",
+            automatic=True,
+        )
+
+
+def repair(model: Model, options: Options) -> Done | None:
+    freed = free(model, options.case.given) if _may_be_baked(Case(model, 1, options.case.given)) else None
+    if freed is None:
+        return None
+    parts = [f"inputs {naming(freed.inputs)}"] if freed.inputs else []
+    parts += [f"{len(names)} {kind}" for kind, names in freed.nodes.items()]
+    return Done(f"batch size {freed.batch} freed: {', '.join(parts)}", before_batch=freed.batch)
+
+
+def free(model: Model, given: Mapping[str, Sequence[int]] | None = None) -> Freed | None:
+    """Free the batch size of a model that is changed; None where nothing is baked in."""
+    case = Case(model, 1, given)
+    freed = Freed(case.fixed_batch or 1)
+    small = case.specs(freed.batch)
+    if small is None:
+        return None
+    values = {value.name: value for value in model.ir.graph.inputs}
+    batched = [name for name in case.batched if small[name].shape and small[name].shape[0] == freed.batch]
+    if not batched:
+        return None
+    if case.fixed_batch:
+        freed.inputs = [name for name in batched if values[name].shape is not None]
+    large = {
+        name: Spec((spec.shape[0] * TIMES, *spec.shape[1:]), spec.dtype) if name in batched else spec
+        for name, spec in small.items()
+    }
+    before = _specs(model, small)
+    tried: set[str] = set()
+    while (node := _next_baked(model, before, _specs(model, large), freed.batch, tried)) is not None:
+        tried.add(node.outputs[0].name or "")
+        if _free_node(model, node, before, _specs(model, large), freed.batch, batched[0]):
+            freed.nodes.setdefault(node.op_type, []).append(name_of(node))
+            model.edited()
+    if not freed.inputs and not freed.nodes:
+        return None
+    _redeclare(model, freed, before, _specs(model, large))
+    model.edited()
+    return freed
+
+
+def _may_be_baked(case: Case) -> bool:
+    """Cheaper than to look: whether an input or a constant shape could hold a batch size."""
+    if case.fixed_batch:
+        return True
+    return any(
+        plain(node, "Reshape", "Expand", "Resize")
+        and (target := _target(case.model, node)) is not None
+        and target[0] == 1
+        for node in case.model.ir.graph
+    )
+
+
+def _specs(model: Model, inputs: Mapping[str, Spec]) -> dict[str, Spec]:
+    """What is known of all values at these inputs."""
+    found = dict(inputs)
+    found.update((name, Spec(array.shape, array.dtype)) for name, array in model.weights.items())
+    found.update((name, Spec(array.shape, array.dtype)) for name, array in model.constants.items())
+    for node, call in trace(model, inputs):
+        if call is not None:
+            found.update(zip(node.outputs, call.results))
+    return found
+
+
+def _place(node: ir.Node) -> int:
+    """The input that holds the shape."""
+    return 3 if node.op_type == "Resize" else 1
+
+
+def _target(model: Model, node: ir.Node) -> np.ndarray | None:
+    """The constant shape of a Reshape, Expand or Resize, of at least one axis."""
+    i = _place(node)
+    array = constant_of(model, node.inputs[i]) if i < len(node.inputs) else None
+    return array if array is not None and array.ndim == 1 and array.size else None
+
+
+def _next_baked(
+    model: Model, before: Mapping[str, Spec], after: Mapping[str, Spec], batch: int, tried: set[str]
+) -> ir.Node | None:
+    """The first node whose constant shape does not let what comes in grow with the batch."""
+    for node in model.ir.graph:
+        if not plain(node, "Reshape", "Expand", "Resize") or node.outputs[0].name in tried:
+            continue
+        target = _target(model, node)
+        value, result = node.inputs[0], before.get(node.outputs[0].name or "")
+        if target is None or value is None or result is None or target[0] < 1 or target[0] % batch:
+            continue
+        old, new = before.get(value.name or ""), after.get(value.name or "")
+        if old is None or new is None:
+            continue
+        if node.op_type == "Expand":
+            if target[0] == batch and (old.shape == new.shape or batch > 1):
+                return node
+        elif new.size == TIMES * old.size:
+            return node
+    return None
+
+
+def _free_node(
+    model: Model, node: ir.Node, before: Mapping[str, Spec], after: Mapping[str, Spec], batch: int, source: str
+) -> bool:
+    """Let one node follow the batch; returns whether that was possible.
+
+    Args:
+        source: an input of the model whose first axis is the batch.
+    """
+    value, target = node.inputs[0], _target(model, node)
+    assert value is not None and target is not None
+    old, new = before[value.name or ""], after[value.name or ""]
+    if node.op_type == "Reshape":
+        changed = target.copy()
+        grown = new.shape and old.shape and new.shape[0] == TIMES * old.shape[0]
+        if grown and old.shape[0] == target[0] and not node.attributes.get_int("allowzero", 0):
+            changed[0] = 0
+        elif -1 not in target:
+            changed[0] = -1
+        else:  # the size that was left to be found is known: it must not take the batch
+            sizes = before[node.outputs[0].name or ""].shape
+            changed = np.array([-1, *sizes[1:]], target.dtype)
+        set_constant(model, node, 1, changed)
+        return True
+    if node.op_type == "Expand" and old.shape != new.shape:
+        changed = target.copy()
+        changed[0] = 1  # what comes in has the batch already
+        set_constant(model, node, 1, changed)
+        return True
+    if target[0] != batch:
+        return False
+    place = _place(node)
+    graph, base = model.ir.graph, free_name(model.ir.graph, f"{name_of(node)}.batch")
+    read = value if node.op_type == "Resize" else next(v for v in graph.inputs if v.name == source)
+    first = add_initializer(model, f"{base}.axis", np.array([0], np.int64))
+    rest = add_initializer(model, f"{base}.rest", target[1:].astype(np.int64))
+    shape = ir.node("Shape", [read], name=f"{base}.shape")
+    size = ir.node("Gather", [shape.outputs[0], first], {"axis": 0}, name=base)
+    whole = ir.node("Concat", [size.outputs[0], rest], {"axis": 0}, name=f"{base}.concat")
+    for each in (shape, size, whole):
+        each.outputs[0].name = free_name(graph, each.name or "")
+        graph.insert_before(node, each)
+    constant = node.inputs[place]
+    node.replace_input_with(place, whole.outputs[0])
+    if constant is not None and constant.is_initializer():
+        if not constant.uses() and constant not in graph.inputs:
+            del graph.initializers[constant.name or ""]
+    elif constant is not None:
+        remove_unused(graph, constant)
+    return True
+
+
+def _redeclare(model: Model, freed: Freed, before: Mapping[str, Spec], after: Mapping[str, Spec]) -> None:
+    """Declare the batch open: in the inputs, and wherever a declared size has grown with it."""
+    graph = model.ir.graph
+    taken = {str(n) for value in graph.inputs if value.shape is not None for n in value.shape}
+    symbol = "batch" if "batch" not in taken else "batch_size"
+    values = [*graph.outputs, *(value for node in graph for value in node.outputs)]
+    for value in dict.fromkeys(values):
+        if value.shape is None:
+            continue
+        old, new = before.get(value.name or ""), after.get(value.name or "")
+        if old is None or new is None or len(old.shape) != len(value.shape) or len(new.shape) != len(value.shape):
+            value.shape = None if not value.is_graph_output() else ir.Shape([None] * len(value.shape))
+            continue
+        dims = [
+            n if a == b or not isinstance(n, int) else symbol if a == freed.batch else None
+            for n, a, b in zip(value.shape, old.shape, new.shape)
+        ]
+        value.shape = ir.Shape(dims)
+    for value in graph.inputs:
+        if value.name in freed.inputs and value.shape is not None:
+            value.shape = ir.Shape([symbol, *list(value.shape)[1:]])
+
+
+CONCERNS = [Concern("batch size", find, repair)]

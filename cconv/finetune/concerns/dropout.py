@@ -1,0 +1,86 @@
+"""Dropout before the classifier, which exporters leave out in inference mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+
+from cconv.errors import ModelError
+from cconv.finetune.case import Case
+from cconv.finetune.concerns.concern import Concern, Done, Options, Skipped
+from cconv.finetune.diagnosis import INFO, Finding
+from cconv.finetune.edit import add_initializer, free_name, name_of, plain
+from cconv.finetune.head import find_head
+from cconv.graph.model import Model
+
+_POOLS = ("GlobalAveragePool", "ReduceMean", "GlobalMaxPool")
+_BETWEEN = ("Flatten", "Reshape", "Squeeze", "Identity")
+_ACTIVATIONS = ("Relu", "HardSwish", "Gelu", "Sigmoid", "Tanh", "LeakyRelu", "Clip")
+
+
+def find(case: Case) -> Iterator[Finding]:
+    """Only before classifiers of known shape: pool, flatten, Gemm (MobileNet), or Gemm, activation, Gemm (VGG)."""
+    if any(plain(node, "Dropout") for node in case.model.ir.graph):
+        return
+    node = _classifier(case.model)
+    if node is None:
+        return
+    before = node.inputs[0].producer() if node.inputs[0] is not None else None
+    while before is not None and plain(before, *_BETWEEN) and before.inputs[0] is not None:
+        before = before.inputs[0].producer()
+    if plain(before, *_ACTIVATIONS) and before is not None and before.inputs[0] is not None:
+        before = before.inputs[0].producer()
+        summands = before.inputs if before is not None and plain(before, "Add") else ()
+        known = plain(before, "Gemm") or any(plain(value.producer(), "MatMul") for value in summands if value)
+    else:
+        known = plain(before, *_POOLS)
+    if known:
+        yield Finding(
+            INFO,
+            name_of(node),
+            "No Dropout before the classifier. Exporters leave it out in eval mode; VGG and AlexNet were trained with "
+            "a rate of 0.5, MobileNet and EfficientNet with 0.2, ResNet without.",
+            "If the network had one, put it back: repair(model, dropout=0.2). *",
+            automatic=True,
+        )
+
+
+def repair(model: Model, options: Options) -> Done | Skipped | None:
+    rate = options.dropout
+    if rate is None:
+        return None
+    node = _classifier(model)
+    if node is None:
+        return Skipped("no classifier was found to put it before")
+    value = node.inputs[0]
+    assert value is not None
+    if plain(value.producer(), "Dropout"):
+        return Skipped(f"there is one before {name_of(node)!r}")
+    graph = model.ir.graph
+    name = free_name(graph, f"{name_of(node)}.dropout")
+    inputs: list[ir.Value | None] = [value]
+    attributes = {}
+    if (node.version or graph.opset_imports.get("", 1)) >= 12:
+        inputs.append(add_initializer(model, f"{name}.ratio", np.array(rate, np.float32)))
+    else:
+        attributes["ratio"] = float(rate)
+    dropout = ir.node("Dropout", inputs, attributes, name=name)
+    output = dropout.outputs[0]
+    output.name, output.type, output.shape = name, value.type, value.shape
+    graph.insert_before(node, dropout)
+    node.replace_input_with(0, output)
+    model.edited()
+    return Done(f"Dropout of {rate:g} put before {name_of(node)!r}")
+
+
+def _classifier(model: Model) -> ir.Node | None:
+    """The last layer, where the model has one output that comes from one."""
+    try:
+        return find_head(model).node
+    except ModelError:
+        return None
+
+
+CONCERNS = [Concern("dropout", find, repair, of_layers=True)]

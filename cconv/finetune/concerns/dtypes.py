@@ -1,0 +1,85 @@
+"""Weights that are not float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from cconv.finetune.case import Case
+from cconv.finetune.concerns.concern import Concern, Done, Options
+from cconv.finetune.diagnosis import ERROR, WARNING, Finding
+from cconv.finetune.edit import counted, listed, plain
+from cconv.graph.at_save import AtSave, keys_of, retype
+from cconv.graph.model import Model
+
+_HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+_FLOATS = (*_HALF, ir.DataType.DOUBLE)
+_QUANTISED = ("DequantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger", "QLinearMatMul")
+
+# A float16 network rounds each layer's result to 11 bits: 5e-4 at a time, a few of which add up in a deep one.
+_HALF_TOLERANCE = 2e-2
+
+
+def find(case: Case) -> Iterator[Finding]:
+    grave = WARNING if any(case.model.weights[name].size > 1 for name in case.model.parameters) else ERROR
+    for dtype in _FLOATS:
+        names = _initializers(case.model, dtype)
+        if not names and not any(value.dtype == dtype for value in case.model.ir.graph.inputs):
+            continue
+        fix = "Convert them for training, and back at save. *" if dtype in _HALF else "Convert them to float32. *"
+        yield Finding(
+            grave,
+            listed(names) or "inputs",
+            f"{counted(len(names), 'weight')} of {dtype.name.lower()}: cconv trains float32, and leaves these as they "
+            "are.",
+            fix,
+            automatic=True,
+        )
+    quantised = [
+        node for node in case.model.ir.graph if plain(node, *_QUANTISED) and any(_stored(v) for v in node.inputs)
+    ]
+    if quantised:
+        yield Finding(
+            grave,
+            listed(node.name or node.op_type for node in quantised),
+            f"Quantised weights in {counted(len(quantised), 'node')}: whole numbers cannot follow a gradient.",
+            "Fine-tune the network as it was before quantisation, then quantise again.",
+        )
+
+
+def repair(model: Model, options: Options) -> Done | None:
+    for dtype in _FLOATS:
+        if not _initializers(model, dtype) and not any(value.dtype == dtype for value in model.ir.graph.inputs):
+            continue
+        count = len(_initializers(model, dtype))
+        # Those that are float32 already stay so when the others are put back.
+        kept = keys_of(model.ir, ir.DataType.FLOAT)
+        retype(model.ir, dtype, ir.DataType.FLOAT, set())
+        half = dtype in _HALF
+        if half:
+            model.at_save = (*model.at_save, AtSave("dtype", {"source": "FLOAT", "target": dtype.name, "kept": kept}))
+        model.edited()
+        return Done(
+            f"{counted(count, 'weight')} of {dtype.name.lower()} made float32",
+            undone=half,
+            tolerance=_HALF_TOLERANCE if half else None,
+        )
+    return None
+
+
+def _initializers(model: Model, dtype: ir.DataType) -> list[str]:
+    return [
+        name
+        for name, value in model.ir.graph.initializers.items()
+        if value.const_value is not None and value.const_value.dtype == dtype
+    ]
+
+
+def _stored(value: ir.Value | None) -> bool:
+    """Whether a value is an initializer of small whole numbers with more than one element."""
+    tensor = value.const_value if value is not None and value.is_initializer() else None
+    return tensor is not None and tensor.dtype.is_integer() and tensor.dtype.bitwidth <= 8 and tensor.size > 1
+
+
+CONCERNS = [Concern("dtype", find, repair)]

@@ -1,0 +1,102 @@
+"""A Softmax before the loss: taken off for training, put back in the file.
+
+The node stays in the graph. Its input takes its place as the graph's output; `Model.at_save` exchanges the two again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+
+from cconv.finetune.case import Case
+from cconv.finetune.concerns.concern import Concern, Done, Options, Outputs
+from cconv.finetune.diagnosis import INFO, WARNING, Finding
+from cconv.finetune.edit import name_of, plain
+from cconv.graph.at_save import AtSave
+from cconv.graph.model import Model
+
+
+def find(case: Case) -> Iterator[Finding]:
+    for output in case.model.ir.graph.outputs:
+        node = output.producer()
+        if node is not None and plain(node, "LogSoftmax"):
+            yield Finding(
+                INFO,
+                name_of(node),
+                "LogSoftmax before the output: the cross-entropy loss is the same with and without it.",
+            )
+        if (node := _softmax(output)) is None:
+            continue
+        if _over_classes(case.model, node):
+            yield Finding(
+                WARNING,
+                name_of(node),
+                "Softmax before the output. The cross-entropy loss takes logits: it would apply softmax twice, learn "
+                "slowly and never come near 0.",
+                "Take it off for training and put it back at save. *",
+                automatic=True,
+            )
+        else:
+            yield Finding(INFO, name_of(node), "Softmax before the output, over another axis than 1, the classes'.")
+
+
+def repair(model: Model, options: Options) -> Done | None:
+    graph = model.ir.graph
+    names: dict[str, str] = {}
+    typed: list[str] = []
+    for i, output in enumerate(list(graph.outputs)):
+        node = _softmax(output)
+        logits = node.inputs[0] if node is not None and _over_classes(model, node) else None
+        if logits is None or logits.is_graph_output() or logits.producer() is None:
+            continue
+        if logits.type is None or logits.shape is None:
+            typed.append(logits.name or "")
+            logits.type, logits.shape = output.type, output.shape
+        graph.outputs[i] = logits
+        names[logits.name or ""] = output.name or ""
+    if not names:
+        return None
+    model.at_save = (*model.at_save, AtSave("outputs", {"names": names, "typed": typed}))
+    model.edited()
+
+    def as_before(outputs: Outputs) -> Outputs:
+        return {names.get(n, n): _apply(value) if n in names else value for n, value in outputs.items()}
+
+    logits_names = ", ".join(repr(name) for name in names)
+    return Done(f"Softmax taken off, the output is {logits_names} now", undone=True, as_before=as_before)
+
+
+def _softmax(output: ir.Value) -> ir.Node | None:
+    """The Softmax that computes an output, itself or with an Identity behind it."""
+    node = output.producer()
+    while node is not None and plain(node, "Identity") and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return node if plain(node, "Softmax") else None
+
+
+def _over_classes(model: Model, node: ir.Node) -> bool:
+    """Whether it normalises over axis 1, as the cross-entropy loss does."""
+    opset = node.version or model.ir.graph.opset_imports.get("", 1)
+    axis = node.attributes.get_int("axis", -1 if opset >= 13 else 1)
+    output = node.outputs[0]
+    rank = len(output.shape) if output.shape is not None else _rank(model, output)
+    if opset < 13:  # all axes from `axis` on are one
+        return axis in (1, -1) and rank == 2
+    return axis == 1 or (rank is not None and axis == 1 - rank)
+
+
+def _rank(model: Model, value: ir.Value) -> int | None:
+    case = Case(model, batch=1)
+    spec = case.shapes.get(value.name or "")
+    return len(spec.shape) if spec is not None else None
+
+
+def _apply(logits: np.ndarray) -> np.ndarray:
+    """Softmax over axis 1."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+CONCERNS = [Concern("softmax", find, repair)]

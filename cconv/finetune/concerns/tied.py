@@ -1,0 +1,79 @@
+"""Weights that an exporter merged because their values happened to be equal.
+
+PyTorch's exporter stores parameters that are equal once; the others become Identity nodes, called as they were:
+
+    Identity  layer1.bn.bias -> layer2.bn.bias
+
+Training would add the gradients of both and keep them equal. An initializer that several nodes read directly is a
+weight that the network shares, and stays so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from cconv.finetune.case import Case
+from cconv.finetune.concerns.concern import Concern, Done, Options
+from cconv.finetune.diagnosis import INFO, WARNING, Finding
+from cconv.finetune.edit import counted, initializer, listed, name_of, naming, plain, register
+from cconv.graph.model import Model
+
+
+def find(case: Case) -> Iterator[Finding]:
+    graph = case.model.ir.graph
+    for source, copies in merged(case.model).items():
+        yield Finding(
+            WARNING,
+            listed(map(name_of, copies)),
+            f"{counted(len(copies), 'parameter')} ({naming(c.outputs[0].name or '' for c in copies)}) and {source!r} "
+            "share one array, because their values were equal when the model was exported: training would tie them.",
+            "Give each an array of its own. *",
+            automatic=True,
+        )
+    parameters = set(case.model.parameters)
+    for name, value in graph.initializers.items():
+        users = list(dict.fromkeys(node for node, _ in value.uses() if not plain(node, "Identity")))
+        if name in parameters and len(users) > 1 and case.model.weights[name].size > 1:
+            shared = naming(map(name_of, users))
+            yield Finding(INFO, name, f"Shared by {shared}: trained as one weight, and saved as one.")
+
+
+def repair(model: Model, options: Options) -> Done | None:
+    graph = model.ir.graph
+    count = 0
+    while found := merged(model):  # an Identity of an Identity is one of an initializer once its own is gone
+        for source, copies in found.items():
+            array = model.weights[source]
+            for node in copies:
+                output = node.outputs[0]
+                name = output.name or ""
+                value = initializer(name, array.copy())
+                for user, i in list(output.uses()):
+                    user.replace_input_with(i, value)
+                graph.remove(node, safe=True)
+                register(model, value)
+                count += 1
+        model.edited()
+    return Done(f"{counted(count, 'parameter')} untied") if count else None
+
+
+def merged(model: Model) -> dict[str, list[ir.Node]]:
+    """By weight, the Identity nodes that give it to others under another name, where it is used in several places."""
+    found: dict[str, list[ir.Node]] = {}
+    outputs = {value.name for value in model.ir.graph.outputs}
+    for name in model.weights:
+        users = [node for node, _ in model.ir.graph.initializers[name].uses()]
+        copies = [
+            node
+            for node in users
+            if plain(node, "Identity") and node.graph is model.ir.graph and node.outputs[0].name not in outputs
+            and node.outputs[0].uses()
+        ]  # fmt: skip
+        if copies and len(users) > 1:
+            found[name] = copies
+    return found
+
+
+CONCERNS = [Concern("tied weights", find, repair)]

@@ -1,0 +1,94 @@
+"""The proof of the pudding: a training step is laid out, for all weights and outputs, and its memory told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cconv.errors import CconvError
+from cconv.finetune.case import Case, is_floating
+from cconv.finetune.concerns.batch import free
+from cconv.finetune.concerns.concern import Concern
+from cconv.finetune.concerns.constants import constant_weights
+from cconv.finetune.diagnosis import ERROR, INFO, Finding
+from cconv.finetune.edit import sized
+from cconv.train.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes of a training step at a batch size."""
+
+    batch: int
+    plan: int
+    weights: int
+    state: int
+
+    @property
+    def total(self) -> int:
+        return self.plan + self.weights + self.state
+
+
+def find(case: Case) -> Iterator[Finding]:
+    """An error that Trainer would raise before the first step, or the memory of a step."""
+    if not case.model.output_names:
+        told = "The graph has no output, so there is no loss to train by."
+        yield Finding(ERROR, "", told, "Export the network anew.")
+        return
+    if case.specs() is None:
+        return
+    other = _freed(case)
+    try:
+        cost = _cost(case)
+    except (CconvError, MemoryError) as error:
+        freed = other is not None
+        fix = ""
+        if freed:
+            fix = f"Free the batch size: with {case.batch} examples a step, training works. *"
+        elif case.carrying.isdisjoint(case.model.parameters) and not constant_weights(case.model):
+            fix = "Train by an output that follows from weights through operators with a gradient (docs/operators.md)."
+        yield Finding(ERROR, "", f"A training step cannot be laid out. {error}".rstrip(), fix, automatic=freed)
+        return
+    case.memory = cost.total
+    more = f" At batch size {other.batch}, once it is free: {sized(other.total)}." if other is not None else ""
+    yield Finding(
+        INFO,
+        "",
+        f"A training step at batch size {cost.batch} takes {sized(cost.total)}: {sized(cost.plan)} for activations and "
+        f"gradients, {sized(cost.weights)} for weights, {sized(cost.state)} for the state of SGD with momentum (Adam: "
+        f"twice that).{more}",
+    )
+
+
+def _cost(case: Case) -> Cost:
+    """
+    Raises:
+        CconvError: what Trainer raises.
+    """
+    model, specs = case.model, case.specs()
+    assert specs is not None
+    names = [name for name in model.output_names if is_floating(case.shapes.get(name))]
+    # Which loss is of no account here; this one takes outputs of any shape.
+    trainer = Trainer(model, loss=dict.fromkeys(names or model.output_names, "mse"))
+    return Cost(
+        batch=next((spec.shape[0] for spec in specs.values() if spec.shape), 1),
+        plan=trainer.plan_bytes({name: spec.shape for name, spec in specs.items()}),
+        weights=sum(array.nbytes for array in (*model.weights.values(), *model.constants.values())),
+        state=sum(model.weights[name].nbytes for name in trainer.trained),
+    )
+
+
+def _freed(case: Case) -> Cost | None:
+    """The same at the batch size that was asked for, of a model that has another baked in; None: it has not."""
+    if case.fixed_batch in (None, case.batch):
+        return None
+    model = case.model.copy()
+    try:
+        if free(model, case.given) is None:
+            return None
+        return _cost(Case(model, case.batch, case.given))
+    except (CconvError, MemoryError):
+        return None
+
+
+CONCERNS = [Concern("training step", find)]

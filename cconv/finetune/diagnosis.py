@@ -1,0 +1,101 @@
+"""What the doctor hands over: findings, and the table that a person reads."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+ERROR, WARNING, INFO = "error", "warning", "info"
+SEVERITIES = (ERROR, WARNING, INFO)
+
+# Characters of the table's columns at most; the severities' follows from them.
+NODE, MEANING, REPAIR = 24, 46, 40
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that matters for training.
+
+    Attributes:
+        severity: "error" (training does not work), "warning" (it works, and not as one would expect) or "info".
+        node: the node, initializer, input or output that it is about; "" for the whole model.
+        meaning: what it means.
+        repair: what to do about it; "" where there is nothing to do.
+        concern: which rule found it, a key of cconv.finetune.concerns.CONCERNS.
+        automatic: whether `finetune.repair` does it.
+    """
+
+    severity: str
+    node: str
+    meaning: str
+    repair: str = ""
+    concern: str = ""
+    automatic: bool = False
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All findings about a model.
+
+    Attributes:
+        model: its name.
+        findings: the gravest first.
+        batch: examples of a training step that were assumed.
+        memory: bytes that such a step takes, weights and optimizer state (SGD with momentum) included; None where it
+            could not be found out.
+    """
+
+    model: str
+    findings: Sequence[Finding] = field(default_factory=tuple)
+    batch: int = 0
+    memory: int | None = None
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training works as the model is."""
+        return all(finding.severity != ERROR for finding in self.findings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return {
+            "model": self.model,
+            "trainable": self.trainable,
+            "batch": self.batch,
+            "memory": self.memory,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+    def __str__(self) -> str:
+        counts = {severity: sum(f.severity == severity for f in self.findings) for severity in SEVERITIES}
+        shown = {ERROR: ("error", "errors"), WARNING: ("warning", "warnings"), INFO: ("note", "notes")}
+        told = ", ".join(f"{count} {shown[kind][count > 1]}" for kind, count in counts.items() if count)
+        verdict = "can be trained" if self.trainable else "CANNOT be trained as it is"
+        lines = [f"doctor: {self.model} {verdict} ({told or 'no findings'})"]
+        if self.findings:
+            rows = [(f.severity, f.node or "-", f.meaning, f.repair or "-") for f in self.findings]
+            lines += ["", *table(("severity", "node", "what it means", "repair"), rows, (7, NODE, MEANING, REPAIR))]
+        if any(finding.automatic for finding in self.findings):
+            lines += ["", "* finetune.repair(model, data) or `cconv repair` does this."]
+        return "\n".join(lines)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], most: Sequence[int]) -> list[str]:
+    """Columns side by side; a cell longer than `most` of its column goes on in the next line."""
+    wrapped = [[_lines(cell, width) for cell, width in zip(row, most)] for row in rows]
+    widths = [max(len(line) for cell in column for line in cell) for column in zip(*wrapped)]
+    widths = [max(width, len(title)) for width, title in zip(widths, head)]
+
+    def line(cells: Sequence[str]) -> str:
+        return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip()
+
+    result = [line(head), line(["-" * width for width in widths])]
+    for row in wrapped:
+        for i in range(max(map(len, row))):
+            result.append(line([cell[i] if i < len(cell) else "" for cell in row]))
+    return result
+
+
+def _lines(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]

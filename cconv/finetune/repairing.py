@@ -1,0 +1,220 @@
+"""repair: make a model fit for training, step by step, each of which is proved on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import cconv.plan  # noqa: F401  (gives Model.run its session)
+from cconv.errors import CconvError, ShapeError, ValueRangeError, explain
+from cconv.finetune.case import Case
+from cconv.finetune.concerns import CONCERNS
+from cconv.finetune.concerns.concern import Done, Options, Skipped
+from cconv.finetune.concerns.modes import for_inference
+from cconv.finetune.diagnosis import table
+from cconv.finetune.proof import CCONV, ONNXRUNTIME, Examples, Proof, prove
+from cconv.graph.model import Model
+from cconv.train.arrays import as_dtype, named
+
+# Examples of the larger batch that a repair is proved on.
+EXAMPLES = 4
+
+TOLERANCE = 1e-4
+"""Default of `tolerance`, as for `cconv.check`: rounding in another order ends 1e-6 to 1e-5 apart, a wrong repair
+farther."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One repair.
+
+    Attributes:
+        concern: its name, for `skip=`.
+        what: what was done, or why not.
+        kept: whether the model has it.
+        undone: whether `Model.save` puts it back.
+        proof: None where nothing was done.
+    """
+
+    concern: str
+    what: str
+    kept: bool
+    undone: bool = False
+    proof: Proof | None = None
+
+
+@dataclass(frozen=True)
+class Repairs:
+    """What `repair` did, and how it was proved; `str` gives a table."""
+
+    rows: Sequence[Row] = field(default_factory=tuple)
+
+    @property
+    def ok(self) -> bool:
+        """No repair was taken back because its proof failed."""
+        return all(row.kept for row in self.rows if row.proof is not None)
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return "repair: nothing to do"
+        kept = sum(row.kept for row in self.rows)
+        lines = [f"repair: {kept} of {len(self.rows)} done", ""]
+        rows = [
+            (
+                row.concern,
+                row.what,
+                "kept" if row.kept else "TAKEN BACK" if row.proof else "not done",
+                *(_told(row.proof, engine) for engine in (CCONV, ONNXRUNTIME)),
+                "put back" if row.undone and row.kept else "stays" if row.kept else "-",
+            )
+            for row in self.rows
+        ]
+        lines += table(("repair", "what", "", "cconv", "onnxruntime", "at save"), rows, (14, 50, 10, 24, 24, 8))
+        proofs = [row.proof for row in self.rows if row.proof is not None]
+        if proofs:
+            batches = ", ".join(str(n) for n in sorted({batch for proof in proofs for batch in proof.batches}))
+            least = min(proof.tolerance for proof in proofs)
+            loose = ((row.concern, row.proof.tolerance) for row in self.rows if row.proof)
+            looser = [f"{tolerance:g} for {concern}" for concern, tolerance in loose if tolerance > least]
+            allowed = "; ".join([f"{least:g}", *looser])
+            lines += [
+                "",
+                f"Outputs before and after were compared at the batch sizes {batches}. The numbers are the largest",
+                f"difference, as a share of the output's largest value. Allowed: {allowed}.",
+            ]
+        return "\n".join(lines)
+
+
+def repair(
+    model: Model,
+    data: Any = None,
+    *,
+    skip: str | Collection[str] = (),
+    dropout: float | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    tolerance: float = TOLERANCE,
+) -> Model:
+    """A copy of `model` that can be trained, as far as that can be repaired; `model` is left as it is.
+
+    Constants become initializers, merged weights are untied, float16 weights become float32 until the model is saved,
+    the batch size is freed, a final Softmax is taken off until the model is saved, BatchNormalization that was folded
+    into convolutions is put back (needs `data`), Dropout is put before the classifier (needs `dropout`). After each
+    step the outputs before and after it are compared, in cconv and in onnxruntime, at batch size 1 and a larger one; a
+    step that changes them is taken back. `print(result.repairs)` shows what was done.
+
+    Args:
+        data: examples to calibrate BatchNormalization on, as the network is trained on: an array (N, ...) or a dict of
+            arrays by input name. Some dozens of images are enough. Without, proofs use random numbers.
+        skip: names of repairs to leave out, of those in `finetune.REPAIRS`.
+        dropout: the rate of a Dropout before the classifier; None: none is put there.
+        input_shapes: by input name, for inputs that leave more open than their first axis.
+        tolerance: largest difference of an output, as a share of its largest value.
+
+    Raises:
+        ValueRangeError: an option out of its range.
+        ShapeError, DTypeError: data unlike the model's inputs.
+    """
+    skipped = {skip} if isinstance(skip, str) else set(skip)
+    if unknown := skipped - set(REPAIRS):
+        raise ValueRangeError(explain("skip", f"names some of {', '.join(REPAIRS)}", repr(sorted(unknown)[0])))
+    if dropout is not None and not 0 < dropout < 1:
+        raise ValueRangeError(explain("dropout", "the rate lies in 0 < rate < 1", repr(dropout)))
+    if not tolerance > 0:
+        raise ValueRangeError(explain("tolerance", "is larger than 0", repr(tolerance)))
+    case = Case(model, 1, input_shapes)
+    given = _examples(case, data) if data is not None else None
+    options = Options(case, given, dropout)
+    result, rows = model.copy(), []
+    for name in REPAIRS:
+        step = CONCERNS[name].repair
+        if name in skipped or step is None:
+            continue
+        candidate = result.copy()
+        try:
+            done = step(candidate, options)
+        except CconvError as error:
+            done = Skipped(str(error))
+        if isinstance(done, Skipped):
+            rows.append(Row(name, done.why, kept=False))
+        elif isinstance(done, Done):
+            examples = _for_proof(case, given, done.before_batch or case.fixed_batch)
+            row = _proved(name, result, candidate, done, examples, tolerance)
+            rows.append(row)
+            if row.kept:
+                result = candidate
+    result.repairs = Repairs(rows)
+    return result
+
+
+REPAIRS: tuple[str, ...] = tuple(name for name, concern in CONCERNS.items() if concern.repair is not None)
+
+
+def _proved(
+    name: str, before: Model, after: Model, done: Done, examples: Examples | None, tolerance: float
+) -> Row:
+    if examples is None:
+        return Row(name, f"{done.what}: not proved, as the inputs' shapes are open; give input_shapes", False)
+    proof = prove(for_inference(before), for_inference(after), done, examples, tolerance)
+    what = done.what
+    if not proof.ok:
+        reasons = proof.failures or proof.not_run
+        what += ". " + "; ".join(f"{where}: {why}" for where, why in reasons.items())
+    return Row(name, what, proof.ok, done.undone, proof)
+
+
+def _examples(case: Case, data: Any) -> dict[str, np.ndarray]:
+    """The user's examples by input name.
+
+    Raises:
+        ShapeError: names, shapes, or numbers of examples that are not the model's.
+        DTypeError, ValueRangeError: values that the input does not hold.
+    """
+    specs = case.model.input_specs
+    arrays = named(data, list(specs), "data")
+    for name, (dims, dtype) in specs.items():
+        array = arrays[name]
+        sizes: Sequence[int | str | None] = dims if dims is not None else [None] * array.ndim
+        open_sizes = [None if name in case.batched and i == 0 else n for i, n in enumerate(sizes)]
+        if array.ndim != len(sizes) or any(isinstance(n, int) and n != m for n, m in zip(open_sizes, array.shape)):
+            shown = ", ".join("any" if not isinstance(n, int) else str(n) for n in open_sizes)
+            raise ShapeError(explain(f"data for {name!r}", f"has shape ({shown})", f"{array.shape}"))
+        if not array.size > 0:
+            raise ShapeError(explain(f"data for {name!r}", "is not empty", f"shape {array.shape}"))
+        real = np.issubdtype(dtype, np.floating) or dtype.kind == "V"
+        arrays[name] = as_dtype(array, np.dtype(np.float32) if real else dtype, f"data for {name!r}")
+    counts = {len(array) for name, array in arrays.items() if name in case.batched}
+    if len(counts) > 1:
+        raise ShapeError(explain("data", "has the same number of examples for each input", f"{sorted(counts)}"))
+    return arrays
+
+
+def _for_proof(case: Case, given: Mapping[str, np.ndarray] | None, batch: int | None) -> Examples | None:
+    """EXAMPLES of them, or the next multiple of `batch`; None where the shapes are not known."""
+    size = batch or 1
+    count = -(-EXAMPLES // size) * size
+    if given is not None:
+        arrays = {n: array[np.arange(count) % len(array)] if n in case.batched else array for n, array in given.items()}
+        return Examples(arrays, case.batched)
+    specs = case.specs(count)
+    if specs is None:
+        return None
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for name, spec in specs.items():
+        shape = (count, *spec.shape[1:]) if name in case.batched else spec.shape
+        if np.issubdtype(spec.dtype, np.floating) or spec.dtype.kind == "V":
+            arrays[name] = rng.standard_normal(shape).astype(np.float32)
+        else:
+            arrays[name] = np.zeros(shape, spec.dtype)  # an index, a flag: 0 is one of its values
+    return Examples(arrays, case.batched)
+
+
+def _told(proof: Proof | None, engine: str) -> str:
+    if proof is None:
+        return "-"
+    if engine in proof.errors:
+        return "same bits" if proof.errors[engine] == 0 else f"{proof.errors[engine]:.1e}"
+    return "not run" if engine in proof.not_run else "-"
