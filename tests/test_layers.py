@@ -23,7 +23,7 @@ LAYERS = [
     {"finetune"},
     {"explain"},
     {"demo"},
-    {"cli"},
+    {"cli", "onnx_backend"},
     {"__main__"},
 ]
 DEPTH = {name: i for i, layer in enumerate(LAYERS) for name in layer}

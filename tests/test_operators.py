@@ -3,6 +3,7 @@
 import numpy as np
 import onnxruntime as ort
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from cconv.ops.catalogue import CATALOGUE
 from cconv.ops.tensor import Spec
@@ -22,21 +23,29 @@ IDS = [case.id for case in CASES]
 
 
 def test_every_operator_has_a_case():
-    assert {operator for _, operator in CATALOGUE} == {case.op_type for case in CASES}
+    whole_graphs = {"Gradient"}  # tests/ops/test_differentiate.py
+    assert {operator for _, operator in CATALOGUE} - whole_graphs == {case.op_type for case in CASES}
 
 
 def test_cases_are_distinct():
     assert len(set(IDS)) == len(IDS)
 
 
+def judged(case, proto, feeds):
+    if case.judge == "onnx":
+        values = [np.asarray(value) for value in ReferenceEvaluator(proto).run(None, feeds)]
+        # It lets NumPy widen float32 to float64 where a scalar comes in; the outputs have the inputs' dtype.
+        return [value.astype(np.float32) if value.dtype == np.float64 else value for value in values]
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return ort.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"]).run(None, feeds)
+
+
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_forward_equals_onnxruntime(case):
     proto = node_model(case)
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     feeds = feeds_of(case)
-    expected = session.run(None, feeds)
+    expected = judged(case, proto, feeds)
     found = list(forward(model_of(proto), feeds).values())
     assert len(found) == len(expected) == case.outputs
     for ours, theirs in zip(found, expected):

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import inspect
 import sys
+import textwrap
 from pathlib import Path
 
+import onnx
+
+from cconv.graph.nodes import Node
 from cconv.ops.catalogue import CATALOGUE
 from cconv.ops.operator import Operator
 
@@ -27,6 +31,9 @@ A model with other operators can be loaded, inspected and saved; running it name
 |---|---|---|---|
 """
 
+DEFINED = """The standard defines these by other operators. Their definition takes a node's place in a plan, and has the
+gradient of its parts:"""
+
 
 def gradient(operator: Operator) -> str:
     if type(operator).gradient is Operator.gradient or operator.differentiable == ():
@@ -39,10 +46,22 @@ def gradient(operator: Operator) -> str:
 
 def text() -> str:
     rows = []
-    for (_, name), operator in sorted(CATALOGUE.items()):
+    for (domain, name), operator in sorted(CATALOGUE.items()):
         module = Path(inspect.getfile(type(operator))).name
-        rows.append(f"| {name} | `ops/{module}` | {operator.since} | {gradient(operator)} |")
-    return HEAD + "\n".join(rows) + f"\n\n{len(rows)} operators.\n"
+        shown = f"{domain}.{name}" if domain else name
+        rows.append(f"| {shown} | `ops/{module}` | {operator.since} | {gradient(operator)} |")
+    names = textwrap.fill(", ".join(defined()) + ".", 119, break_long_words=False)
+    return HEAD + "\n".join(rows) + f"\n\n{len(rows)} operators.\n\n{DEFINED}\n\n{names}\n"
+
+
+def defined() -> list[str]:
+    """Operators that cconv runs by their definition in the standard."""
+    newest = onnx.defs.onnx_opset_version()
+    graphs = onnx.defs.OpSchema.AttrType.GRAPH
+    schemas = [schema for schema in onnx.defs.get_all_schemas() if not schema.domain]
+    names = {s.name for s in schemas if all(attribute.type != graphs for attribute in s.attributes.values())}
+    nodes = [Node(0, name, name, "", newest, (), (), {}) for name in sorted(names)]
+    return [node.op_type for node in nodes if node.operator is None and node.has_definition]
 
 
 def main() -> int:

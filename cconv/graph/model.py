@@ -137,6 +137,11 @@ class Model:
             found.update(name for i, name in enumerate(node.inputs) if allowed is None or i in allowed)
         return [name for name in self.weights if name in found]
 
+    @property
+    def output_dtypes(self) -> dict[str, np.dtype | None]:
+        """What the model declares of each output; None where it does not."""
+        return {value.name or "": _dtype(value) for value in self.ir.graph.outputs}
+
     def run(self, inputs: Any, threads: int | None = None, precision: str = "fast") -> Any:
         """Outputs of the model, as new arrays.
 
@@ -224,9 +229,14 @@ def _input_spec(value: ir.Value) -> InputSpec:
     if value.shape is not None:
         # -1 is how some exporters spell "any size".
         dims = tuple((n if n >= 0 else None) if isinstance(n, int) else n.value for n in value.shape)
+    dtype = _dtype(value)
+    return InputSpec(dims, np.dtype(np.float32) if dtype is None else dtype)
+
+
+def _dtype(value: ir.Value) -> np.dtype | None:
+    """The declared dtype as NumPy has it."""
     dtype = value.dtype
-    known = dtype not in (None, ir.DataType.UNDEFINED)
-    return InputSpec(dims, dtype.numpy() if dtype is not None and known else np.dtype(np.float32))
+    return None if dtype is None or dtype == ir.DataType.UNDEFINED else dtype.numpy()
 
 
 def _dims(dims: tuple[int | str | None, ...] | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import count
 from typing import Any
 
@@ -23,7 +24,7 @@ from cconv.ops.tensor import Spec
 class Node:
     """One node: names of its inputs ('' for an omitted one) and outputs, attributes as Python values.
 
-    Its inputs are followed by the values that its subgraphs take from outside.
+    Its inputs are followed by the values that its subgraphs take from outside, or that its attributes name.
     """
 
     index: int
@@ -38,6 +39,17 @@ class Node:
     @property
     def operator(self) -> Operator | None:
         return find(self.domain, self.op_type)
+
+    @property
+    def has_definition(self) -> bool:
+        """Whether the standard defines the operator by others; see expand.py."""
+        plain = not self.domain and not self.subgraphs and self.op_type not in BEYOND
+        return plain and _has_definition(self.op_type, self.opset)
+
+    @property
+    def supported(self) -> bool:
+        """Whether cconv has the operator, or the standard defines it by others."""
+        return self.operator is not None or self.has_definition
 
     @property
     def subgraphs(self) -> dict[str, Subgraph]:
@@ -150,7 +162,7 @@ def unsupported(nodes: Iterable[Node]) -> UnsupportedOpError:
     """One error that names every operator among `nodes` that cconv does not have."""
     places: dict[str, list[str]] = {}
     for node in nodes:
-        if node.operator is None:
+        if not node.supported:
             kind = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
             places.setdefault(kind, []).append(node.name)
     found = "; ".join(
@@ -168,12 +180,33 @@ def unsupported(nodes: Iterable[Node]) -> UnsupportedOpError:
     )
 
 
+# Operators whose definitions use what cconv has not: random numbers, Scan.
+BEYOND = ("Bernoulli", "LinearAttention")
+
+
+@cache
+def _has_definition(op_type: str, opset: int) -> bool:
+    from onnx import defs
+
+    try:
+        schema: Any = defs.get_schema(op_type, opset)  # onnx's stubs lack its functions
+    except defs.SchemaError:
+        return False
+    return bool(schema.function_opset_versions or schema.context_dependent_function_opset_versions)
+
+
 def _node(index: int, node: ir.Node, model: ir.Model, numbers: Iterator[int]) -> Node:
     domain = "" if node.domain in ("", "ai.onnx") else node.domain
-    opset = node.version or model.graph.opset_imports.get(node.domain) or model.graph.opset_imports.get("")
+    # The standard's domain has two names, and onnx_ir keeps the one that the file imports.
+    names = ("", "ai.onnx") if domain == "" else (node.domain, "", "ai.onnx")
+    imports = model.graph.opset_imports
+    opset = node.version or next((imports[name] for name in names if imports.get(name)), None)
     _check_types(node, domain, opset or 1, index)
     attributes = {name: _plain(attr, model, numbers) for name, attr in node.attributes.items()}
     captured = [name for value in attributes.values() if isinstance(value, Subgraph) for name in value.captured]
+    operator = find(domain, node.op_type)
+    if operator is not None:
+        captured += operator.reads_besides(attributes, _names(node.inputs))
     return Node(
         index=index,
         name=node.name or f"{node.op_type}_{index}",
@@ -197,7 +230,7 @@ def _check_types(node: ir.Node, domain: str, opset: int, index: int) -> None:
         if attr.is_ref():
             found = f"{name!r}, which stands for {attr.ref_attr_name!r}"
             raise ModelError(explain(place, "attributes stand for others within functions only", found))
-    if domain or not node.attributes or not onnx.defs.has(node.op_type, opset, domain):
+    if not node.attributes or not onnx.defs.has(node.op_type, opset, domain):
         return
     known = onnx.defs.get_schema(node.op_type, opset, domain).attributes
     for name, attr in node.attributes.items():

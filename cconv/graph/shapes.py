@@ -63,7 +63,7 @@ def trace(model: Model, inputs: Mapping[str, Spec]) -> list[tuple[Node, Call | N
     left = deque(model.nodes)
     while left:
         node, call = left.popleft(), None
-        if node.operator is not None and all(name in values.specs for name in node.inputs if name):
+        if node.supported and all(name in values.specs for name in node.inputs if name):
             try:
                 inside = values.branch(node)
                 left.extendleft(reversed(inside or []))

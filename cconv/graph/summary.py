@@ -39,7 +39,7 @@ def summary(model: Model, input_shapes: Mapping[str, Sequence[int]] | None) -> s
         rows.append(
             (
                 node.name,
-                node.op_type if node.operator else f"{node.op_type} (not supported)",
+                node.op_type if node.supported else f"{node.op_type} (not supported)",
                 _shape(call, larger.get(node.index)),
                 f"{sum(model.weights[name].size for name in mine):,}" if mine else "",
                 f"{flops / 1e6:,.3f}" if flops else "",

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from cconv.errors import ModelError, UnsafeModelError, explain
+from cconv.graph.expand import expanded
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node, Subgraph, node_renamed, unsupported
 from cconv.ops.folding import evaluate
@@ -34,8 +35,8 @@ class Values:
     """
 
     def __init__(self, inputs: Mapping[str, Spec], constants: Mapping[str, np.ndarray]) -> None:
-        self.known = dict(constants)
-        self.specs = {name: Spec(value.shape, value.dtype) for name, value in constants.items()}
+        self.known = {name: computable(value) for name, value in constants.items()}
+        self.specs = {name: Spec(value.shape, value.dtype) for name, value in self.known.items()}
         self.specs.update(inputs)
         # Weights, and what follows from them. A user may write to weights between runs, so such a node still runs;
         # a rule that needs a value when the plan is made (Resize its scales) takes the one that they have then.
@@ -55,7 +56,7 @@ class Values:
         folded = operator.fold(call)
         if folded is None:
             return False
-        self.known.update(zip(node.outputs, folded))
+        self.known.update(zip(node.outputs, map(computable, folded)))
         if live:
             self._live.update((name, live) for name in node.outputs)
         return not live
@@ -68,14 +69,18 @@ class Values:
         """The weights that values follow from."""
         return set().union(*(self._live.get(name, ()) for name in names))
 
-    def branch(self, node: Node) -> list[Node] | None:
-        """The nodes that take this one's place where it stands for one of its subgraphs; else None.
+    def branch(self, node: Node, limits: Limits = DEFAULT) -> list[Node] | None:
+        """The nodes that take this one's place where it stands for one of its subgraphs, or where cconv has not its
+        operator but the standard defines that by others; else None.
 
         Raises:
             UnsupportedOpError: which one is decided while the model runs.
             ModelError: that one is missing, or has another number of outputs.
         """
-        if not node.subgraphs or node.operator is None:
+        if node.operator is None:
+            body = expanded(node, self.specs, limits)
+            return None if body is None else inlined(node, body)[0]
+        if not node.subgraphs:
             return None
         call, operator = node.bare_call(self.specs, self.known)
         name = operator.branch(call)
@@ -101,6 +106,11 @@ class Values:
         return values is not None
 
 
+def computable(value: np.ndarray) -> np.ndarray:
+    """The value in a dtype that NumPy computes with: bfloat16 is not one."""
+    return value.astype(np.float32) if value.dtype.name == "bfloat16" else value
+
+
 def calls_of(
     nodes: Iterable[Node], values: Values, limits: Limits = DEFAULT
 ) -> Iterator[tuple[Node, Call]]:
@@ -121,14 +131,14 @@ def calls_of(
                 raise ModelError(
                     explain(f"node '{node.name}'", "its inputs are defined before it", f"no value {name!r}")
                 )
-        if node.operator is None:
-            if not values.evaluate(node):
-                raise unsupported([node, *left])
+        if node.operator is None and values.evaluate(node):
             continue
-        inside = values.branch(node)
+        inside = values.branch(node, limits)
         if inside is not None:
             left.extendleft(reversed(inside))
             continue
+        if node.operator is None:
+            raise unsupported([node, *left])
         call = node.call(values.specs, values.known)
         check_outputs(call, limits)
         if not values.take(node, call):
@@ -153,13 +163,15 @@ def check_outputs(call: Call, limits: Limits) -> None:
 
 
 def inlined(node: Node, graph: Subgraph) -> tuple[list[Node], dict[str, np.ndarray]]:
-    """A subgraph without inputs in its node's place, and its constants. Names are made unique by the node's output.
+    """A subgraph in its node's place, and its constants. Names are made unique by the node's output; the graph's
+    inputs are the node's.
 
     Where an output is computed by a node of the subgraph, that one computes the node's output now.
     """
     place = next((name for name in node.outputs if name), node.name)
     made = {name for each in graph.nodes for name in each.outputs if name}
     names = {name: f"{place} > {name}" for name in (*made, *graph.constants)}
+    names.update(zip(graph.inputs, node.inputs))
     passed = []
     for inner, outer in zip(graph.outputs, node.outputs):
         if inner in made:

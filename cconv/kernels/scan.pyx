@@ -1,4 +1,4 @@
-"""Along one axis, in its order: running sums, and the k largest or smallest elements with their places.
+"""Along one axis, in its order: running sums and products, and the k largest or smallest elements with their places.
 
 Parallel over the other axes; an element of the result depends on its own line of the source alone.
 """
@@ -16,7 +16,7 @@ ctypedef fused number:
 
 cdef enum:
     CHUNK = 32768
-    BLOCK = 1024    # neighbours whose running sums go side by side
+    BLOCK = 1024    # neighbours whose running results go side by side
 
 KINDS = ("real", "int32", "int64")
 
@@ -32,13 +32,14 @@ def kind_of(str kind):
     return KINDS.index(kind)
 
 
-cdef class CumSum(Step):
-    """y[o, i, r] = the sum of x[o, :, r] up to place i.
+cdef class Cumulative(Step):
+    """y[o, i, r] = the sum of x[o, :, r] up to place i, or the product.
 
     Args:
         outer, size, inner: sizes of the axes before, of it, and of those after it.
         exclusive: whether place i itself does not count.
-        reverse: whether sums run from the end.
+        reverse: whether it runs from the end.
+        product: whether elements are multiplied.
         kind: what an element is: "real", "int32" or "int64".
 
     Operands: x, y; both (outer, size, inner).
@@ -48,15 +49,15 @@ cdef class CumSum(Step):
     """
 
     cdef Py_ssize_t outer, size, inner, blocks, per_chunk
-    cdef bint exclusive, reverse
+    cdef bint exclusive, reverse, product
     cdef int kind
 
     def __init__(self, Py_ssize_t outer, Py_ssize_t size, Py_ssize_t inner, bint exclusive=False,
-                 bint reverse=False, str kind="real"):
+                 bint reverse=False, str kind="real", bint product=False):
         self.operands = 2
         self.kind = kind_of(kind)
         self.outer, self.size, self.inner = outer, size, inner
-        self.exclusive, self.reverse = exclusive, reverse
+        self.exclusive, self.reverse, self.product = exclusive, reverse, product
         self.blocks = (inner + BLOCK - 1) // BLOCK
         self.per_chunk = max(1, CHUNK // max(1, size * min(inner, <Py_ssize_t>BLOCK)))
 
@@ -68,16 +69,16 @@ cdef class CumSum(Step):
         cdef Py_ssize_t job
         for job in range(i * self.per_chunk, min((i + 1) * self.per_chunk, self.outer * self.blocks)):
             if self.kind == 0:
-                self.add(<const real*>self.operand[0], <real*>self.operand[1], job)
+                self.accumulate(<const real*>self.operand[0], <real*>self.operand[1], job)
             elif self.kind == 1:
-                self.add(<const int32_t*>self.operand[0], <int32_t*>self.operand[1], job)
+                self.accumulate(<const int32_t*>self.operand[0], <int32_t*>self.operand[1], job)
             else:
-                self.add(<const int64_t*>self.operand[0], <int64_t*>self.operand[1], job)
+                self.accumulate(<const int64_t*>self.operand[0], <int64_t*>self.operand[1], job)
 
-    cdef void add(self, const number* x, number* y, Py_ssize_t job) noexcept nogil:
+    cdef void accumulate(self, const number* x, number* y, Py_ssize_t job) noexcept nogil:
         cdef Py_ssize_t first = job % self.blocks * BLOCK, n = min(<Py_ssize_t>BLOCK, self.inner - first), i, r
         cdef Py_ssize_t start = job // self.blocks * self.size * self.inner + first, step = self.inner
-        cdef const number* before = NULL    # the sums one place earlier
+        cdef const number* before = NULL    # the results one place earlier
         cdef const number* term
         if self.reverse:
             start += (self.size - 1) * self.inner
@@ -86,9 +87,13 @@ cdef class CumSum(Step):
             term = x + start + (i - self.exclusive) * step
             if i == 0:
                 for r in range(n):
-                    y[start + r] = 0 if self.exclusive else term[r]
+                    y[start + r] = <number>self.product if self.exclusive else term[r]
             else:
                 before = y + start + (i - 1) * step
+                if self.product:
+                    for r in range(n):
+                        y[start + i * step + r] = before[r] * term[r]
+                    continue
                 for r in range(n):
                     y[start + i * step + r] = before[r] + term[r]
 

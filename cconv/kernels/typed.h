@@ -43,6 +43,8 @@ INLINE int64_t power_int64(int64_t a, int64_t b)
     F(abs_int64, int64_t, int64_t, a < 0 ? (int64_t)(0 - (uint64_t)a) : a)                  \
     F(sign_int64, int64_t, int64_t, (a > 0) - (a < 0))                                      \
     F(sign_uint64, uint64_t, uint64_t, a > 0)                                               \
+    F(not_int64, int64_t, int64_t, ~a)                                                      \
+    F(not_uint64, uint64_t, uint64_t, ~a)                                                   \
     F(isnan_real, real, boolean, a != a)                                                    \
     F(isinf_real, real, boolean, a == INFINITY || a == -INFINITY)                           \
     F(isinf_positive_real, real, boolean, a == INFINITY)                                    \
@@ -89,6 +91,12 @@ INLINE int64_t power_int64(int64_t a, int64_t b)
     F(and_bool, boolean, boolean, a & b)                                                    \
     F(or_bool, boolean, boolean, a | b)                                                     \
     F(xor_bool, boolean, boolean, a ^ b)                                                    \
+    BITWISE(F, int64, int64_t)                                                              \
+    BITWISE(F, uint64, uint64_t)                                                            \
+    F(shift_left_int64, int64_t, int64_t, b < 0 || b > 63 ? 0 : (int64_t)((uint64_t)a << b))\
+    F(shift_right_int64, int64_t, int64_t, b < 0 || b > 63 ? -(a < 0) : a >> b)             \
+    F(shift_left_uint64, uint64_t, uint64_t, b < 64 ? a << b : 0)                           \
+    F(shift_right_uint64, uint64_t, uint64_t, b < 64 ? a >> b : 0)                          \
     F(add_int64, int64_t, int64_t, WRAP(+))                                                 \
     F(sub_int64, int64_t, int64_t, WRAP(-))                                                 \
     F(mul_int64, int64_t, int64_t, WRAP(*))                                                 \
@@ -107,6 +115,11 @@ INLINE int64_t power_int64(int64_t a, int64_t b)
     F(pow_uint64, uint64_t, uint64_t, power_uint64(a, b))                                   \
     F(min_uint64, uint64_t, uint64_t, a < b ? a : b)                                        \
     F(max_uint64, uint64_t, uint64_t, a > b ? a : b)
+
+#define BITWISE(F, name, type)                                                              \
+    F(and_##name, type, type, a & b)                                                        \
+    F(or_##name, type, type, a | b)                                                         \
+    F(xor_##name, type, type, a ^ b)
 
 #define COMPARE(F, name, type)                                                              \
     F(equal_##name, type, boolean, a == b)                                                  \

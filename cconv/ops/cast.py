@@ -13,6 +13,7 @@ import numpy as np
 
 from cconv.errors import DTypeError, ModelError
 from cconv.ops.elementwise import cast, is_real
+from cconv.ops.folding import evaluate
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Spec, Tensor
 
@@ -74,6 +75,12 @@ class CastLike(Cast):
 
     def separates(self, call: Call, moving: Collection[int]) -> bool:
         return 0 in moving
+
+    def fold(self, call: Call) -> list[np.ndarray] | None:
+        from onnx import helper
+
+        value, to = call.constants[0], helper.np_dtype_to_tensor_dtype(call.results[0].dtype)
+        return None if value is None else evaluate("Cast", call.opset, {"to": to}, [value], 1)
 
     def target(self, call: Call) -> np.dtype:
         call.settled.add(1)  # of which only the dtype matters

@@ -6,12 +6,14 @@ from cconv.ops import (
     activation,
     arithmetic,
     batchnorm,
+    bitwise,
     cast,
     comparison,
     concat,
     control,
     conv,
     depth_space,
+    differentiate,
     dropout,
     einsum,
     gather,
@@ -33,6 +35,7 @@ from cconv.ops import (
     softmax,
     strided,
     unary,
+    updates,
     variadic,
     where,
 )
@@ -42,12 +45,14 @@ MODULES = (
     activation,
     arithmetic,
     batchnorm,
+    bitwise,
     cast,
     comparison,
     concat,
     control,
     conv,
     depth_space,
+    differentiate,
     dropout,
     einsum,
     gather,
@@ -69,12 +74,13 @@ MODULES = (
     softmax,
     strided,
     unary,
+    updates,
     variadic,
     where,
 )
 
 CATALOGUE: dict[tuple[str, str], Operator] = {
-    ("", operator.type): operator for module in MODULES for operator in module.OPERATORS
+    (operator.domain, operator.type): operator for module in MODULES for operator in module.OPERATORS
 }
 
 

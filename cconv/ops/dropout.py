@@ -11,15 +11,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from cconv.errors import DTypeError, ShapeError, UnsupportedOpError, ValueRangeError
+from cconv.errors import DTypeError, ShapeError, ValueRangeError
+from cconv.ops.elementwise import BOOL, cast
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Spec, Tensor
 
-BOOL = np.dtype(bool)
-
 
 class Dropout(Operator):
-    """y = x / (1 - ratio) for a random choice of elements, 0 for the others; second output: which were kept.
+    """y = x / (1 - ratio) for a random choice of elements, 0 for the others; second output: which were kept, up
+    to opset 9 as numbers.
 
     The choice is keyed by (seed, step, node): a run that is repeated or resumed drops the same elements.
     """
@@ -46,16 +46,9 @@ class Dropout(Operator):
         spec = call.spec(0)
         if not np.issubdtype(spec.dtype, np.floating):
             raise call.error(DTypeError, "works on floating-point numbers", str(spec.dtype))
-        if call.output_count > 1 and call.opset < 10:
-            raise call.error(
-                UnsupportedOpError,
-                "gives its mask from opset 10 on",
-                f"a second output in opset {call.opset}",
-                "Convert the model with onnx.version_converter.",
-            )
         if not call.has(1) or call.constants[1] is not None:  # else it matters to a training plan alone
             self.ratio(call)
-        return [spec, Spec(spec.shape, BOOL)]
+        return [spec, Spec(spec.shape, spec.dtype if call.opset < 10 else BOOL)]
 
     def varies(self, lower: Lowering, call: Call) -> str:
         return "dropout" if lower.training and self.ratio(call) > 0 else ""
@@ -69,7 +62,7 @@ class Dropout(Operator):
             self._drop(lower, call, x, y, mask)
         elif mask is not None:
             lower.emit(lower.kernels.copy.Fill(mask.size, np.asarray(True).tobytes()), writes=[mask])
-        return [y] if mask is None else [y, mask]
+        return [y] if mask is None else [y, cast(lower, mask, call.results[1].dtype)]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         dx = grads[0]

@@ -24,7 +24,8 @@ LONG = np.dtype(np.int64)
 
 
 def is_real(dtype: np.dtype) -> bool:
-    return bool(np.issubdtype(dtype, np.floating))
+    """Whether it is one of the floating-point dtypes that a plan computes in its own."""
+    return bool(np.issubdtype(dtype, np.floating)) or dtype.name == "bfloat16"
 
 
 def is_whole(dtype: np.dtype) -> bool:

@@ -176,6 +176,11 @@ class Lowering(Protocol):
         """`tensor` in the given layout, converted by a step where it must be."""
         ...
 
+    def differentiate(self, of: int, to: Sequence[int]) -> list[Tensor]:
+        """The gradients of the sum of input `of` of the node that is being lowered, with respect to its inputs `to`, as
+        far as Operator.independent has announced them."""
+        ...
+
     def add(self, a: Tensor, b: Tensor) -> Tensor:
         """a + b of equal shapes, as a new tensor."""
         ...
@@ -197,7 +202,8 @@ class Operator:
 
     Attributes:
         type: ONNX's name.
-        since: oldest opset whose semantics are implemented.
+        domain: ONNX's; "" is ai.onnx.
+        since: oldest opset of the domain whose semantics are implemented.
         inputs: (least, most) number of inputs.
         per_example: whether slice i of the output along axis 0 follows from slice i of input 0, and from the other
             inputs as wholes; for every i in the same way.
@@ -207,6 +213,7 @@ class Operator:
     """
 
     type: str
+    domain: str = ""
     since: int = 7
     inputs: tuple[int, int] = (1, 1)
     per_example: ClassVar[bool] = False
@@ -239,6 +246,14 @@ class Operator:
     def branch(self, call: Call) -> str | None:
         """The attribute whose graph takes the place of the node when the plan is made; None: the node runs itself."""
         return None
+
+    def reads_besides(self, attributes: Mapping[str, Any], inputs: Sequence[str]) -> tuple[str, ...]:
+        """Values that the node reads though they are not among its inputs; they follow these in the Call."""
+        return ()
+
+    def independent(self, attributes: Mapping[str, Any]) -> int:
+        """How many of the first inputs the node wants gradients for from `Lowering.differentiate`."""
+        return 0
 
     def separates(self, call: Call, moving: Collection[int]) -> bool:
         """Whether slice i of the outputs along axis 0 follows from slice i of the inputs `moving`, each of which has

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cconv.errors import DTypeError, ShapeError, ValueRangeError
+from cconv.ops.elementwise import cast, is_real
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Layout, Spec, Tensor
 from cconv.ops.window import Window, kernel_of, output_sizes, require_pads_below_kernel, window_of
@@ -25,11 +26,13 @@ class Pool(Operator):
     """Base of all pooling."""
 
     per_example = True
+    also: tuple[type, ...] = ()
+    """Dtypes besides the floating-point ones."""
 
     def feature_map(self, call: Call, most: int, axes: str) -> Spec:
-        """Input 0, which must hold floating-point numbers and have a rank of 3..most."""
+        """Input 0, which must hold numbers that the operator takes and have a rank of 3..most."""
         spec = self.require_rank(call, 0, 3, most, axes)
-        if not np.issubdtype(spec.dtype, np.floating):
+        if not is_real(spec.dtype) and spec.dtype not in self.also:
             raise call.error(DTypeError, "works on floating-point numbers", str(spec.dtype))
         return spec
 
@@ -66,6 +69,7 @@ class MaxPool(WindowPool):
     """
 
     type = "MaxPool"
+    also = (np.int8, np.uint8)
 
     def shapes(self, call: Call) -> list[Spec]:
         (spec,) = super().shapes(call)
@@ -82,7 +86,8 @@ class MaxPool(WindowPool):
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         kernels = lower.kernels.pool
-        x = lower.as_layout(call.input(0), Layout.CHANNELS_LAST)
+        # Integers of 8 bits, which quantised networks pool, are exact as floats.
+        x = cast(lower, lower.as_layout(call.input(0), Layout.CHANNELS_LAST), lower.dtype)
         y = lower.tensor(call.results[0].shape, Layout.CHANNELS_LAST)
         winner = None
         if call.wanted(0) or call.output_count > 1:
@@ -90,6 +95,7 @@ class MaxPool(WindowPool):
             call.saved["winner"] = winner
         geometry = self.geometry(call)
         lower.emit(kernels.MaxPool(*geometry), reads=[x], writes=[y, winner])
+        y = cast(lower, y, call.results[0].dtype)
         if call.output_count == 1:
             return [y]
         index = lower.tensor(y.shape, Layout.CHANNELS_LAST, np.int64)

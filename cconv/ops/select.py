@@ -1,4 +1,4 @@
-"""TopK, Trilu, OneHot, CumSum: operators along an axis, or by the place of an element."""
+"""TopK, Trilu, OneHot, CumSum, CumProd: operators along an axis, or by the place of an element."""
 
 from __future__ import annotations
 
@@ -157,6 +157,7 @@ class CumSum(Operator):
     since = 11
     inputs = (2, 2)
     differentiable: ClassVar[tuple[int, ...] | None] = (0,)
+    product = False
 
     def shapes(self, call: Call) -> list[Spec]:
         axis = call.constant(1, "the axis")
@@ -173,20 +174,30 @@ class CumSum(Operator):
     def separates(self, call: Call, moving: Collection[int]) -> bool:
         return set(moving) == {0} and self.axis(call) != 0
 
-    def sums(self, lower: Lowering, call: Call, x: Tensor, backwards: bool) -> Tensor:
+    def running(self, lower: Lowering, call: Call, x: Tensor, backwards: bool) -> Tensor:
         exclusive, reverse = (bool(call.attribute(name, 0)) for name in ("exclusive", "reverse"))
         y = lower.tensor(x.shape, x.layout, x.dtype)
         kind = "real" if is_real(x.dtype) else str(x.dtype)
-        step = lower.kernels.scan.CumSum(*around(x, self.axis(call)), exclusive, reverse != backwards, kind)
+        way = exclusive, reverse != backwards, kind, self.product
+        step = lower.kernels.scan.Cumulative(*around(x, self.axis(call)), *way)
         lower.emit(step, reads=[x], writes=[y])
         return y
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
-        return [self.sums(lower, call, call.input(0), backwards=False)]
+        return [self.running(lower, call, call.input(0), backwards=False)]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         assert grads[0] is not None
-        return [self.sums(lower, call, grads[0], backwards=True), None]
+        return [self.running(lower, call, grads[0], backwards=True), None]
 
 
-OPERATORS: list[Operator] = [TopK(), Trilu(), OneHot(), CumSum()]
+class CumProd(CumSum):
+    """Running products along an axis. Nothing is differentiated: at an element that is 0 that takes pairs of places."""
+
+    type = "CumProd"
+    since = 26
+    differentiable: ClassVar[tuple[int, ...] | None] = ()
+    product = True
+
+
+OPERATORS: list[Operator] = [TopK(), Trilu(), OneHot(), CumSum(), CumProd()]

@@ -1,9 +1,10 @@
-"""Softmax and LogSoftmax."""
+"""Softmax, LogSoftmax and Hardmax."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -66,4 +67,25 @@ class Softmax(Operator):
         return [dx]
 
 
-OPERATORS = [Softmax("Softmax", False), Softmax("LogSoftmax", True)]
+class Hardmax(Softmax):
+    """1 at the largest element along the axis, the first of equals, and 0 elsewhere; nothing is differentiated."""
+
+    differentiable: ClassVar[tuple[int, ...] | None] = ()
+
+    def __init__(self) -> None:
+        super().__init__("Hardmax", False)
+
+    def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
+        x = call.input(0)
+        if call.opset < 13 and self.axis(call) > 1:
+            x = lower.as_layout(x, Layout.ROW_MAJOR)
+        outer, n, inner = self.extent(call, x)
+        place = lower.tensor((outer, inner), dtype=np.int64, name="place of the largest")
+        lower.emit(lower.kernels.extreme.ArgExtreme(outer, n, inner), reads=[x], writes=[place])
+        y, values = lower.tensor(x.shape, x.layout), lower.external(np.array([0, 1], lower.dtype), "0 and 1")
+        step = lower.kernels.index.OneHot(outer, n, inner, itemsize=lower.dtype.itemsize)
+        lower.emit(step, reads=[place, values], writes=[y])
+        return [y]
+
+
+OPERATORS: list[Operator] = [Softmax("Softmax", False), Softmax("LogSoftmax", True), Hardmax()]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cconv.errors import UnsafeModelError, explain
+from cconv.errors import DTypeError, UnsafeModelError, explain
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.kernels import build_for
 from cconv.kernels.control import CONTROL
@@ -75,6 +75,7 @@ class Builder:
         precision: "fast" or "direct"; see kernels/schedule.py.
         fuse: whether chains of nodes are run as one where cconv can; see fuse.py.
         batchnorm: mode of the BatchNormalization node of a given name.
+        differentiate: see Lowering; of the node that is being lowered.
         is_trained: whether the values of a weight's buffer change between runs.
     """
 
@@ -85,6 +86,7 @@ class Builder:
     fuse: bool = True
     batchnorm: Callable[[str], str] = lambda name: "frozen"
     is_trained: Callable[[Buffer], bool] = lambda buffer: False
+    differentiate: Callable[[int, Sequence[int]], list[Tensor]] = field(init=False)
     label: str = ""
     emissions: list[Emission] = field(default_factory=list)
     prologue: list[Emission] = field(default_factory=list)
@@ -109,7 +111,7 @@ class Builder:
     def tensor(
         self, shape: Sequence[int], layout: Layout = Layout.ROW_MAJOR, dtype: Any = None, name: str = ""
     ) -> Tensor:
-        dtype = np.dtype(self.dtype if dtype is None else dtype)
+        dtype = _plain(np.dtype(self.dtype if dtype is None else dtype), name or self.label)
         shape = tuple(int(n) for n in shape)
         layout = layout if len(shape) >= 3 else Layout.ROW_MAJOR
         return Tensor(Buffer(math.prod(shape) * dtype.itemsize, name or self.label), shape, dtype, layout)
@@ -118,6 +120,7 @@ class Builder:
         """A row-major tensor on an array that lives outside the arena."""
         if not array.flags.c_contiguous:
             raise AssertionError(f"{name}: not contiguous")
+        _plain(array.dtype, name)
         return Tensor(Buffer(array.nbytes, name, array), array.shape, array.dtype)
 
     def as_layout(self, tensor: Tensor, layout: Layout) -> Tensor:
@@ -249,6 +252,17 @@ class Builder:
             view=view,
             held=(arena, scratch, *(t.buffer.array for e in emissions for t in e.operands if t is not None)),
         )
+
+
+def _plain(dtype: np.dtype, name: str) -> np.dtype:
+    """The dtype, whose elements must be bytes that kernels may move: strings are references to Python's objects.
+
+    Raises:
+        DTypeError: they are not.
+    """
+    if dtype.hasobject:
+        raise DTypeError(explain(f"value {name!r}", "holds numbers or bools", "strings"))
+    return dtype
 
 
 def _merge_inplace(emissions: list[Emission], pinned: set[int]) -> Callable[[Buffer], Buffer]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from cconv.graph.nodes import Node
 from cconv.graph.walk import Values, calls_of
 from cconv.graph.weights import memory_of, states_of, touch
 from cconv.kernels.threads import get_num_threads
+from cconv.ops.elementwise import is_real
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Spec, Tensor
 from cconv.plan.fuse import fused
@@ -64,7 +66,8 @@ class Plan:
         weights: those the plan was laid out for; see graph/weights.py for how their changes are noticed.
         sources: names of the weights that the steps before the body derive something from.
         written: names of the weights that a whole run changes.
-        fixed: weights whose values the steps were made with (a Clip's bounds), each with that value as bytes.
+        fixed: weights and inputs whose values the steps were made with (a Clip's bounds, an input that holds a new
+            shape), each with that value as bytes.
     """
 
     inputs: dict[str, np.ndarray]
@@ -108,7 +111,7 @@ class Plan:
 
     @property
     def outdated(self) -> bool:
-        """Whether a weight has changed whose value the steps were made with, so that they must be made anew."""
+        """Whether a weight or input whose value the steps were made with has changed: they must be made anew."""
         return any(array.tobytes() != value for array, value in self.fixed)
 
 
@@ -128,7 +131,9 @@ def _forward(
     values = {**inputs, **weights}
     specs = {name: Spec(tensor.shape, tensor.dtype) for name, tensor in values.items()}
     walk = Values(specs, constants)
-    reached = set(trained)
+    # Some nodes ask for gradients within the forward pass; what leads to them is differentiated, too.
+    asking = [(node, node.operator.independent(node.attributes)) for node in nodes if node.operator]
+    reached = set(trained).union(*(node.inputs[:count] for node, count in asking))
     lowered = []
     for node, call in calls_of(nodes, walk, builder.limits):
         if mark_wanted(node, call, reached):
@@ -137,9 +142,10 @@ def _forward(
     calls = lowered = _needed(lowered, visible)
     if builder.fuse:
         lowered = fused(builder, lowered, visible)
-    for item in lowered:
+    for i, item in enumerate(lowered):
         node, call = item.node, item.call
         builder.label = node.name
+        builder.differentiate = partial(_differentiate, builder, lowered, i, values)
         operator = node.operator
         assert operator is not None
         for i, name in enumerate(node.inputs):
@@ -162,6 +168,30 @@ def _forward(
     return values, lowered, walk.asked
 
 
+def _differentiate(
+    builder: Builder,
+    lowered: list[Lowered],
+    at: int,
+    values: Mapping[str, Tensor],
+    of: int,
+    to: Sequence[int],
+) -> list[Tensor]:
+    """See Lowering.differentiate; of the node `at`, those before which have been lowered."""
+
+    def filled(like: Tensor, value: float) -> Tensor:
+        result = builder.tensor(like.shape, like.layout)
+        step = builder.kernels.copy.Fill(like.size, np.array(value, builder.dtype).tobytes())
+        builder.emit(step, writes=[result])
+        return result
+
+    inputs = lowered[at].node.inputs
+    label, name = builder.label, inputs[of]
+    found = backward(builder, lowered[:at], {name: filled(values[name], 1.0)})
+    builder.label = label
+    names = [inputs[i] for i in to]
+    return [found[name] if name in found else filled(values[name], 0.0) for name in names]
+
+
 def _needed(items: Sequence[Lowered], visible: Collection[str]) -> list[Lowered]:
     """The items that somebody reads at run time, in their order.
 
@@ -179,7 +209,7 @@ def _needed(items: Sequence[Lowered], visible: Collection[str]) -> list[Lowered]
 
 def _real(spec: Spec, dtype: np.dtype) -> Spec:
     """`spec` with floating-point values in the plan's own dtype."""
-    return Spec(spec.shape, dtype) if np.issubdtype(spec.dtype, np.floating) else spec
+    return Spec(spec.shape, dtype) if is_real(spec.dtype) else spec
 
 
 def _placed(
@@ -208,6 +238,7 @@ def inference_plan(
     fuse: bool = True,
     layouts: Mapping[str, Layout] | None = None,
     as_computed: bool = False,
+    told: Mapping[str, np.ndarray] | None = None,
 ) -> Plan:
     """Plan that computes `outputs` from `inputs`, weights frozen.
 
@@ -220,18 +251,20 @@ def inference_plan(
         fuse: whether chains of nodes are run as one where cconv can; results differ by rounding.
         layouts: of inputs that are not row-major.
         as_computed: leave the outputs in the layouts in which they are computed, for a plan that goes on from them.
+        told: values of inputs that rules may ask for (sizes, axes); the plan is outdated once one asked for changes.
     """
     builder = Builder(dtype=np.dtype(dtype), limits=limits, precision=precision, fuse=fuse)
     placed = _placed(builder, inputs, layouts)
     memory = memory_of(weights)
     fixed = {name: builder.external(array, name) for name, array in memory.items()}
-    values, _, asked = _forward(builder, nodes, placed, fixed, {**memory, **constants}, (), outputs)
+    told = {name: value.astype(placed[name].dtype) for name, value in (told or {}).items()}
+    values, _, asked = _forward(builder, nodes, placed, fixed, {**memory, **constants, **told}, (), outputs)
     results = {
         name: values[name] if as_computed else builder.as_layout(values[name], Layout.ROW_MAJOR) for name in outputs
     }
     for tensor in results.values():
         builder.pin(tensor)
-    return _finish(builder, placed, {}, results, {}, weights, asked, threads)
+    return _finish(builder, placed, {}, results, {}, weights, asked, threads, told)
 
 
 def training_plan(
@@ -325,6 +358,7 @@ def _finish(
     weights: Mapping[str, np.ndarray],
     asked: Collection[str],
     threads: int | None,
+    told: Mapping[str, np.ndarray] | None = None,
 ) -> Plan:
     threads = threads or get_num_threads()
     memory = builder.finish(threads)
@@ -339,8 +373,11 @@ def _finish(
     def views(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         return {name: memory.view(tensor).reshape(tensor.memory_shape) for name, tensor in tensors.items()}
 
+    given = views(inputs)
+    fixed = [(array, array.tobytes()) for name, array in arrays.items() if name in asked]
+    fixed += [(given[name], value.tobytes()) for name, value in (told or {}).items() if name in asked]
     return Plan(
-        inputs=views(inputs),
+        inputs=given,
         targets=views(targets),
         outputs=views(outputs),
         layouts={name: tensor.layout for name, tensor in outputs.items()},
@@ -351,5 +388,5 @@ def _finish(
         weights=weights,
         sources=among(tensor for step in builder.prologue for tensor in step.reads),
         written=among(t for step in builder.emissions + builder.late for t in (*step.updates, *step.writes)),
-        fixed=[(array, array.tobytes()) for name, array in arrays.items() if name in asked],
+        fixed=fixed,
     )

@@ -5,15 +5,19 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from cconv.errors import DTypeError, ShapeError, ValueRangeError, explain
+from cconv.errors import DTypeError, ShapeError, UnsupportedOpError, ValueRangeError, explain
 from cconv.graph.model import Model
 from cconv.graph.nodes import needed_for
+from cconv.graph.walk import LARGEST_LIVE
+from cconv.graph.weights import memory_of
 from cconv.kernels.schedule import PRECISIONS
 from cconv.kernels.threads import get_num_threads
+from cconv.ops.elementwise import is_real
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import Plan, inference_plan
 
@@ -28,6 +32,16 @@ class Session:
         self._model = model
         self._specs = model.input_specs
         self._outputs = model.output_names
+        self._results = model.output_dtypes
+        dtypes = [*(spec.dtype for spec in self._specs.values()), *self._results.values()]
+        # A plan has one floating-point dtype; the narrower ones are rounded to where they leave it.
+        double = any(dtype is not None and dtype == np.float64 for dtype in dtypes)
+        self._dtype = np.dtype(np.float64 if double else np.float32)
+        # Copies of the weights, which are float32, for a plan of another dtype.
+        self._wide = None
+        if double:
+            self._wide = {name: value.astype(np.float64) for name, value in memory_of(model.weights).items()}
+        self._told = False  # whether some rule has asked for the value of an input
         self._nodes = needed_for(model.nodes, self._outputs)
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
@@ -39,36 +53,67 @@ class Session:
             raise ValueRangeError(explain("run", f"precision is {known}", repr(precision)))
         feeds = self._feeds(inputs)
         with self._lock:
-            plan = self._plan({name: value.shape for name, value in feeds.items()}, threads, precision)
-            for name, value in feeds.items():
-                plan.inputs[name][...] = value
+            if self._wide:
+                for name, value in memory_of(self._model.weights).items():
+                    self._wide[name][...] = value
+            plan = self._plan(feeds, threads, precision)
             label, status = plan.run()
             if status:
                 raise ValueRangeError(
                     explain(f"node '{label}'", "indices lie within their axis", "one that does not")
                 )
-            results = {name: plan.outputs[name].copy() for name in self._outputs}
+            results = {name: self._result(name, plan.outputs[name]) for name in self._outputs}
         return results[self._outputs[0]] if len(results) == 1 else results
 
-    def _plan(self, shapes: Mapping[str, tuple[int, ...]], threads: int | None, precision: str) -> Plan:
+    def _result(self, name: str, value: np.ndarray) -> np.ndarray:
+        """A new array of what a plan computed, in the dtype that the model declares."""
+        declared = self._results[name]
+        rounds = declared is not None and is_real(declared) and is_real(value.dtype)
+        with np.errstate(over="ignore"):  # beyond float16's largest is infinity
+            return value.astype(declared if rounds else value.dtype)
+
+    def _plan(self, feeds: Mapping[str, np.ndarray], threads: int | None, precision: str) -> Plan:
+        """A plan for these inputs, which it holds."""
         threads = threads or get_num_threads()
-        key = (tuple(shapes.items()), threads, precision)
-        if key not in self._plans or self._plans[key].outdated:
-            model = self._model
-            self._plans[key] = inference_plan(
-                self._nodes,
-                {name: Spec(shape, self._specs[name].dtype) for name, shape in shapes.items()},
-                self._outputs,
-                model.weights,
-                model.constants,
-                threads=threads,
-                limits=model.limits,
-                precision=precision,
-            )
+        key = (tuple((name, value.shape) for name, value in feeds.items()), threads, precision)
+        plan = self._plans.get(key)
+        if plan is not None:
+            _fill(plan, feeds)
+        if plan is None or plan.outdated:
+            plan = self._plans[key] = self._made(feeds, threads, precision)
+            _fill(plan, feeds)
             if len(self._plans) > KEPT:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
-        return self._plans[key]
+        return plan
+
+    def _made(self, feeds: Mapping[str, np.ndarray], threads: int, precision: str) -> Plan:
+        """A new plan.
+
+        Some models take sizes or axes as inputs, scalars or short rows. A plan cannot be made without them, so if one
+        is asked for, it is made for these inputs' values, and made anew when such a value changes.
+        """
+        model = self._model
+        make = partial(
+            inference_plan,
+            self._nodes,
+            {name: Spec(value.shape, self._specs[name].dtype) for name, value in feeds.items()},
+            self._outputs,
+            model.weights if self._wide is None else self._wide,
+            model.constants,
+            dtype=self._dtype,
+            threads=threads,
+            limits=model.limits,
+            precision=precision,
+        )
+        if not self._told:
+            try:
+                return make()
+            except UnsupportedOpError:
+                self._told = True
+        # Feature maps have more axes: what a model computes from those stays unknown.
+        told = {name: x for name, x in feeds.items() if x.ndim <= 1 and x.size <= LARGEST_LIVE}
+        return make(told=told)
 
     def _feeds(self, inputs: Any) -> dict[str, np.ndarray]:
         """The inputs by name, in the model's order, each as the model declares it."""
@@ -108,8 +153,6 @@ class Session:
             if not fits:
                 shown = ", ".join("any" if n is None else str(n) for n in wanted)
                 raise ShapeError(explain(place, f"has shape ({shown})", f"shape {value.shape}"))
-            if 0 in value.shape:
-                raise ShapeError(explain(place, "is not empty", f"shape {value.shape}"))
             for n, m in zip(wanted, value.shape):
                 if isinstance(n, str) and sizes.setdefault(n, (name, m))[1] != m:
                     first, size = sizes[n]
@@ -117,3 +160,8 @@ class Session:
                         explain(place, f"axis {n!r} has the size {size} that it has in {first!r}", str(m))
                     )
         return feeds
+
+
+def _fill(plan: Plan, feeds: Mapping[str, np.ndarray]) -> None:
+    for name, value in feeds.items():
+        plan.inputs[name][...] = value

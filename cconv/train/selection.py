@@ -31,7 +31,7 @@ def reached_weights(
         if carrying.isdisjoint(node.outputs):
             continue
         operator = node.operator
-        if operator is None:
+        if not node.supported:
             missing.append(node)
         allowed = operator.differentiable if operator else None
         for i, name in enumerate(node.inputs):

@@ -198,11 +198,18 @@ def test_the_round_trip_keeps_the_if():
 
 
 def test_a_condition_that_the_model_computes_is_refused():
-    inputs = [tensor("x", ["N", 3]), tensor("flag", [], TensorProto.BOOL)]
-    loaded = load(model([choose("flag")], {"w": W}, inputs=inputs))
+    nodes = [node("Equal", ["x", "x"], ["same"]), node("ReduceMin", ["same"], ["flag"], keepdims=0), choose("flag")]
+    loaded = load(model(nodes, {"w": W}))
     with pytest.raises(UnsupportedOpError, match=r"'if'.*the condition.*before the model runs"):
-        loaded.run({"x": X, "flag": np.array(True)})
+        loaded.run(X)
     assert "if" in loaded.summary()
+
+
+def test_a_condition_that_is_an_input_is_taken_as_it_is_given():
+    inputs = [tensor("x", ["N", 3]), tensor("flag", [], TensorProto.BOOL)]
+    proto = model([choose("flag")], {"w": W}, inputs=inputs)
+    for flag in (True, False, True):
+        agrees(proto, {"x": X, "flag": np.array(flag)})
 
 
 def test_a_branch_that_is_missing_or_has_other_outputs_is_refused():

@@ -1,4 +1,4 @@
-"""Running sums and the k largest elements along an axis, against NumPy."""
+"""Running sums and products, and the k largest elements along an axis, against NumPy."""
 
 import numpy as np
 import pytest
@@ -18,14 +18,19 @@ def dtype_of(build, kind):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("exclusive", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_cumsum(build, kind, shape, exclusive, reverse):
+@pytest.mark.parametrize("product", [False, True])
+def test_running_results(build, kind, shape, exclusive, reverse, product):
+    """Sums of small integers; products of 1 and -1. All are exact."""
     x = integers(np.random.default_rng(0), shape, dtype_of(build, kind))
+    x = (x > 0).astype(x.dtype) * 2 - 1 if product else x
     expected = x[:, ::-1] if reverse else x
-    expected = np.cumsum(expected, axis=1) - (expected if exclusive else 0)
+    if exclusive:
+        expected = np.concatenate([np.full_like(expected[:, :1], product), expected[:, :-1]], axis=1)
+    expected = np.multiply.accumulate(expected, axis=1) if product else np.cumsum(expected, axis=1)
     expected = expected[:, ::-1] if reverse else expected
     for threads in THREADS:
         y = np.full(shape, 99, x.dtype)
-        run_step(build.scan.CumSum(*shape, exclusive, reverse, kind), x, y, threads=threads)
+        run_step(build.scan.Cumulative(*shape, exclusive, reverse, kind, product), x, y, threads=threads)
         assert np.array_equal(y, expected)
 
 
@@ -59,7 +64,7 @@ def test_what_is_not_a_number_is_larger_than_all_numbers(build, largest, expecte
 def test_what_does_not_exist_is_refused():
     module = ALL_BUILDS[0].scan
     with pytest.raises(ValueError, match="real, int32, int64; found 'int8'"):
-        module.CumSum(1, 1, 1, kind="int8")
+        module.Cumulative(1, 1, 1, kind="int8")
     for k in (-1, 4):
         with pytest.raises(ValueError, match=r"k lies in 0\.\.3"):
             module.TopK(1, 3, 1, k)

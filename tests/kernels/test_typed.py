@@ -56,6 +56,16 @@ def powers(a, b):
     return np.array(exact, a.dtype).reshape(a.shape)
 
 
+def shifted(shift):
+    """Python's integers, with a sign that goes on without end; a negative number of places is past all of them."""
+
+    def function(a, b):
+        exact = [shift(int(m), int(n) if n >= 0 else 64) % 2**64 for m, n in zip(a.flat, b.flat)]
+        return np.array(exact, np.uint64).view(a.dtype).reshape(a.shape)
+
+    return function
+
+
 BINARY = {
     "add": np.add,
     "sub": np.subtract,
@@ -69,12 +79,14 @@ BINARY = {
     "equal": np.equal,
     "less": np.less,
     "less_equal": np.less_equal,
-    "and": np.logical_and,
-    "or": np.logical_or,
-    "xor": np.logical_xor,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+    "shift_left": shifted(lambda a, places: a << places),
+    "shift_right": shifted(lambda a, places: a >> places),
 }
 UNARY = {
-    "not": np.logical_not,
+    "not": np.invert,
     "neg": np.negative,
     "abs": np.abs,
     "sign": np.sign,

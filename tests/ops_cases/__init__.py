@@ -4,6 +4,7 @@ from ops_cases import (
     activation,
     arithmetic,
     batchnorm,
+    bitwise,
     cast,
     comparison,
     concat,
@@ -31,6 +32,7 @@ from ops_cases import (
     softmax,
     strided,
     unary,
+    updates,
     variadic,
     where,
 )
@@ -39,6 +41,7 @@ MODULES = (
     activation,
     arithmetic,
     batchnorm,
+    bitwise,
     cast,
     comparison,
     concat,
@@ -66,6 +69,7 @@ MODULES = (
     softmax,
     strided,
     unary,
+    updates,
     variadic,
     where,
 )

@@ -29,6 +29,8 @@ class Case:
         gradient: indices of inputs to check gradients of; () for none. None: all floating-point ones.
         fill: makes the data of an input given by shape, instead of standard normal numbers.
         note: distinguishes cases that have the same shapes.
+        judge: whose forward pass it is compared with: "onnxruntime", or where that has no such operator "onnx", its
+            reference.
     """
 
     op_type: str
@@ -43,6 +45,7 @@ class Case:
     fill: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray] | None = None
     note: str = ""
     domain: str = ""
+    judge: str = "onnxruntime"
 
     @property
     def id(self) -> str:

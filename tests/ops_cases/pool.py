@@ -74,3 +74,15 @@ for shape in ((2, 3, 9), (2, 17, 7, 7), (1, 300, 3, 4), (3, 2, 3, 4, 5), (2, 5, 
     CASES.append(Case("GlobalMaxPool", [shape], opset=7, fill=distinct))
 CASES.append(Case("GlobalAveragePool", [(2, 3, 4, 4)], opset=22))
 CASES.append(Case("GlobalMaxPool", [(2, 3, 4, 4)], opset=22, fill=distinct))
+CASES += [
+    Case(
+        "MaxPool",
+        [np.random.default_rng(0).integers(low, low + 256, (2, 3, 7, 6)).astype(dtype)],
+        {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2]},
+        opset=12,
+        outputs=outputs,
+        note=dtype + "-indices" * (outputs - 1),
+    )
+    for dtype, low in (("int8", -128), ("uint8", 0))
+    for outputs in (1, 2)
+]

@@ -86,3 +86,20 @@ CASES += [
     for reverse in (0, 1)
 ]
 CASES += [Case("CumSum", [TIES.astype(dtype), number(1)], {}, (1,), 11, note=dtype) for dtype in ("int32", "int64")]
+CASES += [
+    Case(
+        "CumProd",
+        [(2, 3, 4, 5), number(axis)],
+        {"exclusive": exclusive, "reverse": reverse},
+        (1,),
+        26,
+        judge="onnx",
+        note=f"{axis}",
+    )
+    for axis in (0, 1, -1)
+    for exclusive, reverse in [(0, 0), (1, 0), (0, 1), (1, 1)]
+]
+CASES += [
+    Case("CumProd", [TIES.astype(dtype), number(1)], {}, (1,), 26, judge="onnx", note=dtype)
+    for dtype in ("int32", "int64")
+]

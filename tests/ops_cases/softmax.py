@@ -1,3 +1,5 @@
+import numpy as np
+
 from ops_cases.case import Case
 
 
@@ -32,3 +34,9 @@ CASES += [
     for shape, axis in [((5, 33), -1), ((2, 5, 33), -2)]
 ]
 CASES += [Case(kind, [(3, 4)], {"axis": -2}) for kind in ("Softmax", "LogSoftmax")]
+CASES += [
+    Case("Hardmax", [shape], {} if axis is None else {"axis": axis}, opset=opset)
+    for shape, axis in [((4, 5), None), ((3, 4, 5), 0), ((3, 4, 5), 1), ((3, 4, 5), -1), ((2, 3, 4, 5), 2)]
+    for opset in (11, 13)
+]
+CASES += [Case("Hardmax", [np.array([[1, 3, 3], [2, 2, 2]], np.float32)], note="ties")]
