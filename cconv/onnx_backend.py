@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import defs, helper, version_converter
+from onnx import defs, helper, shape_inference, version_converter
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
 import cconv.plan  # noqa: F401  gives Model.run its session
@@ -143,10 +143,34 @@ def _readable(model: onnx.ModelProto) -> onnx.ModelProto:
     if not versions or versions[0] >= 7:
         return model
     try:
-        return version_converter.convert_version(model, 7)
+        converted = version_converter.convert_version(model, 7)
+        _spread_slopes(converted.graph, shape_inference.infer_shapes(converted).graph)
     except Exception as error:  # onnx raises what its parts happen to raise
         rule = f"is one that onnx converts from opset {versions[0]} to 7"
         raise UnsupportedOpError(explain("model", rule, root_of(error))) from error
+    return converted
+
+
+def _spread_slopes(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> None:
+    """Slopes (C,) of PRelu become (C, 1, ...): before opset 7 they met axis 1, since then they are broadcast from the
+    last one on. The converter leaves them as they are.
+
+    Args:
+        inferred: the same graph with the shapes of its values.
+    """
+    ranks = {
+        value.name: len(value.type.tensor_type.shape.dim) for value in (*inferred.input, *inferred.value_info)
+    }
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    shapes = {value.name: value.type.tensor_type.shape for value in graph.input}
+    for node in graph.node:
+        if node.op_type != "PRelu" or node.input[1] not in weights:
+            continue
+        slope, ones = weights[node.input[1]], [1] * (ranks.get(node.input[0], 0) - 2)
+        if len(slope.dims) == 1 and slope.dims[0] > 1:
+            slope.dims.extend(ones)
+            if node.input[1] in shapes:  # before IR 4 every initializer is an input, too
+                shapes[node.input[1]].dim.extend(onnx.TensorShapeProto.Dimension(dim_value=1) for _ in ones)
 
 
 def _listed(inputs: Any) -> list[Any]:
