@@ -56,7 +56,6 @@ REFUSED = [
     ),
     (Case("Softmax", [(2, 3)], {"axis": 2}), ShapeError, "-2..1; found axis 2"),
     (Case("Dropout", [(3,), np.array(1, np.float32)], constant_inputs=(1,)), ValueRangeError, "ratio < 1"),
-    (Case("Dropout", [(3,)], opset=7, outputs=2), UnsupportedOpError, "mask from opset 10"),
 ]
 
 
