@@ -26,6 +26,8 @@ from cconv.graph.external import ExternalFolder
 from cconv.graph.limits import Limits
 
 OLDEST_OPSET = 7
+# Of other domains than ai.onnx: what fits where onnx keeps it.
+NEWEST_OF_ANY = 2**31 - 1
 
 # The field of a TensorProto that holds the values of a dtype where raw_data does not, and numbers a value.
 _FIELDS = {
@@ -162,6 +164,9 @@ class _Checker:
             domain = _domain(opset.domain)
             if domain in versions:
                 self.refuse("opset_import", "each domain stands once", f"{opset.domain!r} twice")
+            if not 0 <= opset.version <= NEWEST_OF_ANY:
+                found = f"{opset.version} of {opset.domain!r}"
+                self.refuse("opset_import", f"versions lie in 0..{NEWEST_OF_ANY}", found)
             versions[domain] = opset.version
         newest = onnx.defs.onnx_opset_version()
         version = versions.get("")

@@ -163,6 +163,14 @@ def test_an_attribute_that_stands_for_one_of_a_function_is_refused_outside_of_on
         load(proto).run(np.zeros((2, 3), np.float32))
 
 
+@pytest.mark.parametrize("version", [-1, 2**31, 2**63 - 1])
+def test_a_version_of_another_domain_that_onnx_cannot_keep_is_refused(version):
+    proto = models.linear()
+    proto.opset_import.add(domain="com.example", version=version)
+    with pytest.raises(UnsafeModelError, match=f"versions lie in 0..2147483647; found {version} of 'com.example'"):
+        load(proto)
+
+
 @pytest.mark.parametrize("kind, field", [("TENSOR", "t"), ("GRAPH", "g"), ("TYPE_PROTO", "tp")])
 def test_an_attribute_without_a_value_of_its_type_is_refused(kind, field):
     proto = models.linear()
