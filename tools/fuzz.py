@@ -297,6 +297,9 @@ class Trial:
                 model.summary()
             if heavy:
                 return "loaded and summed up (large)"
+            stage = "diagnosed"
+            if i % 16 == 4:
+                str(self.cconv.doctor(model))
             stage = "run"
             feeds = self.feeds(model, i)
             if feeds is None:

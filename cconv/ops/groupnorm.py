@@ -7,6 +7,7 @@ They run on the steps of batch normalisation, with statistics for each sample; s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from cconv.errors import DTypeError, ModelError, ShapeError, ValueRangeError
@@ -121,7 +122,7 @@ class GroupNormalization(Operator):
 def sizes_of(x: Tensor) -> tuple[int, int, int]:
     """(samples, rows of a sample, channels) of a channels-last tensor."""
     batch, channels = x.shape[:2]
-    return batch, x.size // max(1, batch * channels), channels
+    return batch, math.prod(x.shape[2:]), channels
 
 
 def partials(lower: Lowering, sizes: tuple[int, int, int]) -> Tensor:

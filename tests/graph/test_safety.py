@@ -306,3 +306,9 @@ def test_sizes_are_counted_without_overflow():
     assert math.prod(tensor.dims) > 2**64
     with pytest.raises(UnsafeModelError, match="elements"):
         load(proto)
+
+
+def test_no_samples_are_normalised():
+    ones = np.ones(2, np.float32)
+    proto = one("InstanceNormalization", [0, 2, 3], {"s": ones, "b": ones})
+    assert load(proto).run(np.zeros((0, 2, 3), np.float32)).shape == (0, 2, 3)

@@ -105,5 +105,5 @@ def test_pooling_refuses_integers(name):
     """Kernels would read them as floats. (MaxPool takes those of 8 bits, as ONNX has it.)"""
     node = call(kernel_shape=[2, 2])
     node.specs = [Spec((1, 3, 5, 5), np.dtype(np.int32))]
-    with pytest.raises(DTypeError, match="floating-point numbers.*; found int32"):
+    with pytest.raises(DTypeError, match=r"floating-point numbers.*; found int32"):
         find("", name).shapes(node)
