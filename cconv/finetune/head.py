@@ -121,9 +121,11 @@ def find_head(model: Model, output: str | None = None) -> Head:
             break
         if node.domain not in ("", "ai.onnx") or node.op_type not in _PASS_BEHIND_CONV:
             break
+        before = _optional(node, 0)
+        if before is None:  # a file may leave out what the operator needs
+            break
         passed.append(node.op_type)
-        assert node.inputs[0] is not None
-        value = node.inputs[0]
+        value = before
     where = f"{node.op_type} at node {node.name!r}" if node is not None else f"the input {value.name!r}"
     way = f", behind {', '.join(reversed(passed))}" if passed else ""
     raise ModelError(
@@ -140,14 +142,15 @@ def _head_at(model: Model, node: ir.Node) -> Head | None:
     """The head, if it is this node, or this Add and the MatMul before it."""
     add = None
     if node.op_type == "Add":
-        for value, other in (node.inputs, reversed(node.inputs)):
+        pair = _optional(node, 0), _optional(node, 1)
+        for value, other in (pair, pair[::-1]):
             made = value.producer() if value is not None else None
             if made is not None and made.op_type == "MatMul" and _weight(model, other) is not None:
                 add, node = node, made
                 break
     if node.domain not in ("", "ai.onnx") or node.op_type not in ("Gemm", "MatMul", "Conv"):
         return None
-    weight = _weight(model, node.inputs[1])
+    weight = _weight(model, _optional(node, 1))
     if weight is None or weight.const_value is None:
         return None
     shape = weight.const_value.shape.numpy()

@@ -65,6 +65,8 @@ class Node:
         """
         call, operator = self.bare_call(specs, constants)
         call.results = operator.shapes(call)
+        if any(self.outputs[len(call.results) :]):
+            raise call.error(ModelError, f"gives at most {len(call.results)} outputs", f"{len(self.outputs)}")
         return call
 
     def bare_call(self, specs: Mapping[str, Spec], constants: Mapping[str, np.ndarray]) -> tuple[Call, Operator]:

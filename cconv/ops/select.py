@@ -91,17 +91,19 @@ class Trilu(Operator):
     differentiable: ClassVar[tuple[int, ...] | None] = (0,)
 
     def shapes(self, call: Call) -> list[Spec]:
-        self.mask(call)
+        self.diagonal(call)
         return [self.require_rank(call, 0, 2, 64, "(..., rows, columns)")]
 
     def separates(self, call: Call, moving: Collection[int]) -> bool:
         return set(moving) == {0} and len(call.spec(0).shape) > 2
 
+    def diagonal(self, call: Call) -> int:
+        return int(call.constant(1, "the diagonal").reshape(-1)[0]) if call.has(1) else 0
+
     def mask(self, call: Call) -> np.ndarray:
         """Which elements of a matrix stay."""
-        rows, columns = self.require_rank(call, 0, 2, 64, "(..., rows, columns)").shape[-2:]
-        k = int(call.constant(1, "the diagonal").reshape(-1)[0]) if call.has(1) else 0
-        k = min(max(k, -rows - columns), rows + columns)
+        rows, columns = call.spec(0).shape[-2:]
+        k = min(max(self.diagonal(call), -rows - columns), rows + columns)
         distance = np.arange(columns) - np.arange(rows)[:, None]
         return distance >= k if call.attribute("upper", 1) else distance <= k
 

@@ -160,7 +160,13 @@ def batch_shapes(
     if isinstance(batch, Mapping):
         # Arrays without memory of their own, for the checks that arrays get.
         blank = np.zeros((), np.bool_)
-        blanks = {name: np.broadcast_to(blank, tuple(shape)) for name, shape in batch.items()}
+        blanks = {}
+        for name, shape in batch.items():
+            try:
+                blanks[name] = np.broadcast_to(blank, tuple(shape))
+            except ValueError as error:  # below 0, or more than can be counted
+                rule = f"sizes are not below 0, and their product is at most {np.iinfo(np.intp).max}"
+                raise ShapeError(explain(f"shape of {name!r}", rule, f"{tuple(shape)}")) from error
         sizes: dict[str, int] = {}
         for name, array in named(blanks, list(specs), "shapes").items():
             check_input(name, array, specs[name]._replace(dtype=array.dtype), sizes)

@@ -190,7 +190,7 @@ def test_a_window_wider_than_the_channels_takes_no_longer(size):
 
 def test_an_output_that_the_operator_does_not_have_is_refused():
     proto = one("Relu", [2, 3], outputs=("y", "more"))
-    with pytest.raises(ModelError, match="output 'more'"):
+    with pytest.raises(ModelError, match=r"node 'node' \(Relu\): gives at most 1 outputs; found 2"):
         load(proto).run(np.zeros((2, 3), np.float32))
 
 
@@ -312,3 +312,22 @@ def test_no_samples_are_normalised():
     ones = np.ones(2, np.float32)
     proto = one("InstanceNormalization", [0, 2, 3], {"s": ones, "b": ones})
     assert load(proto).run(np.zeros((0, 2, 3), np.float32)).shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize("shape", [(2**40, 2**40), (2, -1)])
+def test_shapes_that_cannot_be_counted_are_refused(shape):
+    trainer = cconv.Trainer(load(models.linear()))
+    with pytest.raises(ShapeError, match=rf"sizes are not below 0, .*; found \({shape[0]}, {shape[1]}\)"):
+        trainer.plan_bytes(dict.fromkeys(trainer.model.input_names, shape))
+
+
+def test_a_triangle_is_not_made_before_its_size_is_checked():
+    proto = one("Trilu", [2**20, 2**20], {"k": np.array(0)})
+    assert "1048576" in load(proto).summary()
+
+
+@pytest.mark.parametrize(("op_type", "count"), [("Cast", 0), ("Add", 1), ("MatMul", 1), ("Gemm", 1), ("Conv", 1)])
+def test_a_diagnosis_of_a_node_without_its_inputs(op_type, count):
+    proto = one(op_type, [2, 3])
+    del proto.graph.node[0].input[count:]
+    assert not cconv.doctor(load(proto)).trainable
