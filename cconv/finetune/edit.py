@@ -111,8 +111,8 @@ def follow(value: ir.Value, node: ir.Node, output: ir.Value) -> None:
 
 
 def plain(node: ir.Node | None, *op_types: str) -> bool:
-    """Whether this is a node of ai.onnx, of one of these types."""
-    return node is not None and node.domain in ("", "ai.onnx") and node.op_type in op_types
+    """Whether this is a node of ai.onnx, of one of these types. A node without outputs, which nobody asks for, is none."""
+    return node is not None and bool(node.outputs) and node.domain in ("", "ai.onnx") and node.op_type in op_types
 
 
 def naming(names: Iterable[str], most: int = 2) -> str:

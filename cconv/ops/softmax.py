@@ -79,6 +79,8 @@ class Hardmax(Softmax):
         x = call.input(0)
         if call.opset < 13 and self.axis(call) > 1:
             x = lower.as_layout(x, Layout.ROW_MAJOR)
+        if x.size == 0:
+            return [x]
         outer, n, inner = self.extent(call, x)
         place = lower.tensor((outer, inner), dtype=np.int64, name="place of the largest")
         lower.emit(lower.kernels.extreme.ArgExtreme(outer, n, inner), reads=[x], writes=[place])

@@ -331,3 +331,14 @@ def test_a_diagnosis_of_a_node_without_its_inputs(op_type, count):
     proto = one(op_type, [2, 3])
     del proto.graph.node[0].input[count:]
     assert not cconv.doctor(load(proto)).trainable
+
+
+def test_a_diagnosis_of_a_node_without_outputs():
+    proto = one("Relu", [1, 2, 3])
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones((2, 2, 1), np.float32), "w"))
+    proto.graph.node.append(helper.make_node("Conv", ["x", "w"], []))
+    assert not cconv.doctor(load(proto)).trainable
+
+
+def test_the_largest_of_nothing():
+    assert load(one("Hardmax", [3, 0, 5], axis=1)).run(np.zeros((3, 0, 5), np.float32)).shape == (3, 0, 5)
