@@ -111,7 +111,7 @@ def follow(value: ir.Value, node: ir.Node, output: ir.Value) -> None:
 
 
 def plain(node: ir.Node | None, *op_types: str) -> bool:
-    """Whether this is a node of ai.onnx, of one of these types. A node without outputs, which nobody asks for, is none."""
+    """Whether this is a node of ai.onnx, of one of these types, with outputs that somebody may ask for."""
     return node is not None and bool(node.outputs) and node.domain in ("", "ai.onnx") and node.op_type in op_types
 
 

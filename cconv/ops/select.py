@@ -98,7 +98,12 @@ class Trilu(Operator):
         return set(moving) == {0} and len(call.spec(0).shape) > 2
 
     def diagonal(self, call: Call) -> int:
-        return int(call.constant(1, "the diagonal").reshape(-1)[0]) if call.has(1) else 0
+        if not call.has(1):
+            return 0
+        k = call.constant(1, "the diagonal")
+        if k.dtype.kind not in "iu" or k.size != 1:
+            raise call.error(DTypeError, "input 1 (k) is one integer", f"{k.dtype} of shape {k.shape}")
+        return int(k.item())
 
     def mask(self, call: Call) -> np.ndarray:
         """Which elements of a matrix stay."""

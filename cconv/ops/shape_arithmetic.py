@@ -54,6 +54,9 @@ class Size(Known):
         return np.array(call.spec(0).size, LONG)
 
     def shapes(self, call: Call) -> list[Spec]:
+        x, most = call.spec(0), np.iinfo(LONG).max
+        if x.size > most:
+            raise call.error(ShapeError, f"elements are counted up to {most}", f"shape {x.shape}")
         call.settled.add(0)
         return [Spec((), LONG)]
 

@@ -17,6 +17,7 @@ import cconv.plan
 from cconv.errors import DTypeError, ModelError, ShapeError, UnsafeModelError, ValueRangeError
 from cconv.files import atomic_write
 from cconv.graph.load import load
+from cconv.ops.tensor import Spec
 from graph import models
 
 SOURCES = sorted(Path(cconv.__file__).parent.rglob("*.py"))
@@ -342,3 +343,14 @@ def test_a_diagnosis_of_a_node_without_outputs():
 
 def test_the_largest_of_nothing():
     assert load(one("Hardmax", [3, 0, 5], axis=1)).run(np.zeros((3, 0, 5), np.float32)).shape == (3, 0, 5)
+
+
+def test_a_diagonal_that_is_no_number_is_refused():
+    with pytest.raises(DTypeError, match=r"input 1 \(k\) is one integer; found float64"):
+        load(one("Trilu", [3, 4], {"k": np.array(np.nan)})).run(np.zeros((3, 4), np.float32))
+
+
+def test_more_elements_than_can_be_counted():
+    proto = one("Size", [2**63 - 1, 3])
+    with pytest.raises(ShapeError, match="elements are counted up to 9223372036854775807"):
+        load(proto).nodes[0].call({"x": Spec((2**63 - 1, 3), np.dtype(np.float32))}, {})
