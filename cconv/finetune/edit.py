@@ -111,8 +111,11 @@ def follow(value: ir.Value, node: ir.Node, output: ir.Value) -> None:
 
 
 def plain(node: ir.Node | None, *op_types: str) -> bool:
-    """Whether this is a node of ai.onnx, of one of these types, with outputs that somebody may ask for."""
-    return node is not None and bool(node.outputs) and node.domain in ("", "ai.onnx") and node.op_type in op_types
+    """Whether this is a node of ai.onnx, of one of these types, with a first output and, but for a Constant, a first
+    input: a file may leave them out."""
+    if node is None or node.domain not in ("", "ai.onnx") or node.op_type not in op_types:
+        return False
+    return bool(node.outputs) and (node.op_type == "Constant" or len(node.inputs) > 0)
 
 
 def naming(names: Iterable[str], most: int = 2) -> str:

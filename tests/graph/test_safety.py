@@ -327,7 +327,9 @@ def test_a_triangle_is_not_made_before_its_size_is_checked():
     assert "1048576" in load(proto).summary()
 
 
-@pytest.mark.parametrize(("op_type", "count"), [("Cast", 0), ("Add", 1), ("MatMul", 1), ("Gemm", 1), ("Conv", 1)])
+@pytest.mark.parametrize(
+    ("op_type", "count"), [("Cast", 0), ("Identity", 0), ("Add", 1), ("MatMul", 1), ("Gemm", 1), ("Conv", 1)]
+)
 def test_a_diagnosis_of_a_node_without_its_inputs(op_type, count):
     proto = one(op_type, [2, 3])
     del proto.graph.node[0].input[count:]

@@ -74,7 +74,7 @@ def constant_weights(model: Model) -> list[ir.Node]:
 
 def _is_weight(value: ir.Value) -> bool:
     for node, i in value.uses():
-        if node.domain not in ("", "ai.onnx"):
+        if node.domain not in ("", "ai.onnx") or not node.outputs:
             continue
         if i in _WEIGHTS.get(node.op_type, ()) or (i == 0 and node.op_type in _PASS and _is_weight(node.outputs[0])):
             return True
