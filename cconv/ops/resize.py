@@ -360,11 +360,15 @@ def scaled(call: Call, n: int, scale: float) -> Axis:
     """An axis of size n times a scale; the new size is computed in float32, as onnx's own shape rule does it.
 
     Raises:
-        ValueRangeError: a scale that is no positive number.
+        ValueRangeError: a scale that is no positive number, or one that makes a size which float32 does not hold.
     """
     if not 0 < scale < math.inf:
         raise call.error(ValueRangeError, "scales are positive numbers", f"{scale}")
-    return Axis(n, math.floor(np.float32(n) * np.float32(scale)), scale)
+    with np.errstate(over="ignore"):
+        size = np.float32(n) * np.float32(scale)
+    if not np.isfinite(size):
+        raise call.error(ValueRangeError, "a size times its scale is a number of float32", f"{n} times {scale}")
+    return Axis(n, math.floor(size), scale)
 
 
 OPERATORS: list[Operator] = [Resize(), Upsample()]

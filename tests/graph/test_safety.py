@@ -356,3 +356,9 @@ def test_more_elements_than_can_be_counted():
     proto = one("Size", [2**63 - 1, 3])
     with pytest.raises(ShapeError, match="elements are counted up to 9223372036854775807"):
         load(proto).nodes[0].call({"x": Spec((2**63 - 1, 3), np.dtype(np.float32))}, {})
+
+
+def test_a_scale_beyond_float32_is_refused():
+    proto = one("Upsample", [1, 1, 2, 2], opset=7, scales=[1.0, 1.0, 3e38, 1.0])
+    with pytest.raises(ValueRangeError, match="a size times its scale is a number of float32; found 2 times"):
+        load(proto).run(np.zeros((1, 1, 2, 2), np.float32))
