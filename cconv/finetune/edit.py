@@ -110,6 +110,11 @@ def follow(value: ir.Value, node: ir.Node, output: ir.Value) -> None:
             user.replace_input_with(i, output)
 
 
+def input_of(node: ir.Node, i: int) -> ir.Value | None:
+    """Input i; None where it is left out."""
+    return node.inputs[i] if i < len(node.inputs) else None
+
+
 def plain(node: ir.Node | None, *op_types: str) -> bool:
     """Whether this is a node of ai.onnx, of one of these types, with a first output and, but for a Constant, a first
     input: a file may leave them out."""

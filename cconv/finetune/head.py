@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from cconv.errors import ModelError, ValueRangeError, explain
-from cconv.finetune.edit import constant_of, exchange, set_constant
+from cconv.finetune.edit import constant_of, exchange, input_of, set_constant
 from cconv.graph.model import Model
 
 CLASSES = "cconv.classes"
@@ -121,7 +121,7 @@ def find_head(model: Model, output: str | None = None) -> Head:
             break
         if node.domain not in ("", "ai.onnx") or node.op_type not in _PASS_BEHIND_CONV:
             break
-        before = _optional(node, 0)
+        before = input_of(node, 0)
         if before is None:  # a file may leave out what the operator needs
             break
         passed.append(node.op_type)
@@ -142,7 +142,7 @@ def _head_at(model: Model, node: ir.Node) -> Head | None:
     """The head, if it is this node, or this Add and the MatMul before it."""
     add = None
     if node.op_type == "Add":
-        pair = _optional(node, 0), _optional(node, 1)
+        pair = input_of(node, 0), input_of(node, 1)
         for value, other in (pair, pair[::-1]):
             made = value.producer() if value is not None else None
             if made is not None and made.op_type == "MatMul" and _weight(model, other) is not None:
@@ -150,7 +150,7 @@ def _head_at(model: Model, node: ir.Node) -> Head | None:
                 break
     if node.domain not in ("", "ai.onnx") or node.op_type not in ("Gemm", "MatMul", "Conv"):
         return None
-    weight = _weight(model, _optional(node, 1))
+    weight = _weight(model, input_of(node, 1))
     if weight is None or weight.const_value is None:
         return None
     shape = weight.const_value.shape.numpy()
@@ -158,11 +158,11 @@ def _head_at(model: Model, node: ir.Node) -> Head | None:
         group = node.attributes.get_int("group", 1)
         if group != 1 or len(shape) < 3 or any(n != 1 for n in shape[2:]):
             return None
-        bias, axis, class_axis = _optional(node, 2), 0, 1
+        bias, axis, class_axis = input_of(node, 2), 0, 1
     elif len(shape) != 2:
         return None
     elif node.op_type == "Gemm":
-        bias, axis, class_axis = _optional(node, 2), 0 if node.attributes.get_int("transB", 0) else 1, -1
+        bias, axis, class_axis = input_of(node, 2), 0 if node.attributes.get_int("transB", 0) else 1, -1
     else:
         bias = next(v for v in add.inputs if _weight(model, v) is not None) if add is not None else None
         axis, class_axis = 1, -1
@@ -181,10 +181,6 @@ def _is_bias(model: Model, value: ir.Value, classes: int) -> bool:
 
 def _weight(model: Model, value: ir.Value | None) -> ir.Value | None:
     return value if value is not None and value.name in model.weights else None
-
-
-def _optional(node: ir.Node, i: int) -> ir.Value | None:
-    return node.inputs[i] if i < len(node.inputs) else None
 
 
 def _widen(model: Model, head: Head, before: int, count: int) -> None:

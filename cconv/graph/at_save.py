@@ -141,7 +141,7 @@ _NUMBERS = ("to", "dtype")
 
 def _attributes(graph: ir.Graph) -> Iterator[tuple[str, ir.Node, ir.Attr]]:
     for node in graph:
-        if node.domain not in ("", "ai.onnx"):
+        if node.domain not in ("", "ai.onnx") or not node.outputs:
             continue
         for name, attribute in list(node.attributes.items()):
             yield f"{node.outputs[0].name}/{name}", node, attribute

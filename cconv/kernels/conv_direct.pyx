@@ -30,13 +30,9 @@ from cconv.kernels.strip cimport Strip, load_strip
 from cconv.kernels.tile cimport (
     TILE_ADD, TILE_BIAS, TILE_CLAMP, TILE_RESIDUAL, TILE_STORE, TILE_STREAM, block_vectors, tile_across, tile_job,
 )
+from cconv.kernels.turn cimport LANES, load_turned
 
 from cconv.kernels.geometry import forward_part, input_gradient_parts, is_pointwise, one_row
-
-cdef extern from "turn.h" nogil:
-    enum:
-        LANES
-    void load_turned(const real* from_, Py_ssize_t stride, Py_ssize_t live, Py_ssize_t count, vf* to)
 
 # Output pixels of a job: enough to use each packed block of weights some 30 times, but no more of their input than a
 # quarter of a small L2 holds.

@@ -25,13 +25,9 @@ from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.strip cimport Axis, Strip, load_strip
 from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, copy_pixels, tile_along, tile_job, zero_pixels
+from cconv.kernels.turn cimport LANES, store_turned
 
 from cconv.kernels.geometry import forward_part, one_row
-
-cdef extern from "turn.h" nogil:
-    enum:
-        LANES
-    void store_turned(const vf* from_, Py_ssize_t live, Py_ssize_t count, real* to, Py_ssize_t stride)
 
 # Pixels of a block: long enough to hide reading and writing the tile of dw, short enough that a panel of x and a block
 # of dy, 21 KB, stay in L1.

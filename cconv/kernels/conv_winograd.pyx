@@ -23,6 +23,7 @@ from libc.string cimport memset
 from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, stream_end, vf, vstore
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, tile_across, tile_job
+from cconv.kernels.turn cimport LANES, load_turned
 
 from cconv.kernels.geometry import forward_part, input_gradient_parts
 
@@ -36,11 +37,6 @@ cdef extern from "winograd.h" nogil:
     void winograd_output(const real* m, Py_ssize_t plane, Py_ssize_t channels, real* y, Py_ssize_t row,
                          Py_ssize_t pixel, int rows, int columns, const winograd_epilogue* e)
     void winograd_weights(const real* g, Py_ssize_t tap, real* u, Py_ssize_t plane)
-
-cdef extern from "turn.h" nogil:
-    enum:
-        LANES
-    void load_turned(const real* from_, Py_ssize_t stride, Py_ssize_t live, Py_ssize_t count, vf* to)
 
 cdef enum:
     PLANES = 36, TAPS = 9

@@ -18,6 +18,11 @@ from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.tile cimport (
     TILE_ADD, TILE_BIAS, TILE_STORE, block_vectors, tile_across, tile_along, tile_job,
 )
+from cconv.kernels.turn cimport LANES, load_turned
+
+cdef extern from "dots.h" nogil:
+    void dots(const real* a, const real* b, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t depth, real alpha,
+              const real* bias, real* c)
 
 # Rows of A of a job, and the part of the inner axis that a packed block of B covers (256 x 32 floats: 32 KB).
 cdef Py_ssize_t BLOCK_ROWS = 224, BLOCK_INNER = 256
@@ -29,16 +34,6 @@ cdef Py_ssize_t FEW_ROWS = 2 * VL
 cdef Py_ssize_t DOT_ROWS = 8
 # Jobs that a product is cut into at the least, if it has that many blocks of columns.
 LEAST_JOBS = 16
-
-
-cdef extern from "turn.h" nogil:
-    enum:
-        LANES
-    void load_turned(const real* from_, Py_ssize_t stride, Py_ssize_t live, Py_ssize_t count, vf* to)
-
-cdef extern from "dots.h" nogil:
-    void dots(const real* a, const real* b, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t depth, real alpha,
-              const real* bias, real* c)
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:

@@ -1,7 +1,7 @@
 /* turn.h: rows of a matrix to columns, VL x VL elements at a time in registers.
  *
  * Weights in ONNX's order have their outputs as rows; kernels read them with the outputs as lanes. Element by element
- * a copy takes one and a half cycles an element; by these squares, a third of one.
+ * a copy takes one and a half cycles an element; by these squares, half of one to one.
  */
 #ifndef CCONV_TURN_H
 #define CCONV_TURN_H

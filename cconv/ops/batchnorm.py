@@ -32,6 +32,7 @@ from typing import ClassVar
 import numpy as np
 
 from cconv.errors import DTypeError, ModelError, ShapeError, UnsupportedOpError, ValueRangeError
+from cconv.ops.elementwise import binary, scaled
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Spec, Tensor, natural_layout
 
@@ -250,21 +251,11 @@ class BatchNormalization(Operator):
             assert dscale is not None and dbias is not None
             # z = (x - mean) * inverse * scale + bias, inverse' = -inverse^3 / 2:
             # dmean = -factor * dbias, dvariance = -inverse * factor / 2 * dscale
-            dmean = self.scaled(lower, -1.0, dbias, call.saved["factor"])
-            dvariance = self.scaled(lower, -0.5, dscale, call.saved["factor"], inverse)
+            factor = call.saved["factor"]
+            dmean = binary(lower, "mul", scaled(lower, dbias, -1.0), factor)
+            dvariance = binary(lower, "mul", binary(lower, "mul", scaled(lower, dscale, -0.5), factor), inverse)
         dscale, dbias = dscale if wants_scale else None, dbias if wants_bias else None
         return [dx, dscale, dbias, dmean, dvariance, dz if wants_residual else None]
-
-    def scaled(self, lower: Lowering, number: float, *factors: Tensor) -> Tensor:
-        """The product of a number and several tensors of one shape."""
-        kernels = lower.kernels.elementwise
-        product = lower.tensor(factors[0].shape)
-        lower.emit(kernels.Unary("scale", product.size, number), reads=factors[:1], writes=[product])
-        for factor in factors[1:]:
-            last, product = product, lower.tensor(product.shape)
-            step = kernels.Binary("mul", product.size)
-            lower.emit(step, reads=[last, factor], writes=[product], inplace=True)
-        return product
 
 
 class WithGivenStatistics(BatchNormalization):

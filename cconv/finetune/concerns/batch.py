@@ -26,6 +26,7 @@ from cconv.finetune.edit import (
     constant_of,
     counted,
     free_name,
+    input_of,
     listed,
     name_of,
     naming,
@@ -149,8 +150,7 @@ def _place(node: ir.Node) -> int:
 
 def _target(model: Model, node: ir.Node) -> np.ndarray | None:
     """The constant shape of a Reshape, Expand or Resize, of at least one axis."""
-    i = _place(node)
-    array = constant_of(model, node.inputs[i]) if i < len(node.inputs) else None
+    array = constant_of(model, input_of(node, _place(node)))
     return array if array is not None and array.ndim == 1 and array.size else None
 
 

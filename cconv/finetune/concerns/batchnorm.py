@@ -28,7 +28,7 @@ from cconv.errors import CconvError
 from cconv.finetune.case import Case
 from cconv.finetune.concerns.concern import Concern, Done, Options, Skipped
 from cconv.finetune.diagnosis import INFO, WARNING, Finding
-from cconv.finetune.edit import add_initializer, counted, follow, free_name, listed, name_of, plain
+from cconv.finetune.edit import add_initializer, counted, follow, free_name, input_of, listed, name_of, plain
 from cconv.graph.model import Model
 from cconv.graph.nodes import needed_for
 from cconv.ops.tensor import Spec
@@ -97,9 +97,8 @@ def folded(case: Case) -> tuple[list[ir.Node], bool]:
         node
         for node in graph
         if plain(node, "Conv", "ConvTranspose")
-        and len(node.inputs) > 1
-        and node.inputs[1] is not None
-        and node.inputs[1].name in case.model.weights
+        and (weight := input_of(node, 1)) is not None
+        and weight.name in case.model.weights
         and not node.outputs[0].is_graph_output()
         and not any(plain(user, *_NORMS) for user, _ in node.outputs[0].uses())
     ]
@@ -112,8 +111,7 @@ def folded(case: Case) -> tuple[list[ir.Node], bool]:
 
 
 def _named_folded(node: ir.Node) -> bool:
-    weight = node.inputs[1].name or "" if node.inputs[1] is not None else ""
-    bias = node.inputs[2].name or "" if len(node.inputs) > 2 and node.inputs[2] is not None else ""
+    weight, bias = (value.name or "" if (value := input_of(node, i)) is not None else "" for i in (1, 2))
     return bool(
         (bias and _FOLDED_WEIGHT.match(weight))
         or (bias == f"{weight}_bias")
