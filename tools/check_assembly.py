@@ -23,7 +23,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-MODULES = ("conv_direct", "conv_weight", "conv_winograd", "conv_winograd_weight", "gemm", "conv_depthwise")
+MODULES = (
+    "conv_direct", "conv_scatter", "conv_weight", "conv_winograd", "conv_winograd_weight", "gemm", "conv_depthwise",
+)  # fmt: skip
 TILE = re.compile(r"tile_(?:across|along)_(\d+)_(\d+)")
 DEPTHWISE = re.compile(r"depthwise_(?:sum_)?(\d+)(?:_\d+)?")
 FUNCTION = re.compile(r"^[0-9a-f]+ <(\w+)(?:\.\w+)*>:$")

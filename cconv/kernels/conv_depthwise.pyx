@@ -19,7 +19,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from cconv.kernels.simd cimport VL, real, stream_end
+from cconv.kernels.simd cimport VL, ceil_div, real, stream_end
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 
 from cconv.kernels.geometry import forward_part, input_gradient_parts
@@ -52,10 +52,6 @@ cdef enum:
 cdef Py_ssize_t JOB_ROWS = 8, LEAST_JOBS = 16
 # Shares of the weight gradient's rows: at most this many are added at the end.
 MOST_SHARES = 64
-
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b if a > 0 else 0
 
 
 cdef struct Walk:

@@ -23,7 +23,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 
 from cconv.kernels.simd cimport (
-    CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, stream_end, vf, vload_n, vstore,
+    CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, ceil_div, real, stream_end, vf, vload_n, vstore,
 )
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.strip cimport Strip, load_strip
@@ -46,10 +46,6 @@ LEAST_JOBS = 16
 # Pixels of this many channels are copied to a strip even where they could be read in place: their distance, a
 # multiple of 4 KiB, puts all pixels of a tile into the same cache sets (312 -> 403 GFLOP/s at 1024).
 CONFLICTING_CHANNELS = 1024
-
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b
 
 
 cdef struct Part:

@@ -21,7 +21,7 @@ import numpy as np
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
-from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, vf, vload
+from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, ceil_div, real, vf, vload
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.strip cimport Axis, Strip, load_strip
 from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, copy_pixels, tile_along, tile_job, zero_pixels
@@ -40,10 +40,6 @@ cdef Py_ssize_t TURNED = 128
 cdef Py_ssize_t PANEL = (TILE_ROWS + VL - 1) // VL * VL
 # Jobs that the work is cut into at the least.
 LEAST_JOBS = 16
-
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b
 
 
 cdef struct Block:

@@ -20,7 +20,9 @@ Planes are an odd number of cache lines apart: 36 streams at multiples of 4 KiB 
 
 from libc.string cimport memset
 
-from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real, stream_end, vf, vstore
+from cconv.kernels.simd cimport (
+    CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, ceil_div, odd_lines, real, stream_end, vf, vstore,
+)
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, tile_across, tile_job
 from cconv.kernels.turn cimport LANES, load_turned
@@ -56,16 +58,6 @@ cdef Py_ssize_t JOB_BLOCKS = 2, WEIGHT_CHANNELS = 128
 
 cdef enum Walk:
     BY_TILES, BY_PLANES, BY_OUTPUTS
-
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b
-
-
-cdef inline Py_ssize_t odd_lines(Py_ssize_t n) noexcept nogil:
-    """At least n elements, an odd number of cache lines."""
-    cdef Py_ssize_t lines = ceil_div(n, CACHE_LINE_REALS)
-    return (lines | 1) * CACHE_LINE_REALS
 
 
 def part_of(geometry, str role):

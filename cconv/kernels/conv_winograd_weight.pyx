@@ -14,7 +14,7 @@ Every sum runs over some tiles of a block from zero in registers, and over these
 
 from libc.string cimport memset
 
-from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, real
+from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, ceil_div, odd_lines, real
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, tile_along, tile_job
 
@@ -33,16 +33,6 @@ cdef Py_ssize_t BLOCK_TILES = 448
 cdef Py_ssize_t SUM_TILES = 112
 # The walk by outputs is taken up to this many tiles, from this many weights on; channels of a piece of it.
 cdef Py_ssize_t FEW_TILES = 128, MANY_WEIGHTS = 150 * 150, PIECE_CHANNELS = 112
-
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b
-
-
-cdef inline Py_ssize_t odd_lines(Py_ssize_t n) noexcept nogil:
-    """At least n elements, an odd number of cache lines."""
-    cdef Py_ssize_t lines = ceil_div(n, CACHE_LINE_REALS)
-    return (lines | 1) * CACHE_LINE_REALS
 
 
 cdef class WeightGradient(Step):

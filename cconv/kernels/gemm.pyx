@@ -13,7 +13,7 @@ import numpy as np
 
 from libc.stdint cimport uintptr_t
 
-from cconv.kernels.simd cimport TILE_COLS, TILE_ROWS, VL, real, vf, vset, vstore
+from cconv.kernels.simd cimport TILE_COLS, TILE_ROWS, VL, ceil_div, real, vf, vset, vstore
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.tile cimport (
     TILE_ADD, TILE_BIAS, TILE_STORE, block_vectors, tile_across, tile_along, tile_job,
@@ -34,10 +34,6 @@ cdef Py_ssize_t FEW_ROWS = 2 * VL
 cdef Py_ssize_t DOT_ROWS = 8
 # Jobs that a product is cut into at the least, if it has that many blocks of columns.
 LEAST_JOBS = 16
-
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b
 
 
 cdef class Gemm(Step):

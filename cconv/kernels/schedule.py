@@ -1,7 +1,8 @@
 """Which algorithm computes which convolution.
 
     algorithm    what a plan asks: the table in force where it knows the geometry, else the built-in rule
-    builtin      the rule: depthwise convolutions by channels, Winograd's algorithm where WINOGRAD_PAYS
+    builtin      the rule: depthwise convolutions by channels, Winograd's algorithm where WINOGRAD_PAYS, input gradients
+                 of few channels by scattering where SCATTER_PAYS
     candidates   all algorithms that can compute a pass; tools/tune.py measures these
     in_force     the table that the environment variable CCONV_SCHEDULE names; see tuned.py
 
@@ -40,6 +41,7 @@ VARIABLE = "CCONV_SCHEDULE"
 DIRECT = {"forward": "conv_direct", "input_gradient": "conv_direct", "weight_gradient": "conv_weight"}
 WINOGRAD = {"forward": "conv_winograd", "input_gradient": "conv_winograd", "weight_gradient": "conv_winograd_weight"}
 DEPTHWISE = "conv_depthwise"
+SCATTER = "conv_scatter"
 
 
 class Limits(NamedTuple):
@@ -65,6 +67,18 @@ LEAST_FILLED = 0.5
 LEAST_TILES = 8
 # Whole vectors of channels on every build, so that all of them choose alike.
 WIDEST = 16
+
+
+# Where conv_scatter computes at least so many times fewer vectors than conv_direct, it is faster; adding a product to
+# the buffer costs as much as summing over so many outputs. Zen 4, AVX-512, one thread, milliseconds, direct / scatter;
+# batch, channels, outputs, size of x, kernel, stride, pad:
+#     saves 3.9   32 x 6 -> 16, 14, 5, 1, 0    1.74 / 0.24        1.25   16 x 10 -> 20, 24, 3, 1, 1   0.50 / 0.38
+#     saves 3.8   16 x 3 -> 64, 64, 4, 2, 1    5.59 / 2.05        1.20   32 x 6 -> 16, 12, 3, 1, 1    0.20 / 0.15
+#     saves 3.0   16 x 20 -> 50, 12, 5, 1, 0   1.69 / 0.59        1.05   16 x 40 -> 64, 12, 3, 2, 1   0.34 / 0.28
+#     saves 2.1   16 x 64 -> 64, 12, 5, 1, 0   4.31 / 2.12        1.00   8 x 8 -> 8, 56, 3, 1, 1      0.55 / 0.56
+#     saves 1.5   8 x 4 -> 4, 56, 3, 1, 1      0.30 / 0.18        0.94   16 x 32 -> 64, 32, 2, 2, 0   0.76 / 0.87
+SCATTER_PAYS = 1.1
+SCATTER_ADDS = 4
 
 
 class Measured(NamedTuple):
@@ -137,7 +151,11 @@ def builtin(geometry: ConvGeometry, role: str, precision: str = "fast") -> str:
         and any(limits.hold(geometry) for limits in WINOGRAD_PAYS)
         and winograd_fills(geometry)
     )
-    return WINOGRAD[role] if pays else DIRECT[role]
+    if pays:
+        return WINOGRAD[role]
+    if SCATTER in candidates(geometry, role, precision) and scatter_saves(geometry) >= SCATTER_PAYS:
+        return SCATTER
+    return DIRECT[role]
 
 
 def winograd_fills(g: ConvGeometry) -> bool:
@@ -146,12 +164,26 @@ def winograd_fills(g: ConvGeometry) -> bool:
     return g.batch * tiles >= LEAST_TILES and math.prod(g.output) >= LEAST_FILLED * 16 * tiles
 
 
+def scatter_saves(g: ConvGeometry) -> float:
+    """How many times as many vectors of products conv_direct computes for an input gradient as conv_scatter.
+
+    The one has a vector of channels for each tap and pixel of dx, borders included, the other a kernel row's taps and
+    channels side by side for each pixel of dy, and what these are added to is read and written again.
+    """
+    pixels = math.prod(g.input) / max(1, math.prod(g.stride) * math.prod(g.output))
+    gathered = pixels * g.kernel[2] * -(-g.channels // WIDEST)
+    scattered = -(-g.kernel[2] * g.channels // WIDEST) * (1 + SCATTER_ADDS / max(1, g.outputs))
+    return gathered / max(1, scattered)
+
+
 def candidates(geometry: ConvGeometry, role: str, precision: str = "fast", kernels: Build = FLOAT32) -> list[str]:
     """Names of all kernel modules that can compute this pass of this geometry as precisely as asked for."""
     found = [DIRECT[role]]
     if geometry.groups == geometry.channels == geometry.outputs:
         found.append(DEPTHWISE)
     accurate = any(limits.hold(geometry) for limits in ACCURATE)
+    if role == "input_gradient" and kernels.conv_scatter.fits(geometry):
+        found.append(SCATTER)
     if precision == "fast" and accurate and kernels.conv_winograd.fits(geometry):
         found.append(WINOGRAD[role])
     return found

@@ -109,6 +109,10 @@ INLINE real vsum(vf v)
     return s;
 }
 
+/* Sizes: ceil(a / b), 0 for negative a; at least n elements, an odd number of cache lines: rows at multiples of 4 KiB share cache sets. */
+INLINE ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) { return a > 0 ? (a + b - 1) / b : 0; }
+INLINE ptrdiff_t odd_lines(ptrdiff_t n) { return (ceil_div(n, CACHE_LINE_REALS) | 1) * CACHE_LINE_REALS; }
+
 /* Before a loop of constant length over registers. */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")

@@ -20,3 +20,5 @@ cdef extern from "simd.h" nogil:
     vf vmin(vf a, vf b)
     vf vclamp(vf x, vf low, vf high)
     real vsum(vf v)
+    Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b)   # rounded up; 0 for negative a
+    Py_ssize_t odd_lines(Py_ssize_t n)                # at least n, an odd number of cache lines

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cconv.kernels import FLOAT32
-from cconv.kernels.schedule import algorithm
+from cconv.kernels.schedule import ROLES, candidates
 from convolutions import channels_last, geometry, reference_passes
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
@@ -35,27 +35,41 @@ GEOMETRIES = {
     "depthwise dilated": geometry(1, 16, 16, 16, (12, 13), (3, 3), (2, 3), (2, 3), (2, 1)),
     "depthwise 3-d": geometry(1, 5, 5, 5, (4, 5, 6), (2, 3, 2), (2, 1, 2), pad=1),
     "depthwise 1-d": geometry(2, 7, 7, 7, (20,), (7,), 3, 1, 3),
+    "few channels, tall": geometry(2, 6, 16, 1, (40, 14), (5, 5)),
+    "few channels, stride 2": geometry(2, 3, 20, 1, (37, 12), (4, 4), 2, (2, 1), pad=1),
+    "many taps of few channels": geometry(1, 5, 9, 1, (9, 30), (3, 9), pad=(1, 4)),
     "empty batch": geometry(0, 3, 4, 1, (5, 5), (3, 3)),
 }
 
 
 def our_passes(build, g, x, w, b, dy, threads):
-    """The same from the kernels, outputs pre-filled with NaN and given back channels first."""
+    """By pass and direct algorithm that can compute it, the result; outputs are pre-filled with NaN and given back
+    channels first."""
     dtype = build.dtype
     x, w, b, dy = (np.ascontiguousarray(a, dtype=dtype) for a in (channels_last(x), w, b, channels_last(dy)))
-    results = []
+    results = {}
     for role, source, bias, shape in [("forward", x, b, dy.shape), ("input_gradient", dy, None, x.shape)]:
-        kernels = getattr(build, algorithm(g, role, "direct"))
-        packed = nans(kernels.packed_size(g, role), dtype)
-        target = nans(shape, dtype)
-        assert run_step(kernels.Pack(g, role), w, packed, threads=threads) == 0
-        gather = kernels.Gather(g, role, bias is not None)
-        assert run_step(gather, source, packed, bias, None, target, None, threads=threads) == 0
-        results.append(np.moveaxis(target, -1, 1))
-    step = getattr(build, algorithm(g, "weight_gradient", "direct")).WeightGradient(g)
-    dw = nans(w.shape, dtype)
-    assert run_step(step, x, dy, nans(step.partial_size, dtype), dw, threads=threads) == 0
-    return (*results, dw)
+        for name in candidates(g, role, "direct", build):
+            kernels = getattr(build, name)
+            packed = nans(kernels.packed_size(g, role), dtype)
+            target = nans(shape, dtype)
+            assert run_step(kernels.Pack(g, role), w, packed, threads=threads) == 0
+            gather = kernels.Gather(g, role, bias is not None)
+            assert run_step(gather, source, packed, bias, None, target, None, threads=threads) == 0
+            results[role, name] = np.moveaxis(target, -1, 1)
+    for name in candidates(g, "weight_gradient", "direct", build):
+        step = getattr(build, name).WeightGradient(g)
+        dw = nans(w.shape, dtype)
+        assert run_step(step, x, dy, nans(step.partial_size, dtype), dw, threads=threads) == 0
+        results["weight_gradient", name] = dw
+    return results
+
+
+def pairs(ours, references):
+    """Each of our_passes' results, and the reference's."""
+    expected = dict(zip(ROLES, references, strict=True))
+    assert {role for role, _ in ours} == set(ROLES)
+    return [(result, expected[role]) for (role, _), result in ours.items()]
 
 
 def arrays_of(g, make):
@@ -74,7 +88,7 @@ def test_exact_on_small_integers(build, name, threads):
     g = GEOMETRIES[name]
     rng = np.random.default_rng(0)
     data = arrays_of(g, lambda shape: integers(rng, shape, np.float64))
-    for ours, expected in zip(our_passes(build, g, *data, threads), reference_passes(g, *data)):
+    for ours, expected in pairs(our_passes(build, g, *data, threads), reference_passes(g, *data)):
         assert np.array_equal(ours, expected)
 
 
@@ -91,18 +105,19 @@ def test_epilogue(build, name, role):
     bias = integers(rng, expected.shape[1], np.float64)
     residual = integers(rng, expected.shape, np.float64)
     expected = expected + bias.reshape(-1, 1, 1, 1) + residual
-    kernels = getattr(build, algorithm(g, role, "direct"))
     dtype = build.dtype
     w, bias = w.astype(dtype), bias.astype(dtype)
     source, residual = (channels_last(a).astype(dtype) for a in (source, residual))
-    packed = nans(kernels.packed_size(g, role), dtype)
-    assert run_step(kernels.Pack(g, role), w, packed) == 0
-    for clamp in (None, (0.0, np.inf), (-3.0, 5.0)):
-        target = residual.copy()
-        step = kernels.Gather(g, role, True, True, clamp)
-        assert run_step(step, source, packed, bias, target, target, None, threads=2) == 0
-        limited = expected if clamp is None else np.clip(expected, *clamp)
-        assert np.array_equal(np.moveaxis(target, -1, 1), limited)
+    for algorithm in candidates(g, role, "direct", build):
+        kernels = getattr(build, algorithm)
+        packed = nans(kernels.packed_size(g, role), dtype)
+        assert run_step(kernels.Pack(g, role), w, packed) == 0
+        for clamp in (None, (0.0, np.inf), (-3.0, 5.0)):
+            target = residual.copy()
+            step = kernels.Gather(g, role, True, True, clamp)
+            assert run_step(step, source, packed, bias, target, target, None, threads=2) == 0
+            limited = expected if clamp is None else np.clip(expected, *clamp)
+            assert np.array_equal(np.moveaxis(target, -1, 1), limited), algorithm
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
@@ -111,8 +126,8 @@ def test_same_bits_at_any_number_of_threads(name):
     data = arrays_of(g, np.random.default_rng(1).standard_normal)
     one = our_passes(FLOAT32, g, *data, threads=1)
     for threads in (2, 3, 8):
-        for a, b in zip(one, our_passes(FLOAT32, g, *data, threads=threads)):
-            assert np.array_equal(a, b)
+        for passed, result in our_passes(FLOAT32, g, *data, threads=threads).items():
+            assert np.array_equal(one[passed], result), passed
 
 
 @pytest.mark.parametrize("name", ["3x3", "two channel blocks", "1x1 conflicting channels", "depthwise"])
@@ -121,7 +136,7 @@ def test_rounding_error(name):
     g = GEOMETRIES[name]
     data = arrays_of(g, np.random.default_rng(2).standard_normal)
     data = tuple(array.astype(np.float32).astype(np.float64) for array in data)
-    for ours, expected in zip(our_passes(FLOAT32, g, *data, threads=2), reference_passes(g, *data)):
+    for ours, expected in pairs(our_passes(FLOAT32, g, *data, threads=2), reference_passes(g, *data)):
         rms = np.sqrt(np.mean((ours - expected) ** 2) / np.mean(expected**2))
         assert rms < 2e-6
 
@@ -155,7 +170,7 @@ def geometries(draw):
 def test_any_geometry(g, build, threads, seed):
     rng = np.random.default_rng(seed)
     data = arrays_of(g, lambda shape: integers(rng, shape, np.float64, -2, 3))
-    for ours, expected in zip(our_passes(build, g, *data, threads), reference_passes(g, *data)):
+    for ours, expected in pairs(our_passes(build, g, *data, threads), reference_passes(g, *data)):
         assert np.array_equal(ours, expected)
 
 
@@ -175,8 +190,13 @@ def test_nothing_is_written_around_the_output(name):
     def inside(array):
         return array.ctypes.data + guard * 4
 
-    for role, source, size in [("forward", x, dy.size), ("input_gradient", dy, x.size)]:
-        kernels = getattr(FLOAT32, algorithm(g, role, "direct"))
+    passes = [
+        (role, source, size, name)
+        for role, source, size in [("forward", x, dy.size), ("input_gradient", dy, x.size)]
+        for name in candidates(g, role, "direct")
+    ]
+    for role, source, size, name in passes:
+        kernels = getattr(FLOAT32, name)
         packed = guarded(kernels.packed_size(g, role))
         target = guarded(size)
         pack, gather = kernels.Pack(g, role), kernels.Gather(g, role)
@@ -186,12 +206,13 @@ def test_nothing_is_written_around_the_output(name):
         for array in (packed, target):
             assert np.all(array[:guard] == 12345.0)
             assert np.all(array[-guard:] == 12345.0)
-    step = getattr(FLOAT32, algorithm(g, "weight_gradient", "direct")).WeightGradient(g)
-    partial, dw = guarded(step.partial_size), guarded(w.size)
-    run_bound(step, [x.ctypes.data, dy.ctypes.data, inside(partial), inside(dw)], Region(2 * step.scratch_bytes))
-    for array in (partial, dw):
-        assert np.all(array[:guard] == 12345.0)
-        assert np.all(array[-guard:] == 12345.0)
+    for name in candidates(g, "weight_gradient", "direct"):
+        step = getattr(FLOAT32, name).WeightGradient(g)
+        partial, dw = guarded(step.partial_size), guarded(w.size)
+        run_bound(step, [x.ctypes.data, dy.ctypes.data, inside(partial), inside(dw)], Region(2 * step.scratch_bytes))
+        for array in (partial, dw):
+            assert np.all(array[:guard] == 12345.0)
+            assert np.all(array[-guard:] == 12345.0)
 
 
 def run_bound(step, addresses, scratch):
@@ -208,3 +229,7 @@ def test_geometry_is_checked():
         geometry(1, 3, 3, 1, (5, 5), (3, 3), stride=0 or -1)
     with pytest.raises(ValueError, match="not a depthwise"):
         FLOAT32.conv_depthwise.Gather(GEOMETRIES["3x3"])
+    with pytest.raises(ValueError, match="conv_scatter: not for the forward"):
+        FLOAT32.conv_scatter.Gather(GEOMETRIES["3x3"], "forward")
+    with pytest.raises(ValueError, match="conv_scatter: not for the input_gradient"):
+        FLOAT32.conv_scatter.Pack(GEOMETRIES["3-d groups"], "input_gradient")

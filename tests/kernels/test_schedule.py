@@ -80,6 +80,23 @@ def test_rules():
         assert [builtin(other, role) for role in ROLES] == ["conv_direct", "conv_direct", "conv_weight"], other
 
 
+def test_few_channels_are_scattered():
+    """Of an input gradient, and more of them where the border is much of the map; see scatter_saves."""
+    few = geometry(32, 6, 16, 1, (14, 14), (5, 5))
+    for precision in PRECISIONS:
+        assert [builtin(few, role, precision) for role in ROLES] == ["conv_direct", "conv_scatter", "conv_weight"]
+    assert builtin(geometry(16, 64, 64, 1, (12, 12), (5, 5)), "input_gradient") == "conv_scatter"
+    for other in (
+        geometry(16, 64, 64, 1, (12, 12), (5, 5), pad=2),
+        geometry(16, 8, 8, 1, (56, 56), (3, 3), pad=1),
+        geometry(16, 32, 64, 1, (32, 32), (2, 2), 2),
+        geometry(16, 6, 16, 1, (14, 14), (5, 5), dilation=2),
+        geometry(2, 6, 16, 1, (9, 14, 14), (3, 5, 5)),
+        geometry(0, 6, 16, 1, (14, 14), (1, 1)),
+    ):
+        assert builtin(other, "input_gradient") == "conv_direct", other
+
+
 def test_without_a_table_the_rule_is_followed():
     for g in (SQUARE, DEPTHWISE):
         for role in ROLES:
