@@ -130,3 +130,4 @@ SLOPES = [
     ((2, 4, 3, 2, 5), (4, 1, 1, 1)),
 ]
 CASES += [Case("PRelu", [x, slope], opset=opset, fill=ZERO) for x, slope in SLOPES for opset in (7, 9, 16)]
+CASES += [Case("Relu", [(2, 3, 4, 5)], opset=13, fill=ZERO), Case("Celu", [(2, 3, 4, 5)], {"alpha": 0.3}, opset=28)]

@@ -84,3 +84,16 @@ CASES += [
     )
     for data in (LONGS, BYTES, LONGS.astype(np.int32), LONGS > 2)
 ]
+# Axes came with opset 18, and may be int32, though not to onnxruntime.
+CASES += [
+    Case(
+        "Pad",
+        [(2, 3, 4, 5), ints(1, 2, 0, 1), value(0.5), np.array([3, -2], dtype)],
+        constant_inputs=(1, 2, 3),
+        opset=opset,
+        note=f"axes-{dtype}",
+        judge="onnxruntime" if dtype == "int64" else "onnx",
+    )
+    for dtype in ("int32", "int64")
+    for opset in (18, 23, 24, 25)
+]

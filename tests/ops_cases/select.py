@@ -103,3 +103,7 @@ CASES += [
     Case("CumProd", [TIES.astype(dtype), number(1)], {}, (1,), 26, judge="onnx", note=dtype)
     for dtype in ("int32", "int64")
 ]
+CASES += [
+    Case("TopK", [(4, 9), ints(3)], {"axis": 0, "largest": 0}, (1,), 24, outputs=2),
+    Case("OneHot", [ints(0, 3, -1, 9), number(4), np.array([0, 1], np.float32)], {"axis": 0}, (1, 2), 28),
+]

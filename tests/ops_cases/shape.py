@@ -117,3 +117,30 @@ CASES += [
         ("value_ints", [4, 5, 6], 13),
     ]
 ]
+CASES += [
+    Case("Constant", [], {name: value}, opset=opset, note=name)
+    for opset, name, value in [
+        (7, "value", numpy_helper.from_array(LONGS)),
+        (11, "value", numpy_helper.from_array(LONGS)),
+        (12, "value_float", 0.25),
+        (12, "value_floats", [0.5, -1.5]),
+        (12, "value_int", -3),
+        (12, "value_ints", [4, 5, 6]),
+        *((opset, "value_ints", [4, 5, 6]) for opset in (19, 21, 23, 24, 25)),
+    ]
+]
+
+# Versions that only add dtypes, which a plan has not.
+CASES += [
+    Case(kind, [shape, *more], attributes, (1,), opset, note="dtypes")
+    for opset in (13, 14, 21, 23, 24, 25)
+    for kind, shape, more, attributes in [
+        ("Flatten", (2, 3, 4, 5), (), {"axis": -2}),
+        ("Identity", (2, 3, 4, 5), (), {}),
+        ("Reshape", (2, 3, 4), (ints(0, -1),), {}),
+        ("Squeeze", (2, 1, 3), (ints(-2),), {}),
+        ("Transpose", (2, 3, 4, 5), (), {"perm": [0, 2, 3, 1]}),
+        ("Unsqueeze", (2, 3, 4), (ints(-1, 0),), {}),
+    ]
+]
+CASES += [Case("Flatten", [(2, 3, 4, 5)], {"axis": axis}, opset=11) for axis in (-1, -3)]
