@@ -1,11 +1,14 @@
 """Every operator of the catalogue, on every case: forward, gradient, equal bits."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from cconv.errors import CconvError
 from cconv.ops.catalogue import CATALOGUE
 from cconv.ops.tensor import Spec
 from harness import (
@@ -124,6 +127,33 @@ def test_gradient_bits_at_any_number_of_threads(case):
     for other in results[1:]:
         for name, value in results[0].items():
             assert np.array_equal(value, other[name], equal_nan=True)
+
+
+def with_integers():
+    """(case, i): one case of each operator, opset and number of inputs, an input of which can hold integers."""
+    chosen = {(case.op_type, case.opset, len(case.inputs)): case for case in CASES}
+    for case in chosen.values():
+        for i, value in enumerate(case.arrays()):
+            if value is not None and value.dtype == np.float32 and value.size and i not in case.constant_inputs:
+                yield case, i
+
+
+@pytest.mark.parametrize("case, i", list(with_integers()), ids=lambda value: getattr(value, "id", value))
+@pytest.mark.parametrize("dtype", ["int8", "int64"])
+def test_integers_are_refused_or_understood(case, i, dtype):
+    """Never read as the floats whose place they take."""
+    arrays = case.arrays()
+    arrays[i] = np.array(np.rint(np.clip(np.nan_to_num(arrays[i]), 1, 9)), dtype)
+    given = replace(case, inputs=arrays)
+    try:
+        found = forward(model_of(node_model(given)), feeds_of(given))
+    except CconvError:
+        return
+    arrays[i] = arrays[i].astype(np.float32)
+    expected = forward(model_of(node_model(replace(case, inputs=arrays))), feeds_of(given))
+    for name, value in found.items():
+        if value.dtype.kind == "f":
+            assert np.allclose(value, expected[name], rtol=1e-5, atol=1e-6, equal_nan=True)
 
 
 def apart(case, moving: set[int]):

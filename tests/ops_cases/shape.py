@@ -1,3 +1,4 @@
+import ml_dtypes
 import numpy as np
 from onnx import numpy_helper
 
@@ -130,7 +131,22 @@ CASES += [
     ]
 ]
 
-# Versions that only add dtypes, which a plan has not.
+# Versions that only add dtypes: what is moved has a byte each or more, whatever it stands for.
+ADDED = {19: "float8_e4m3fn", 21: "int4", 23: "float4_e2m1fn", 24: "float8_e8m0fnu", 25: "uint2"}
+CASES += [
+    Case(kind, [moved, *more], attributes, (1,), opset, note=dtype, judge="onnx")
+    for opset, dtype in ADDED.items()
+    for ones in [np.arange(24).reshape(2, 3, 4) % 4]
+    for moved in [ones.astype(getattr(ml_dtypes, dtype))]
+    for kind, more, attributes in [
+        ("Flatten", (), {"axis": -2}),
+        ("Identity", (), {}),
+        ("Reshape", (ints(0, -1),), {}),
+        ("Squeeze", (ints(),), {}),
+        ("Transpose", (), {"perm": [0, 2, 1]}),
+        ("Unsqueeze", (ints(-1, 0),), {}),
+    ]
+]
 CASES += [
     Case(kind, [shape, *more], attributes, (1,), opset, note="dtypes")
     for opset in (13, 14, 21, 23, 24, 25)
