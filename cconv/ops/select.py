@@ -9,9 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from cconv.errors import DTypeError, ShapeError, UnsupportedOpError
-from cconv.ops.elementwise import is_real, typed
+from cconv.ops.elementwise import binary, is_real, typed
 from cconv.ops.gather import Addressing, element_kind
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
+from cconv.ops.reduce import sum_to
 from cconv.ops.strided import zeros
 from cconv.ops.tensor import Layout, Spec, Tensor
 
@@ -126,12 +127,16 @@ class Trilu(Operator):
 
 
 class OneHot(Operator):
-    """A new axis of `depth` places: values[1] at the index, values[0] elsewhere; an index outside is nowhere."""
+    """A new axis of `depth` places: values[1] at the index, values[0] elsewhere; an index outside is nowhere.
+
+    The gradient of each value is the sum of dy over its places.
+    """
 
     type = "OneHot"
     since = 9
     inputs = (3, 3)
-    differentiable: ClassVar[tuple[int, ...] | None] = ()
+    differentiable: ClassVar[tuple[int, ...] | None] = (2,)
+    settings: ClassVar[tuple[int, ...]] = (2,)
 
     def axis(self, call: Call) -> int:
         rank = len(call.spec(0).shape)
@@ -150,11 +155,22 @@ class OneHot(Operator):
         return set(moving) == {0} and self.axis(call) != 0
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
-        indices, values = lower.as_layout(call.input(0), Layout.ROW_MAJOR), call.input(2)
+        return [self.of(lower, call, call.input(2))]
+
+    def of(self, lower: Lowering, call: Call, values: Tensor) -> Tensor:
+        indices = lower.as_layout(call.input(0), Layout.ROW_MAJOR)
         y = lower.tensor(call.results[0].shape, dtype=values.dtype)
         step = lower.kernels.index.OneHot(*around(y, self.axis(call)), require_number(call, 0), y.dtype.itemsize)
         lower.emit(step, reads=[indices, values], writes=[y])
-        return [y]
+        return y
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        assert grads[0] is not None
+        dy = lower.as_layout(grads[0], Layout.ROW_MAJOR).reshaped((1, grads[0].size))
+        numbers = lower.external(np.array([0, 1], lower.dtype), "off and on")
+        which = self.of(lower, call, numbers).reshaped(dy.shape)
+        own = binary(lower, "equal", which, numbers.reshaped((2, 1)))
+        return [None, None, sum_to(lower, binary(lower, "mul", own, dy), (2, 1)).reshaped((2,))]
 
 
 class CumSum(Operator):

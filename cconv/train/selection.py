@@ -16,10 +16,15 @@ MODES = ("batch", "frozen", "statistics")
 
 
 def reached_weights(
-    nodes: Sequence[Node], outputs: Iterable[str], weights: Collection[str], modes: Mapping[str, str]
+    nodes: Sequence[Node],
+    outputs: Iterable[str],
+    weights: Collection[str],
+    modes: Mapping[str, str],
+    settings: bool = False,
 ) -> list[str]:
     """The weights that a gradient from `outputs` can come to, in the order of `weights`.
 
+    With `settings` those are among them that only set an operator's behaviour; see Operator.settings.
     Scale and bias of a BatchNormalization in the mode "statistics" stay as they are and are not among them.
 
     Raises:
@@ -33,20 +38,22 @@ def reached_weights(
         operator = node.operator
         if not node.supported:
             missing.append(node)
-        allowed = operator.differentiable if operator else None
         for i, name in enumerate(node.inputs):
             fixed = i > 0 and modes.get(node.name) == "statistics"
-            if name and not fixed and (allowed is None or i in allowed):
+            if name and not fixed and (operator is None or operator.leads_to(i, settings)):
                 carrying.add(name)
     if missing:
         raise unsupported(missing[::-1])
     return [name for name in weights if name in carrying]
 
 
-def select_weights(wish: Trainable, reached: Sequence[str], weights: Collection[str]) -> tuple[str, ...]:
-    """The weights to train, out of those `reached`, in their order.
+def select_weights(
+    wish: Trainable, reached: Sequence[str], weights: Collection[str], named: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The weights to train, out of those `reached`, in their order; behind them those `named`.
 
     Args:
+        named: weights that are trained only where their own name is given.
         wish: None for all; a name, a glob pattern, or several; or a function that says yes to a name. What is
             a weight's name is no pattern.
         weights: all weights of the model, to tell a frozen name from a mistyped one.
@@ -61,7 +68,7 @@ def select_weights(wish: Trainable, reached: Sequence[str], weights: Collection[
     else:
         chosen = set()
         for entry in (wish,) if isinstance(wish, str) else wish:
-            found = matches(entry, reached)
+            found = [entry] if entry in named else matches(entry, reached)
             if not found:
                 raise TrainingError(_unmatched(entry, reached, weights))
             chosen.update(found)
@@ -74,7 +81,7 @@ def select_weights(wish: Trainable, reached: Sequence[str], weights: Collection[
                 f"The model's: {', '.join(repr(name) for name in list(reached)[:5])}." if reached else "",
             )
         )
-    return tuple(name for name in reached if name in chosen)
+    return tuple(name for name in [*reached, *named] if name in chosen)
 
 
 def matches(pattern: str, names: Collection[str]) -> list[str]:

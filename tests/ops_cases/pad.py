@@ -97,3 +97,13 @@ CASES += [
     for dtype in ("int32", "int64")
     for opset in (18, 23, 24, 25)
 ]
+
+# A value that is computed while the model runs; other modes have no use for it.
+CASES += [
+    Case("Pad", [shape, ints(*pads), value(0.5)], {"mode": mode}, (1,), 21, note=f"{pads}-computed",
+         gradient=None if mode == "constant" else (0,))
+    for shape, pads in INNER + OLD[3:]
+    for mode in ("constant", "edge")
+    if mode == "constant" or (shape, pads) in INNER
+]  # fmt: skip
+CASES += [Case("Pad", [LONGS, ints(1, 0, 0, 2), np.array([7])], {}, (1,), note="computed")]
