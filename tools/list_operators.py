@@ -41,7 +41,6 @@ NONE = {
     "it is 0 wherever there is one": "Ceil Floor Hardmax Round Sign",
     "nothing real comes in, or what says a shape": "Constant ConstantOfShape EyeLike Range",
     "its branches have theirs": "If",
-    "at an element that is 0 it takes pairs of places": "CumProd",
     "it is itself an update of weights": "Adagrad Adam Momentum",
     "derivatives are taken once": "Gradient",
 }

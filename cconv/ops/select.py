@@ -197,17 +197,21 @@ class CumSum(Operator):
     def separates(self, call: Call, moving: Collection[int]) -> bool:
         return set(moving) == {0} and self.axis(call) != 0
 
-    def running(self, lower: Lowering, call: Call, x: Tensor, backwards: bool) -> Tensor:
-        exclusive, reverse = (bool(call.attribute(name, 0)) for name in ("exclusive", "reverse"))
+    def running(
+        self, lower: Lowering, call: Call, x: Tensor, backwards: bool, product: bool = False, inclusive: bool = False
+    ) -> Tensor:
+        """Running sums or products as the node's attributes say, but `backwards`, or `inclusive` in any case."""
+        exclusive = bool(call.attribute("exclusive", 0)) and not inclusive
+        reverse = bool(call.attribute("reverse", 0))
         y = lower.tensor(x.shape, x.layout, x.dtype)
         kind = "real" if is_real(x.dtype) else str(x.dtype)
-        way = exclusive, reverse != backwards, kind, self.product
+        way = exclusive, reverse != backwards, kind, product
         step = lower.kernels.scan.Cumulative(*around(x, self.axis(call)), *way)
         lower.emit(step, reads=[x], writes=[y])
         return y
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
-        return [self.running(lower, call, call.input(0), backwards=False)]
+        return [self.running(lower, call, call.input(0), False, self.product)]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         assert grads[0] is not None
@@ -215,12 +219,31 @@ class CumSum(Operator):
 
 
 class CumProd(CumSum):
-    """Running products along an axis. Nothing is differentiated: at an element that is 0 that takes pairs of places."""
+    """Running products along an axis.
+
+    With y the products, and sums that run the other way,
+
+        dx = sum(dy * y) / x                         where x is not 0 (past a 0 of x, y is 0)
+        dx = sum(dy * products with 1 in its place)  at the first 0; at others 0
+    """
 
     type = "CumProd"
     since = 26
-    differentiable: ClassVar[tuple[int, ...] | None] = ()
     product = True
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        x, dy, y = call.input(0), grads[0], call.outputs[0]
+        assert dy is not None
+        zero = lower.external(np.zeros((), lower.dtype), "0")
+        one = lower.external(np.ones((), lower.dtype), "1")
+        zeros_of_x = binary(lower, "equal", x, zero)
+        count = self.running(lower, call, zeros_of_x, False, inclusive=True)
+        first = binary(lower, "mul", zeros_of_x, binary(lower, "equal", count, one))
+        total = self.running(lower, call, binary(lower, "mul", dy, y), True)
+        others = binary(lower, "div", total, binary(lower, "add", x, zeros_of_x))
+        filled = self.running(lower, call, binary(lower, "add", x, first), False, product=True)
+        at_first = self.running(lower, call, binary(lower, "mul", dy, filled), True)
+        return [binary(lower, "add", others, binary(lower, "mul", first, at_first)), None]
 
 
 OPERATORS: list[Operator] = [TopK(), Trilu(), OneHot(), CumSum(), CumProd()]
