@@ -47,13 +47,32 @@ def reached_weights(
     return [name for name in weights if name in carrying]
 
 
+def ends(nodes: Sequence[Node], weights: Iterable[str]) -> list[str]:
+    """The nodes at which the gradient on its way to `weights` ends, as errors name them."""
+    after = set(weights)
+    found = []
+    for node in nodes:
+        operator = node.operator
+        used = [i for i, name in enumerate(node.inputs) if name in after]
+        if any(operator is None or operator.leads_to(i, settings=True) for i in used):
+            after.update(node.outputs)
+        elif used:
+            found.append(f"node '{node.name}' ({node.op_type})")
+    return found
+
+
 def select_weights(
-    wish: Trainable, reached: Sequence[str], weights: Collection[str], named: Sequence[str] = ()
+    wish: Trainable,
+    reached: Sequence[str],
+    weights: Collection[str],
+    named: Sequence[str] = (),
+    nodes: Sequence[Node] = (),
 ) -> tuple[str, ...]:
     """The weights to train, out of those `reached`, in their order; behind them those `named`.
 
     Args:
         named: weights that are trained only where their own name is given.
+        nodes: the model's, for errors that say where the gradient ends.
         wish: None for all; a name, a glob pattern, or several; or a function that says yes to a name. What is
             a weight's name is no pattern.
         weights: all weights of the model, to tell a frozen name from a mistyped one.
@@ -70,14 +89,14 @@ def select_weights(
         for entry in (wish,) if isinstance(wish, str) else wish:
             found = [entry] if entry in named else matches(entry, reached)
             if not found:
-                raise TrainingError(_unmatched(entry, reached, weights))
+                raise TrainingError(_unmatched(entry, reached, weights, nodes))
             chosen.update(found)
     if not chosen:
         raise TrainingError(
             explain(
                 "trainable",
                 "names at least one weight",
-                "none" if reached else "no weight that a gradient of the loss comes to",
+                "none" if reached else f"no weight that a gradient of the loss comes to{_ending(nodes, weights)}",
                 f"The model's: {', '.join(repr(name) for name in list(reached)[:5])}." if reached else "",
             )
         )
@@ -89,12 +108,18 @@ def matches(pattern: str, names: Collection[str]) -> list[str]:
     return [pattern] if pattern in names else [name for name in names if fnmatchcase(name, pattern)]
 
 
-def _unmatched(entry: str, reached: Sequence[str], weights: Collection[str]) -> str:
+def _ending(nodes: Sequence[Node], weights: Iterable[str]) -> str:
+    found = ends(nodes, weights)
+    return f"; it ends at {', '.join(found[:3])}" if found else ""
+
+
+def _unmatched(entry: str, reached: Sequence[str], weights: Collection[str], nodes: Sequence[Node]) -> str:
     if known := matches(entry, weights):
         return explain(
             f"trainable entry {entry!r}",
             "names weights that a gradient of the loss comes to",
-            f"{known[0]!r}, to which none comes (running statistics, a shape, or not on the way to the loss)",
+            f"{known[0]!r}, to which none comes (running statistics, a shape, or not on the way to the loss)"
+            + _ending(nodes, known[:1]),
             closest(entry, reached),
         )
     return explain(

@@ -110,7 +110,7 @@ class Trainer:
         reached = reached_weights(nodes, self.losses, model.weights, self.batchnorm)
         every = reached_weights(nodes, self.losses, model.weights, self.batchnorm, settings=True)
         named = [name for name in every if name not in reached]
-        self.trained = select_weights(trainable, reached, model.weights, named)
+        self.trained = select_weights(trainable, reached, model.weights, named, nodes)
         self.state = State(optimizer, {name: model.weights[name] for name in self.trained})
         self.epoch = 0
         self.history = History()

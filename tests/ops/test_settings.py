@@ -90,3 +90,23 @@ def test_settings_are_trained_where_they_are_named():
     assert np.array_equal(model.weights["w"], np.eye(2))
     with pytest.raises(TrainingError, match="'nothing'"):
         cconv.Trainer(model, loss="mse", optimizer=optim.SGD(lr=0.5), trainable=["nothing"])
+
+
+@pytest.mark.parametrize("kind, more", [("Floor", ()), ("Round", ()), ("ArgMax", ()), ("Equal", ("x",))])
+def test_where_the_gradient_ends_is_named(kind, more):
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"], name="line"),
+        helper.make_node(kind, ["z", *more], ["end"], name="the end"),
+        helper.make_node("Cast", ["end"], ["y"], name="float", to=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "ending",
+        [helper.make_tensor_value_info("x", 1, ["N", 2])],
+        [helper.make_tensor_value_info("y", 1, ["N", None])],
+        [numpy_helper.from_array(np.eye(2, dtype=np.float32), "w")],
+    )
+    model = cconv.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=9))
+    for trainable in (None, "w"):
+        with pytest.raises(TrainingError, match=f"ends at node 'the end' \\({kind}\\)"):
+            cconv.Trainer(model, loss="mse", optimizer=optim.SGD(lr=0.1), trainable=trainable)
