@@ -55,7 +55,8 @@ def gradient(operator: Operator) -> str:
         return f"none: {REASONS[operator.type]}"
     if operator.differentiable is None:
         return "all inputs" if operator.inputs[1] > 1 else "the input"
-    indices = ", ".join(f"({i})" if i in operator.settings else str(i) for i in operator.differentiable)
+    those = [i for i in operator.differentiable if i < operator.inputs[1]]
+    indices = ", ".join(f"({i})" if i in operator.settings else str(i) for i in those)
     return "the input" if operator.inputs[1] == 1 else f"input {indices}"
 
 
