@@ -71,7 +71,7 @@ def select_weights(
     """The weights to train, out of those `reached`, in their order; behind them those `named`.
 
     Args:
-        named: weights that are trained only where their own name is given.
+        named: weights that are trained only where their name is given, or a pattern that matches no others.
         nodes: the model's, for errors that say where the gradient ends.
         wish: None for all; a name, a glob pattern, or several; or a function that says yes to a name. What is
             a weight's name is no pattern.
@@ -87,7 +87,7 @@ def select_weights(
     else:
         chosen = set()
         for entry in (wish,) if isinstance(wish, str) else wish:
-            found = [entry] if entry in named else matches(entry, reached)
+            found = [entry] if entry in named else matches(entry, reached) or matches(entry, named)
             if not found:
                 raise TrainingError(_unmatched(entry, reached, weights, nodes))
             chosen.update(found)

@@ -81,6 +81,7 @@ def test_settings_are_trained_where_they_are_named():
         trainer = cconv.Trainer(clipped_line(), loss="mse", optimizer=optim.SGD(lr=0.1), trainable=trainable)
         assert trainer.trained == ("w",)
     assert clipped_line().parameters == ["w"]
+    assert cconv.Trainer(clipped_line(), loss="mse", trainable=["t?p", "w"]).trained == ("w", "top")
     model = clipped_line()
     trainer = cconv.Trainer(model, loss="mse", optimizer=optim.SGD(lr=0.5), trainable=["top"])
     assert trainer.trained == ("top",)
