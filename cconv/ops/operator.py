@@ -209,6 +209,7 @@ class Operator:
             inputs as wholes; for every i in the same way.
         differentiable: indices of the inputs that have a gradient; None: all floating-point ones.
         straight_through: indices of the inputs that have a gradient although they hold whole numbers.
+        trained_by_name: indices of the inputs whose weights are trained only where `trainable` names them.
         pure: whether the outputs follow from inputs and attributes alone, whatever the plan is made for.
     """
 
@@ -219,6 +220,7 @@ class Operator:
     per_example: ClassVar[bool] = False
     differentiable: ClassVar[tuple[int, ...] | None] = None
     straight_through: tuple[int, ...] = ()
+    trained_by_name: tuple[int, ...] = ()
     pure: bool = True
 
     def shapes(self, call: Call) -> list[Spec]:

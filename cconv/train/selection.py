@@ -43,19 +43,33 @@ def reached_weights(
     return [name for name in weights if name in carrying]
 
 
-def select_weights(wish: Trainable, reached: Sequence[str], weights: Collection[str]) -> tuple[str, ...]:
+def trained_by_name(nodes: Sequence[Node]) -> set[str]:
+    """Weights that are trained only where they are named: the scales of quantisation."""
+    return {
+        name
+        for node in with_subgraphs(nodes)
+        if node.operator
+        for i, name in enumerate(node.inputs)
+        if i in node.operator.trained_by_name
+    }
+
+
+def select_weights(
+    wish: Trainable, reached: Sequence[str], weights: Collection[str], by_name: Collection[str] = ()
+) -> tuple[str, ...]:
     """The weights to train, out of those `reached`, in their order.
 
     Args:
-        wish: None for all; a name, a glob pattern, or several; or a function that says yes to a name. What is
-            a weight's name is no pattern.
+        wish: None for all but those `by_name`; a name, a glob pattern, or several; or a function that says yes to a
+            name. What is a weight's name is no pattern.
         weights: all weights of the model, to tell a frozen name from a mistyped one.
+        by_name: weights that are trained only where they are named.
 
     Raises:
         TrainingError: an entry matches nothing that can be trained, or nothing is left to train.
     """
     if wish is None:
-        chosen = set(reached)
+        chosen = set(reached).difference(by_name)
     elif callable(wish):
         chosen = {name for name in reached if wish(name)}
     else:
@@ -66,11 +80,14 @@ def select_weights(wish: Trainable, reached: Sequence[str], weights: Collection[
                 raise TrainingError(_unmatched(entry, reached, weights))
             chosen.update(found)
     if not chosen:
+        what = "no weight that a gradient of the loss comes to"
+        if reached:
+            what = "none" if wish is not None else "none beside scales of quantisation, which must be named"
         raise TrainingError(
             explain(
                 "trainable",
                 "names at least one weight",
-                "none" if reached else "no weight that a gradient of the loss comes to",
+                what,
                 f"The model's: {', '.join(repr(name) for name in list(reached)[:5])}." if reached else "",
             )
         )

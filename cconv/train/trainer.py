@@ -34,7 +34,7 @@ from cconv.train.losses import Loss, losses_by_output
 from cconv.train.optim import SGD, Optimizer, State, Updates, learning_rate
 from cconv.train.options import number, whole
 from cconv.train.plans import Plans
-from cconv.train.selection import Trainable, batchnorm_modes, reached_weights, select_weights
+from cconv.train.selection import Trainable, batchnorm_modes, reached_weights, select_weights, trained_by_name
 
 DEFAULT_OPTIMIZER = SGD(lr=0.01, momentum=0.9)
 
@@ -50,7 +50,8 @@ class Trainer:
             of them by output name, whose losses are added.
         optimizer: SGD, Adam, AdamW.
         trainable: names or glob patterns of the weights to train, or a function of the name; None: all that a
-            gradient of the loss comes to.
+            gradient of the loss comes to, but no scales of quantisation (QuantizeLinear, DequantizeLinear): their
+            gradients are sums over whole feature maps and want a small learning rate, so they are trained when named.
         batchnorm: "batch" (batch statistics, running averages updated), "frozen" (running averages used and
             untouched) or "statistics" (running averages updated, scale and bias fixed); or a dict of them
             by node name or pattern, of which the first that matches counts.
@@ -107,7 +108,7 @@ class Trainer:
         nodes = needed_for(model.nodes, self.losses)
         self.batchnorm = batchnorm_modes(batchnorm, nodes)
         reached = reached_weights(nodes, self.losses, model.weights, self.batchnorm)
-        self.trained = select_weights(trainable, reached, model.weights)
+        self.trained = select_weights(trainable, reached, model.weights, trained_by_name(nodes))
         self.state = State(optimizer, {name: model.weights[name] for name in self.trained})
         self.epoch = 0
         self.history = History()
