@@ -92,12 +92,15 @@ def select_weights(
                 raise TrainingError(_unmatched(entry, reached, weights, nodes))
             chosen.update(found)
     if not chosen:
+        what = "none" if reached else f"no weight that a gradient of the loss comes to{_ending(nodes, weights)}"
+        if named and not reached:
+            what = "none beside bounds, values of padding and scales of quantisation, which must be named"
         raise TrainingError(
             explain(
                 "trainable",
                 "names at least one weight",
-                "none" if reached else f"no weight that a gradient of the loss comes to{_ending(nodes, weights)}",
-                f"The model's: {', '.join(repr(name) for name in list(reached)[:5])}." if reached else "",
+                what,
+                f"The model's: {', '.join(repr(name) for name in [*reached, *named][:5])}." if reached or named else "",
             )
         )
     return tuple(name for name in [*reached, *named] if name in chosen)
