@@ -135,7 +135,10 @@ def _repair(options: argparse.Namespace) -> int:
     model.save(options.out)
     print(model.repairs)
     print(f"\nwritten to {options.out}" + (", in the form that is trained" if options.for_training else ""))
-    return OK if model.repairs.ok else FAILED
+    diagnosis = cconv.doctor(model, input_shapes=dict(options.shape))
+    if not diagnosis.trainable:
+        print(f"\nWhat still stands in the way of training:\n\n{diagnosis.errors_alone()}")
+    return OK if model.repairs.ok and diagnosis.trainable else FAILED
 
 
 def _check_out(out: Path, read: Sequence[Path | None]) -> None:
@@ -236,6 +239,10 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="for programs")
 
     repair = _command(commands, "repair", _repair, "make a model fit for training, each repair proved")
+    repair.epilog = (
+        "Exit status: 0 the repaired model can be trained; 1 it cannot, as the report says, or a repair was taken back "
+        "(OUT.onnx is written all the same); 2 nothing was written."
+    )
     repair.add_argument("model", type=Path, metavar="IN.onnx")
     repair.add_argument("out", type=Path, metavar="OUT.onnx")
     repair.add_argument(

@@ -23,7 +23,8 @@ TARGET = Path(__file__).parent.parent / "docs" / "operators.md"
 HEAD = """# Operators
 
 What cconv runs and trains, from opset 7 or the one named to the newest of the installed onnx. "Gradient" says with
-respect to which inputs; where it says "none", training stops at that node with an error that names it.
+respect to which inputs; where it says "none", no gradient comes to what is before that node, for the reason given.
+Inputs in parentheses set the operator's behaviour: a weight that only they lead to is trained where it is named.
 
 A model with other operators can be loaded, inspected and saved; running it names all that are missing at once.
 
@@ -31,16 +32,31 @@ A model with other operators can be loaded, inspected and saved; running it name
 |---|---|---|---|
 """
 
+# Why operators have no gradient.
+NONE = {
+    "whole numbers or bools come out": (
+        "And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Equal Greater GreaterOrEqual IsInf "
+        "IsNaN Less LessOrEqual NonZero Not Or Shape Size Xor"
+    ),
+    "it is 0 wherever there is one": "Ceil Floor Hardmax Round Sign",
+    "nothing real comes in, or what says a shape": "Constant ConstantOfShape EyeLike Range",
+    "its branches have theirs": "If",
+    "it is itself an update of weights": "Adagrad Adam Momentum",
+    "derivatives are taken once": "Gradient",
+}
+REASONS = {name: reason for reason, names in NONE.items() for name in names.split()}
+
 DEFINED = """The standard defines these by other operators. Their definition takes a node's place in a plan, and has the
 gradient of its parts:"""
 
 
 def gradient(operator: Operator) -> str:
     if type(operator).gradient is Operator.gradient or operator.differentiable == ():
-        return "none"
+        return f"none: {REASONS[operator.type]}"
     if operator.differentiable is None:
         return "all inputs" if operator.inputs[1] > 1 else "the input"
-    indices = ", ".join(str(i) for i in operator.differentiable)
+    those = [i for i in operator.differentiable if i < operator.inputs[1]]
+    indices = ", ".join(f"({i})" if i in operator.settings else str(i) for i in those)
     return "the input" if operator.inputs[1] == 1 else f"input {indices}"
 
 

@@ -81,8 +81,9 @@ class Case:
         for node in reversed(self.needed):
             if found.isdisjoint(node.outputs):
                 continue
-            allowed = node.operator.differentiable if node.operator else None
-            found.update(name for i, name in enumerate(node.inputs) if name and (allowed is None or i in allowed))
+            operator = node.operator
+            led = (name for i, name in enumerate(node.inputs) if operator is None or operator.leads_to(i))
+            found.update(name for name in led if name)
         return found
 
     @cached_property

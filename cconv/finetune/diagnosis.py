@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 ERROR, WARNING, INFO = "error", "warning", "info"
@@ -56,6 +56,10 @@ class Diagnosis:
     def trainable(self) -> bool:
         """Whether training works as the model is."""
         return all(finding.severity != ERROR for finding in self.findings)
+
+    def errors_alone(self) -> Diagnosis:
+        """The same without warnings and notes."""
+        return replace(self, findings=[finding for finding in self.findings if finding.severity == ERROR])
 
     def as_dict(self) -> dict[str, Any]:
         """The same for JSON."""

@@ -3,7 +3,10 @@
 A file of data keeps the name and the layout that it had when the model was loaded, if no file of that name lies in the
 folder that the model is saved to. Else the data goes to one file called like the model, "net.onnx.data". A file that is
 there is never written to: an earlier model, this one or another, may live on it. So "net.onnx" saved again has its
-data in "net.onnx.1.data", and only once the new model stands in the old one's place is its file of data removed.
+data in "net.onnx.1.data", and only once the new model stands in the old one's place is its file of data removed; and
+not even then where another file of the folder could be a model that lives on it, such as a copy of the old "net.onnx".
+Such a file begins as messages of ONNX do and says the name of the file of data. Models in folders above, which may
+name data below them, are not looked for.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ Entries = tuple[tuple[str, str], ...]
 # Tensors begin at whole pages, as readers that map a file like it. Where those of a loaded model lie farther apart than
 # this, the file has holes or other contents, and is laid out anew.
 PAGE, LARGEST_GAP = 4096, 2**16
+
+# How a model's message begins: its first field, ir_version. Pictures, arrays and texts begin otherwise.
+MODEL = b"\x08"
 
 # Written in one piece: so much of a tensor at once.
 CHUNK = 2**26
@@ -95,7 +101,8 @@ def write(
         raise
     for location in earlier - {each.location for each in stored}:
         with contextlib.suppress(OSError):
-            (target.parent / location).unlink()
+            if not _is_named(location, target.parent):
+                (target.parent / location).unlink()
 
 
 def _as_loaded(tensors: Mapping[str, int], loaded: Mapping[str, Entries], folder: Path) -> list[Stored] | None:
@@ -145,6 +152,27 @@ def _data_of(target: Path) -> set[str]:
         return set()
     entries: Iterable[Any] = (entry for tensor in proto.graph.initializer for entry in tensor.external_data)
     return candidates & {entry.value for entry in entries if entry.key == "location"}
+
+
+def _is_named(location: str, folder: Path) -> bool:
+    """Whether a model in the folder, whatever it is called, may have its data in `location`.
+
+    Raises:
+        OSError: a file cannot be read, so that nobody knows.
+    """
+    wanted = os.fsencode(location)
+    for path in folder.iterdir():
+        if not path.is_file():
+            continue
+        with open(path, "rb") as file:
+            earlier = file.read(1)
+            if earlier != MODEL:
+                continue
+            while piece := file.read(CHUNK):
+                if wanted in earlier + piece:
+                    return True
+                earlier = piece[-len(wanted) :]
+    return False
 
 
 def _pieces(parts: Sequence[Stored], tensors: Mapping[str, ir.TensorProtocol]) -> Iterator[bytes | memoryview]:

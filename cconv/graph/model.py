@@ -133,8 +133,8 @@ class Model:
         """
         found: set[str] = set()
         for node in self.nodes:
-            allowed = node.operator.differentiable if node.operator else None
-            found.update(name for i, name in enumerate(node.inputs) if allowed is None or i in allowed)
+            operator = node.operator
+            found.update(name for i, name in enumerate(node.inputs) if operator is None or operator.leads_to(i))
         return [name for name in self.weights if name in found]
 
     @property

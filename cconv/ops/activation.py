@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from cconv.errors import DTypeError, ShapeError, ValueRangeError
-from cconv.ops.elementwise import binary, is_real, is_whole, whole
+from cconv.ops.elementwise import BOOL, binary, is_real, is_whole, typed, whole
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.reduce import sum_to
 from cconv.ops.tensor import Spec, Tensor
@@ -29,11 +29,13 @@ class Clip(Unary):
     """min(max(x, low), high); the gradient on the bounds is 0.
 
     Bounds are attributes up to opset 10, scalar inputs from 11 on; either may be missing. Where they are computed at
-    run time, or where integers are clipped, it is a max and a min; the gradient on the bounds then is dy.
+    run time, or where integers are clipped, it is a max and a min. The gradient on the bounds then is dy for x, as in
+    PyTorch; a bound has that of what lies outside of it, the upper one all if it is below the other.
     """
 
     inputs = (1, 3)
-    differentiable: ClassVar[tuple[int, ...] | None] = (0,)
+    differentiable: ClassVar[tuple[int, ...] | None] = (0, 1, 2)
+    settings: ClassVar[tuple[int, ...]] = (1, 2)
 
     def shapes(self, call: Call) -> list[Spec]:
         spec = call.spec(0)
@@ -70,9 +72,28 @@ class Clip(Unary):
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         if self.is_loop(call):
             return super().gradient(lower, call, grads)
-        assert grads[0] is not None
-        inside = binary(lower, "equal", call.outputs[0], call.input(0))
-        return [binary(lower, "mul", inside, grads[0]), *[None] * (len(call.specs) - 1)]
+        x, dy = call.input(0), grads[0]
+        assert dy is not None
+        low, high = (Tensor(t.buffer, (), t.dtype) if t is not None else None for t in self.bounds(call))
+        result: list[Tensor | None] = [None] * len(call.specs)
+        if call.wanted(0):
+            result[0] = binary(lower, "mul", binary(lower, "equal", call.outputs[0], x), dy)
+        zero = lower.external(np.zeros((), lower.dtype), "zero")
+        for i, below, bound, other in ((1, (x, low), low, high), (2, (high, x), high, low)):
+            if not call.wanted(i) or bound is None:
+                continue
+            outside = typed(lower, "less_real", [t for t in below if t is not None], BOOL)
+            if other is not None:
+                order = ("and_bool", [low, high]) if i == 1 else ("or_bool", [high, low])
+                crossed = typed(lower, "less_real", [t for t in order[1] if t is not None], BOOL)
+                outside = typed(lower, order[0], [outside, crossed], BOOL)
+            shares = typed(lower, f"select_{dy.dtype.itemsize}", [outside, dy, zero], dy.dtype)
+            result[i] = sum_to(lower, shares, ()).reshaped(call.spec(i).shape)
+        return result
+
+    def bounds(self, call: Call) -> tuple[Tensor | None, Tensor | None]:
+        low, high = (call.input(i) if call.has(i) else None for i in (1, 2))
+        return low, high
 
 
 class Celu(Unary):

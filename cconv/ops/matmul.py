@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cconv.errors import ShapeError
-from cconv.ops.elementwise import binary, scaled
+from cconv.errors import DTypeError, ShapeError
+from cconv.ops.elementwise import binary, is_real, is_whole, scaled
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.reduce import sum_to
 from cconv.ops.tensor import Layout, Spec, Tensor
@@ -87,6 +87,23 @@ def reshaped(lower: Lowering, tensor: Tensor, shape: Sequence[int]) -> Tensor:
     return lower.as_layout(tensor, Layout.ROW_MAJOR).reshaped(tuple(shape))
 
 
+def require_numbers(call: Call) -> None:
+    """All inputs hold floating-point numbers, or integers of one dtype that are known before the model runs.
+
+    Raises:
+        DTypeError: they do not.
+    """
+    dtypes = [spec.dtype for spec in call.specs if spec is not None]
+    known = call.known and is_whole(dtypes[0]) and len(set(dtypes)) == 1
+    if not known and not all(is_real(dtype) for dtype in dtypes):
+        raise call.error(
+            DTypeError,
+            "multiplies floating-point numbers, and integers of one dtype that are known before the model runs",
+            " and ".join(map(str, dtypes)),
+            "Cast them to float before, and the result back.",
+        )
+
+
 class Gemm(Operator):
     """Y = alpha * A' @ B' + beta * C, where A' is A (M, K), or its transpose if transA, and likewise B' (K, N).
 
@@ -97,6 +114,7 @@ class Gemm(Operator):
     inputs = (2, 3)
 
     def shapes(self, call: Call) -> list[Spec]:
+        require_numbers(call)
         a = self.require_rank(call, 0, 2, 2, "(M, K), or (K, M) with transA")
         b = self.require_rank(call, 1, 2, 2, "(K, N), or (N, K) with transB")
         rows, inner = a.shape[::-1] if call.attribute("transA", 0) else a.shape
@@ -165,6 +183,7 @@ class MatMul(Operator):
     inputs = (2, 2)
 
     def shapes(self, call: Call) -> list[Spec]:
+        require_numbers(call)
         a, b = self.expanded(call)
         batch = call_broadcast(call, a[:-2], b[:-2])
         if a[-1] != b[-2]:

@@ -209,6 +209,8 @@ class Operator:
             inputs as wholes; for every i in the same way.
         differentiable: indices of the inputs that have a gradient; None: all floating-point ones.
         straight_through: indices of the inputs that have a gradient although they hold whole numbers.
+        settings: indices of the differentiable inputs that set the operator's behaviour (the bounds of a Clip). What
+            comes to the model through them alone is trained only where it is named.
         pure: whether the outputs follow from inputs and attributes alone, whatever the plan is made for.
     """
 
@@ -219,6 +221,7 @@ class Operator:
     per_example: ClassVar[bool] = False
     differentiable: ClassVar[tuple[int, ...] | None] = None
     straight_through: tuple[int, ...] = ()
+    settings: ClassVar[tuple[int, ...]] = ()
     pure: bool = True
 
     def shapes(self, call: Call) -> list[Spec]:
@@ -242,6 +245,10 @@ class Operator:
         An operator of which more can be known than follows from known inputs (Shape) says so here.
         """
         return evaluated(call) if self.pure and call.known else None
+
+    def leads_to(self, i: int, settings: bool = False) -> bool:
+        """Whether a gradient comes to input i, `settings` among them or not."""
+        return (self.differentiable is None or i in self.differentiable) and (settings or i not in self.settings)
 
     def branch(self, call: Call) -> str | None:
         """The attribute whose graph takes the place of the node when the plan is made; None: the node runs itself."""

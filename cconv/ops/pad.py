@@ -7,8 +7,10 @@ from typing import ClassVar, Literal, cast
 
 import numpy as np
 
-from cconv.errors import ShapeError, UnsupportedOpError
+from cconv.errors import DTypeError, ShapeError, UnsupportedOpError
+from cconv.ops.elementwise import is_real, typed
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
+from cconv.ops.reduce import sum_to
 from cconv.ops.tensor import Spec, Tensor
 
 # mode: opset that brought it.
@@ -19,12 +21,14 @@ class Pad(Operator):
     """Grows each axis at both ends; a negative pad takes away.
 
     Pads and value are attributes up to opset 10, constant inputs from 11 on. What is taken away is so before
-    the rest is mirrored, repeated or wrapped.
+    the rest is mirrored, repeated or wrapped. The value may be computed while the model runs; it has the gradient of
+    what it pads.
     """
 
     type = "Pad"
     inputs = (1, 4)
-    differentiable: ClassVar[tuple[int, ...] | None] = (0,)
+    differentiable: ClassVar[tuple[int, ...] | None] = (0, 2)
+    settings: ClassVar[tuple[int, ...]] = (2,)
 
     def pads(self, call: Call) -> list[tuple[int, int]]:
         """(before, after) for each axis."""
@@ -56,6 +60,12 @@ class Pad(Operator):
 
     def shapes(self, call: Call) -> list[Spec]:
         spec, mode = call.spec(0), self.mode(call)
+        if call.has(2):
+            value = call.spec(2)
+            if value.size != 1:
+                raise call.error(ShapeError, "the value is one number", f"shape {value.shape}")
+            if value.dtype != spec.dtype and not (is_real(spec.dtype) and is_real(value.dtype)):
+                raise call.error(DTypeError, "the value has the input's dtype", f"{value.dtype} for {spec.dtype}")
         shape = []
         for axis, (n, (before, after)) in enumerate(zip(spec.shape, self.pads(call))):
             kept = n + min(before, 0) + min(after, 0)
@@ -92,25 +102,45 @@ class Pad(Operator):
         x = call.input(0)
         if not any(before or after for before, after in self.pads(call)):
             return [x]
-        value = call.attribute("value", 0.0)
-        if call.opset >= 11:
-            given = call.constant(2, "the value") if call.has(2) else np.array(0)
-            if given.size != 1:
-                raise call.error(ShapeError, "the value is one number", f"shape {given.shape}")
-            value = given.item()
+        computed = self.is_computed(call)
+        value = call.attribute("value", 0.0) if call.opset < 11 else 0
+        if call.has(2) and not computed and self.mode(call) == "constant":
+            value = call.constant(2, "the value").item()
         y = lower.tensor(call.results[0].shape, x.layout, x.dtype)
         constant = np.asarray(value).astype(x.dtype).tobytes()
         lower.emit(lower.kernels.pad.Pad(x.memory_shape, self.tables(call, x), constant), [x], [y])
+        if computed:
+            given = Tensor(call.input(2).buffer, (), call.input(2).dtype)
+            y = typed(lower, f"select_{y.dtype.itemsize}", [self.shown(lower, call), y, given], y.dtype)
         return [y]
+
+    def is_computed(self, call: Call) -> bool:
+        """Whether the value is shown, and known only while the model runs."""
+        return call.has(2) and call.constants[2] is None and self.mode(call) == "constant"
+
+    def shown(self, lower: Lowering, call: Call) -> Tensor:
+        """Where the output shows the input, and not the value."""
+        shape = call.results[0].shape
+        mask = np.ones(shape, bool)
+        for axis, (n, (before, after)) in enumerate(zip(shape, self.pads(call))):
+            places = np.arange(n)
+            inside = (places >= max(before, 0)) & (places < n - max(after, 0))
+            mask &= inside.reshape([n if i == axis else 1 for i in range(len(shape))])
+        return lower.external(mask, "what is not padding")
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         x = call.input(0)
         assert grads[0] is not None
-        dx = dy = lower.as_layout(grads[0], x.layout)
+        result: list[Tensor | None] = [None] * len(call.specs)
+        result[0] = dy = lower.as_layout(grads[0], x.layout)
         if any(before or after for before, after in self.pads(call)):
-            dx = lower.tensor(x.shape, x.layout)
-            lower.emit(lower.kernels.pad.PadGradient(x.memory_shape, self.tables(call, x)), [dy], [dx])
-        return [dx, *[None] * (len(call.specs) - 1)]
+            result[0] = lower.tensor(x.shape, x.layout)
+            lower.emit(lower.kernels.pad.PadGradient(x.memory_shape, self.tables(call, x)), [dy], [result[0]])
+        if call.wanted(2) and self.is_computed(call):
+            zero = lower.external(np.zeros((), lower.dtype), "zero")
+            padding = typed(lower, f"select_{dy.dtype.itemsize}", [self.shown(lower, call), zero, dy], dy.dtype)
+            result[2] = sum_to(lower, padding, ()).reshaped(call.spec(2).shape)
+        return result
 
 
 OPERATORS = [Pad()]

@@ -2,7 +2,12 @@
 
 The two in a row are how networks are trained for hardware that computes in integers. The gradient goes straight through
 the rounding: from the whole numbers of DequantizeLinear to those of QuantizeLinear, whose input was not clipped. So
-what is real in between is a gradient of whole numbers, which no other operator takes. Scales and zero points are fixed.
+what is real in between is a gradient of whole numbers, which no other operator takes.
+
+The scales have gradients, too: those of the two formulas with the rounding left out. The pair then gives the gradient
+of Learned Step Size Quantization (Esser et al. 2020); kernels/quantize.pyx has the formulas. A scale's gradient is a
+sum over all that it scales, which takes a learning rate of its own, so a scale is trained where it is named and not
+else. Zero points are fixed.
 """
 
 from __future__ import annotations
@@ -13,29 +18,43 @@ from typing import ClassVar
 
 import numpy as np
 
-from cconv.errors import DTypeError, ShapeError, UnsupportedOpError
-from cconv.ops.elementwise import binary, is_real
+from cconv.errors import DTypeError, ModelError, ShapeError, UnsupportedOpError
+from cconv.ops.elementwise import is_real
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
+from cconv.ops.reduce import reduced
 from cconv.ops.shape_arithmetic import numpy_dtype
-from cconv.ops.tensor import Spec, Tensor
+from cconv.ops.tensor import Layout, Spec, Tensor
 
-QUANTIZED = (np.int8, np.uint8, np.int16, np.uint16)
+# Those of less than 8 bits are NumPy's by the extension ml_dtypes, an element a byte.
+QUANTIZED = ("int2", "uint2", "int4", "uint4", "int8", "uint8", "int16", "uint16")
 
 
 class Linear(Operator):
-    """Base of both: inputs are the array, the scale and perhaps the zero point, for all or for each place along `axis`
-    (from opset 13 on)."""
+    """Base of both: inputs are the array, the scale and perhaps the zero point, for all; for each place along `axis`
+    (from opset 13 on); or for each block of `block_size` elements along it (from opset 21 on)."""
 
     since = 10
     inputs = (2, 3)
-    differentiable: ClassVar[tuple[int, ...] | None] = (0,)
+    differentiable: ClassVar[tuple[int, ...] | None] = (0, 1)
+    settings: ClassVar[tuple[int, ...]] = (1,)
+
+    def block(self, call: Call) -> int:
+        """Elements along the axis that share a scale; 0: there are no blocks."""
+        size = call.attribute("block_size", 0)
+        if size < 0:
+            raise call.error(ModelError, "block_size is not negative", f"{size}")
+        return size
 
     def axis(self, call: Call) -> int | None:
         """The axis along which there are several scales; None: there is one."""
-        shape, scale = call.spec(0).shape, call.spec(1).shape
-        if call.attribute("block_size", 0):
-            found = f"block_size {call.attribute('block_size')}"
-            raise call.error(UnsupportedOpError, "has a scale for all, or for each place along an axis", found)
+        shape, scale, block = call.spec(0).shape, call.spec(1).shape, self.block(call)
+        if block:
+            axis = normalize_axis(call, call.attribute("axis", 1), len(shape))
+            wanted = tuple(-(-n // block) if i == axis else n for i, n in enumerate(shape))
+            if scale != wanted:
+                rule = f"with block_size {block} along axis {axis} of shape {shape}, the scale has shape {wanted}"
+                raise call.error(ShapeError, rule, f"shape {scale}")
+            return axis
         if math.prod(scale) == 1 and len(scale) <= 1:
             return None
         axis = normalize_axis(call, call.attribute("axis", 1), len(shape)) if call.opset >= 13 else -1
@@ -48,7 +67,8 @@ class Linear(Operator):
         """The scale is real; the zero point, if there is one, of its size and of the whole numbers' dtype."""
         self.axis(call)
         if not is_real(call.spec(1).dtype):
-            raise call.error(DTypeError, "the scale holds floating-point numbers", f"{call.spec(1).dtype}")
+            rule = "the scale holds floating-point numbers of 16 to 64 bits"
+            raise call.error(DTypeError, rule, f"{call.spec(1).dtype}")
         if call.has(2) and call.spec(2).dtype != dtype:
             raise call.error(DTypeError, f"the zero point is {dtype}", f"{call.spec(2).dtype}")
         if call.has(2) and call.spec(2).size != call.spec(1).size:
@@ -56,35 +76,80 @@ class Linear(Operator):
             raise call.error(ShapeError, "there is a zero point for each scale", found)
 
     def separates(self, call: Call, moving: Collection[int]) -> bool:
-        return set(moving) == {0} and self.axis(call) != 0
+        return set(moving) == {0} and self.axis(call) != 0 and not self.block(call)
 
-    def sizes(self, call: Call, x: Tensor) -> tuple[int, int, int]:
-        """Elements before the scales' axis, along it and after it, in the order of x's memory."""
+    def sizes(self, call: Call, x: Tensor) -> tuple[int, int, int, int]:
+        """Elements before the scales' axis, along it and after it, in the order of x's memory; elements of a block."""
         axis = self.axis(call)
         if axis is None:
-            return 1, 1, x.size
+            return 1, 1, x.size, 0
         place, sizes = x.order.index(axis), x.memory_shape
-        return math.prod(sizes[:place]), sizes[place], math.prod(sizes[place + 1 :])
+        return math.prod(sizes[:place]), sizes[place], math.prod(sizes[place + 1 :]), self.block(call)
 
-    def parameters(self, call: Call) -> list[Tensor | None]:
-        return [call.input(1), call.input(2) if call.has(2) else None]
+    def parameters(self, lower: Lowering, call: Call, layout: Layout) -> list[Tensor | None]:
+        """Scale and zero point; those of blocks in the array's layout."""
+        tensors = [call.input(1), call.input(2) if call.has(2) else None]
+        if not self.block(call):
+            return tensors
+        shape = call.spec(1).shape
+        return [None if t is None else lower.as_layout(t.reshaped(shape), layout) for t in tensors]
+
+    def gradients(
+        self, lower: Lowering, call: Call, kind: type, dtype: np.dtype, grad: Tensor
+    ) -> Sequence[Tensor | None]:
+        """Those of the array and of the scale.
+
+        Args:
+            kind: the step that computes them; its operands are grad, the array, scale, zero point, and what is found.
+            dtype: of the whole numbers.
+            grad: of the output.
+        """
+        x = call.input(0)
+        dx = lower.tensor(x.shape, x.layout) if call.wanted(0) else None
+        terms = lower.tensor(x.shape, x.layout) if call.wanted(1) else None
+        sizes = self.sizes(call, x)
+        reads = [lower.as_layout(grad, x.layout), x, *self.parameters(lower, call, x.layout)]
+        lower.emit(kind(dtype.name, *sizes), reads=reads, writes=[dx, terms], inplace=dx is not None)
+        ds = None if terms is None else self.summed(lower, call, terms, sizes)
+        return [dx, ds, *[None] * (len(call.specs) - 2)]
+
+    def summed(self, lower: Lowering, call: Call, terms: Tensor, sizes: tuple[int, int, int, int]) -> Tensor:
+        """The sum over each scale's elements, in the scale's shape."""
+        shape, axis = call.spec(1).shape, self.axis(call)
+        if self.block(call):
+            sums = lower.tensor(shape, terms.layout)
+            lower.emit(lower.kernels.quantize.BlockSums(*sizes), reads=[terms], writes=[sums])
+            return sums
+        sums = reduced(lower, "sum", terms, [i for i in range(len(terms.shape)) if i != axis])
+        return lower.as_layout(sums, Layout.ROW_MAJOR).reshaped(shape)
 
 
 class QuantizeLinear(Linear):
-    """q = clip(round(x / scale) + zero point), rounded to even, in the zero point's dtype (without one: uint8)."""
+    """q = clip(round(x / scale) + zero point), rounded to even, in the zero point's dtype (without one: output_dtype,
+    or uint8).
+
+    The attribute `precision` names the floats that x / scale is computed in; as everywhere in a plan these are
+    its own. `saturate` is about floats in 8 bits, which cconv does not have.
+    """
 
     type = "QuantizeLinear"
 
     def dtype(self, call: Call) -> np.dtype:
         number = call.attribute("output_dtype", 0)
-        default = np.dtype(np.uint8) if not number else numpy_dtype(call, number)
-        return call.spec(2).dtype if call.has(2) else default
+        named = numpy_dtype(call, number) if number else None
+        if not call.has(2):
+            return named or np.dtype(np.uint8)
+        if named not in (None, call.spec(2).dtype):
+            rule = "output_dtype is the zero point's dtype where there is one"
+            raise call.error(ModelError, rule, f"{named} and {call.spec(2).dtype}")
+        return call.spec(2).dtype
 
     def shapes(self, call: Call) -> list[Spec]:
         dtype = self.dtype(call)
-        if not is_real(call.spec(0).dtype) or dtype not in QUANTIZED:
+        if not is_real(call.spec(0).dtype) or dtype.name not in QUANTIZED:
             found = f"{call.spec(0).dtype} to {dtype}"
-            raise call.error(UnsupportedOpError, "quantises floats to int8, uint8, int16 or uint16", found)
+            rule = "quantises floats of 16 to 64 bits to whole numbers of 2, 4, 8 or 16"
+            raise call.error(UnsupportedOpError, rule, found)
         self.check_scale(call, dtype)
         return [Spec(call.spec(0).shape, dtype)]
 
@@ -92,44 +157,41 @@ class QuantizeLinear(Linear):
         x, dtype = call.input(0), call.results[0].dtype
         q = lower.tensor(x.shape, x.layout, dtype)
         step = lower.kernels.quantize.Quantize(dtype.name, *self.sizes(call, x))
-        lower.emit(step, reads=[x, *self.parameters(call)], writes=[q])
+        lower.emit(step, reads=[x, *self.parameters(lower, call, x.layout)], writes=[q])
         return [q]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         assert grads[0] is not None
-        x = call.input(0)
-        dy, dx = lower.as_layout(grads[0], x.layout), lower.tensor(x.shape, x.layout)
-        step = lower.kernels.quantize.QuantizeGradient(call.results[0].dtype.name, *self.sizes(call, x))
-        lower.emit(step, reads=[dy, x, *self.parameters(call)], writes=[dx], inplace=True)
-        return [dx, *[None] * (len(call.specs) - 1)]
+        return self.gradients(lower, call, lower.kernels.quantize.QuantizeGradient, call.results[0].dtype, grads[0])
 
 
 class DequantizeLinear(Linear):
-    """x = (q - zero point) * scale."""
+    """x = (q - zero point) * scale, in output_dtype or else the scale's."""
 
     type = "DequantizeLinear"
     straight_through = (0,)
 
     def shapes(self, call: Call) -> list[Spec]:
-        dtype = call.spec(0).dtype
-        if dtype not in (*QUANTIZED, np.int32):
-            raise call.error(UnsupportedOpError, "reads int8, uint8, int16, uint16 or int32", f"{dtype}")
+        dtype, number = call.spec(0).dtype, call.attribute("output_dtype", 0)
+        if dtype.name not in (*QUANTIZED, "int32"):
+            raise call.error(UnsupportedOpError, "reads whole numbers of 2, 4, 8 or 16 bits, or int32", f"{dtype}")
         self.check_scale(call, dtype)
-        return [Spec(call.spec(0).shape, call.spec(1).dtype)]
+        result = numpy_dtype(call, number) if number else call.spec(1).dtype
+        if not is_real(result):
+            rule = "output_dtype is a float of 16 to 64 bits"
+            raise call.error(UnsupportedOpError, rule, f"{result}")
+        return [Spec(call.spec(0).shape, result)]
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         q = call.input(0)
         x = lower.tensor(q.shape, q.layout)
         step = lower.kernels.quantize.Dequantize(q.dtype.name, *self.sizes(call, q))
-        lower.derive(step, [q, *self.parameters(call)], [x])
+        lower.derive(step, [q, *self.parameters(lower, call, q.layout)], [x])
         return [x]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         assert grads[0] is not None
-        scale, axis, rank = call.input(1), self.axis(call), len(call.spec(0).shape)
-        shape = () if axis is None else tuple(scale.size if i == axis else 1 for i in range(axis, rank))
-        dq = binary(lower, "mul", grads[0], scale.reshaped(shape))
-        return [dq, *[None] * (len(call.specs) - 1)]
+        return self.gradients(lower, call, lower.kernels.quantize.DequantizeGradient, call.spec(0).dtype, grads[0])
 
 
 OPERATORS: list[Operator] = [QuantizeLinear(), DequantizeLinear()]

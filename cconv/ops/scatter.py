@@ -5,6 +5,8 @@ y = x, then y[places] = u (or += u), the gradients are
 
     none  dx = dy, 0 at the places      du = dy[places]
     add   dx = dy                       du = dy[places]
+    mul   dx = dy * product of its u    du = dy[places] * the other factors' product
+    min, max: those that are the extreme share dy equally, as in PyTorch
 
 (ONNX leaves open what happens where a place is named twice without a reduction; each update gets the gradient then.)
 """
@@ -18,6 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from cconv.errors import DTypeError, ModelError, ShapeError, UnsupportedOpError
+from cconv.ops.elementwise import binary, unary
 from cconv.ops.gather import Addressing, element_addressing, element_kind, nd_addressing, require_indices
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.strided import Part, zeros
@@ -67,20 +70,18 @@ class Scattering(Operator):
         x, updates = (lower.as_layout(call.input(i), Layout.ROW_MAJOR) for i in (0, 2))
         addressing = self.addressing(call)
         call.saved["places"] = places = addressing.places(lower, call.input(1))
+        call.saved.update(x=x, updates=updates)
         y = copied(lower, x)
         return [addressing.put(lower, updates, places, y, self.reduction(call))]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         assert grads[0] is not None
         reduction, addressing, places = self.reduction(call), self.addressing(call), call.saved["places"]
-        if reduction not in ("none", "add"):
-            raise call.error(
-                UnsupportedOpError,
-                "has a gradient with the reductions none and add",
-                repr(reduction),
-                "Freeze the weights before it (trainable=...).",
-            )
         dy = lower.as_layout(grads[0], Layout.ROW_MAJOR)
+        if reduction == "mul":
+            return self.of_product(lower, call, dy)
+        if reduction in ("min", "max"):
+            return self.of_extreme(lower, call, dy)
         dx = updates = None
         if call.wanted(2):
             updates = addressing.take(lower, dy, places, lower.tensor(call.spec(2).shape))
@@ -90,6 +91,37 @@ class Scattering(Operator):
                 nothing = zeros(lower, call.spec(2).shape, Layout.ROW_MAJOR, dy.dtype)
                 dx = addressing.put(lower, nothing, places, copied(lower, dy))
         return [dx, None, updates]
+
+    def of_extreme(self, lower: Lowering, call: Call, dy: Tensor) -> list[Tensor | None]:
+        x, updates, places, addressing = (*(call.saved[k] for k in ("x", "updates", "places")), self.addressing(call))
+        y = call.outputs[0]
+        found = addressing.take(lower, y, places, lower.tensor(updates.shape))
+        those, they = binary(lower, "equal", x, y), binary(lower, "equal", updates, found)
+        count = addressing.put(lower, they, places, copied(lower, those), "add")
+        share = binary(lower, "div_or_zero", dy, count)
+        theirs = addressing.take(lower, share, places, lower.tensor(updates.shape))
+        return [binary(lower, "mul", those, share), None, binary(lower, "mul", they, theirs)]
+
+    def of_product(self, lower: Lowering, call: Call, dy: Tensor) -> list[Tensor | None]:
+        """An update's is that of the product without it: with ones in the place of zeros the product over itself, where
+        there are as many zeros as it is one itself."""
+        x, updates, places, addressing = (*(call.saved[k] for k in ("x", "updates", "places")), self.addressing(call))
+        ones = unary(lower, "affine", zeros(lower, x.shape, Layout.ROW_MAJOR, dy.dtype), 1.0, 1.0)
+        dx = du = None
+        if call.wanted(0):
+            dx = binary(lower, "mul", addressing.put(lower, updates, places, ones, "mul"), dy)
+        if call.wanted(2):
+            zero = lower.external(np.zeros((), lower.dtype), "zero")
+            those, they = binary(lower, "equal", x, zero), binary(lower, "equal", updates, zero)
+            filled = binary(lower, "add", updates, they)
+            count = addressing.put(lower, they, places, copied(lower, those), "add")
+            total = addressing.put(lower, filled, places, binary(lower, "add", x, those), "mul")
+            total, count = (
+                addressing.take(lower, t, places, lower.tensor(updates.shape))
+                for t in (binary(lower, "mul", total, dy), count)
+            )
+            du = binary(lower, "mul", binary(lower, "div", total, filled), binary(lower, "equal", count, they))
+        return [dx, None, du]
 
 
 def copied(lower: Lowering, x: Tensor) -> Tensor:

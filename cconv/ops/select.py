@@ -9,9 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from cconv.errors import DTypeError, ShapeError, UnsupportedOpError
-from cconv.ops.elementwise import is_real, typed
+from cconv.ops.elementwise import binary, is_real, typed
 from cconv.ops.gather import Addressing, element_kind
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
+from cconv.ops.reduce import sum_to
 from cconv.ops.strided import zeros
 from cconv.ops.tensor import Layout, Spec, Tensor
 
@@ -126,12 +127,16 @@ class Trilu(Operator):
 
 
 class OneHot(Operator):
-    """A new axis of `depth` places: values[1] at the index, values[0] elsewhere; an index outside is nowhere."""
+    """A new axis of `depth` places: values[1] at the index, values[0] elsewhere; an index outside is nowhere.
+
+    The gradient of each value is the sum of dy over its places.
+    """
 
     type = "OneHot"
     since = 9
     inputs = (3, 3)
-    differentiable: ClassVar[tuple[int, ...] | None] = ()
+    differentiable: ClassVar[tuple[int, ...] | None] = (2,)
+    settings: ClassVar[tuple[int, ...]] = (2,)
 
     def axis(self, call: Call) -> int:
         rank = len(call.spec(0).shape)
@@ -150,11 +155,22 @@ class OneHot(Operator):
         return set(moving) == {0} and self.axis(call) != 0
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
-        indices, values = lower.as_layout(call.input(0), Layout.ROW_MAJOR), call.input(2)
+        return [self.of(lower, call, call.input(2))]
+
+    def of(self, lower: Lowering, call: Call, values: Tensor) -> Tensor:
+        indices = lower.as_layout(call.input(0), Layout.ROW_MAJOR)
         y = lower.tensor(call.results[0].shape, dtype=values.dtype)
         step = lower.kernels.index.OneHot(*around(y, self.axis(call)), require_number(call, 0), y.dtype.itemsize)
         lower.emit(step, reads=[indices, values], writes=[y])
-        return [y]
+        return y
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        assert grads[0] is not None
+        dy = lower.as_layout(grads[0], Layout.ROW_MAJOR).reshaped((1, grads[0].size))
+        numbers = lower.external(np.array([0, 1], lower.dtype), "off and on")
+        which = self.of(lower, call, numbers).reshaped(dy.shape)
+        own = binary(lower, "equal", which, numbers.reshaped((2, 1)))
+        return [None, None, sum_to(lower, binary(lower, "mul", own, dy), (2, 1)).reshaped((2,))]
 
 
 class CumSum(Operator):
@@ -181,17 +197,21 @@ class CumSum(Operator):
     def separates(self, call: Call, moving: Collection[int]) -> bool:
         return set(moving) == {0} and self.axis(call) != 0
 
-    def running(self, lower: Lowering, call: Call, x: Tensor, backwards: bool) -> Tensor:
-        exclusive, reverse = (bool(call.attribute(name, 0)) for name in ("exclusive", "reverse"))
+    def running(
+        self, lower: Lowering, call: Call, x: Tensor, backwards: bool, product: bool = False, inclusive: bool = False
+    ) -> Tensor:
+        """Running sums or products as the node's attributes say, but `backwards`, or `inclusive` in any case."""
+        exclusive = bool(call.attribute("exclusive", 0)) and not inclusive
+        reverse = bool(call.attribute("reverse", 0))
         y = lower.tensor(x.shape, x.layout, x.dtype)
         kind = "real" if is_real(x.dtype) else str(x.dtype)
-        way = exclusive, reverse != backwards, kind, self.product
+        way = exclusive, reverse != backwards, kind, product
         step = lower.kernels.scan.Cumulative(*around(x, self.axis(call)), *way)
         lower.emit(step, reads=[x], writes=[y])
         return y
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
-        return [self.running(lower, call, call.input(0), backwards=False)]
+        return [self.running(lower, call, call.input(0), False, self.product)]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         assert grads[0] is not None
@@ -199,12 +219,31 @@ class CumSum(Operator):
 
 
 class CumProd(CumSum):
-    """Running products along an axis. Nothing is differentiated: at an element that is 0 that takes pairs of places."""
+    """Running products along an axis.
+
+    With y the products, and sums that run the other way,
+
+        dx = sum(dy * y) / x                         where x is not 0 (past a 0 of x, y is 0)
+        dx = sum(dy * products with 1 in its place)  at the first 0; at others 0
+    """
 
     type = "CumProd"
     since = 26
-    differentiable: ClassVar[tuple[int, ...] | None] = ()
     product = True
+
+    def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        x, dy, y = call.input(0), grads[0], call.outputs[0]
+        assert dy is not None
+        zero = lower.external(np.zeros((), lower.dtype), "0")
+        one = lower.external(np.ones((), lower.dtype), "1")
+        zeros_of_x = binary(lower, "equal", x, zero)
+        count = self.running(lower, call, zeros_of_x, False, inclusive=True)
+        first = binary(lower, "mul", zeros_of_x, binary(lower, "equal", count, one))
+        total = self.running(lower, call, binary(lower, "mul", dy, y), True)
+        others = binary(lower, "div", total, binary(lower, "add", x, zeros_of_x))
+        filled = self.running(lower, call, binary(lower, "add", x, first), False, product=True)
+        at_first = self.running(lower, call, binary(lower, "mul", dy, filled), True)
+        return [binary(lower, "add", others, binary(lower, "mul", first, at_first)), None]
 
 
 OPERATORS: list[Operator] = [TopK(), Trilu(), OneHot(), CumSum(), CumProd()]

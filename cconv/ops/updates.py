@@ -59,7 +59,7 @@ class Update(Operator):
             raise call.error(ShapeError, "the learning rate and the count are one number each", found)
         if call.spec(1).dtype != LONG:
             raise call.error(DTypeError, "the count is int64", f"{call.spec(1).dtype}")
-        for group in groups:
+        for group in [[0], *groups]:
             for i in group:
                 if not is_real(call.spec(i).dtype):
                     raise call.error(DTypeError, f"input {i} holds floating-point numbers", f"{call.spec(i).dtype}")

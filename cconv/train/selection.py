@@ -16,10 +16,15 @@ MODES = ("batch", "frozen", "statistics")
 
 
 def reached_weights(
-    nodes: Sequence[Node], outputs: Iterable[str], weights: Collection[str], modes: Mapping[str, str]
+    nodes: Sequence[Node],
+    outputs: Iterable[str],
+    weights: Collection[str],
+    modes: Mapping[str, str],
+    settings: bool = False,
 ) -> list[str]:
     """The weights that a gradient from `outputs` can come to, in the order of `weights`.
 
+    With `settings` those are among them that only set an operator's behaviour; see Operator.settings.
     Scale and bias of a BatchNormalization in the mode "statistics" stay as they are and are not among them.
 
     Raises:
@@ -33,20 +38,41 @@ def reached_weights(
         operator = node.operator
         if not node.supported:
             missing.append(node)
-        allowed = operator.differentiable if operator else None
         for i, name in enumerate(node.inputs):
             fixed = i > 0 and modes.get(node.name) == "statistics"
-            if name and not fixed and (allowed is None or i in allowed):
+            if name and not fixed and (operator is None or operator.leads_to(i, settings)):
                 carrying.add(name)
     if missing:
         raise unsupported(missing[::-1])
     return [name for name in weights if name in carrying]
 
 
-def select_weights(wish: Trainable, reached: Sequence[str], weights: Collection[str]) -> tuple[str, ...]:
-    """The weights to train, out of those `reached`, in their order.
+def ends(nodes: Sequence[Node], weights: Iterable[str]) -> list[str]:
+    """The nodes at which the gradient on its way to `weights` ends, as errors name them."""
+    after = set(weights)
+    found = []
+    for node in nodes:
+        operator = node.operator
+        used = [i for i, name in enumerate(node.inputs) if name in after]
+        if any(operator is None or operator.leads_to(i, settings=True) for i in used):
+            after.update(node.outputs)
+        elif used:
+            found.append(f"node '{node.name}' ({node.op_type})")
+    return found
+
+
+def select_weights(
+    wish: Trainable,
+    reached: Sequence[str],
+    weights: Collection[str],
+    named: Sequence[str] = (),
+    nodes: Sequence[Node] = (),
+) -> tuple[str, ...]:
+    """The weights to train, out of those `reached`, in their order; behind them those `named`.
 
     Args:
+        named: weights that are trained only where their name is given, or a pattern that matches no others.
+        nodes: the model's, for errors that say where the gradient ends.
         wish: None for all; a name, a glob pattern, or several; or a function that says yes to a name. What is
             a weight's name is no pattern.
         weights: all weights of the model, to tell a frozen name from a mistyped one.
@@ -61,20 +87,23 @@ def select_weights(wish: Trainable, reached: Sequence[str], weights: Collection[
     else:
         chosen = set()
         for entry in (wish,) if isinstance(wish, str) else wish:
-            found = matches(entry, reached)
+            found = [entry] if entry in named else matches(entry, reached) or matches(entry, named)
             if not found:
-                raise TrainingError(_unmatched(entry, reached, weights))
+                raise TrainingError(_unmatched(entry, reached, weights, nodes))
             chosen.update(found)
     if not chosen:
+        what = "none" if reached else f"no weight that a gradient of the loss comes to{_ending(nodes, weights)}"
+        if named and not reached:
+            what = "none beside bounds, values of padding and scales of quantisation, which must be named"
         raise TrainingError(
             explain(
                 "trainable",
                 "names at least one weight",
-                "none" if reached else "no weight that a gradient of the loss comes to",
-                f"The model's: {', '.join(repr(name) for name in list(reached)[:5])}." if reached else "",
+                what,
+                f"The model's: {', '.join(repr(name) for name in [*reached, *named][:5])}." if reached or named else "",
             )
         )
-    return tuple(name for name in reached if name in chosen)
+    return tuple(name for name in [*reached, *named] if name in chosen)
 
 
 def matches(pattern: str, names: Collection[str]) -> list[str]:
@@ -82,12 +111,18 @@ def matches(pattern: str, names: Collection[str]) -> list[str]:
     return [pattern] if pattern in names else [name for name in names if fnmatchcase(name, pattern)]
 
 
-def _unmatched(entry: str, reached: Sequence[str], weights: Collection[str]) -> str:
+def _ending(nodes: Sequence[Node], weights: Iterable[str]) -> str:
+    found = ends(nodes, weights)
+    return f"; it ends at {', '.join(found[:3])}" if found else ""
+
+
+def _unmatched(entry: str, reached: Sequence[str], weights: Collection[str], nodes: Sequence[Node]) -> str:
     if known := matches(entry, weights):
         return explain(
             f"trainable entry {entry!r}",
             "names weights that a gradient of the loss comes to",
-            f"{known[0]!r}, to which none comes (running statistics, a shape, or not on the way to the loss)",
+            f"{known[0]!r}, to which none comes (running statistics, a shape, or not on the way to the loss)"
+            + _ending(nodes, known[:1]),
             closest(entry, reached),
         )
     return explain(

@@ -50,7 +50,9 @@ class Trainer:
             of them by output name, whose losses are added.
         optimizer: SGD, Adam, AdamW.
         trainable: names or glob patterns of the weights to train, or a function of the name; None: all that a
-            gradient of the loss comes to.
+            gradient of the loss comes to. What only sets an operator's behaviour (the bounds of a Clip, scales of
+            quantisation) is trained where its own name is given, or a pattern that matches no others. The gradients of
+            such numbers are sums over whole feature maps and want a small learning rate.
         batchnorm: "batch" (batch statistics, running averages updated), "frozen" (running averages used and
             untouched) or "statistics" (running averages updated, scale and bias fixed); or a dict of them
             by node name or pattern, of which the first that matches counts.
@@ -107,7 +109,9 @@ class Trainer:
         nodes = needed_for(model.nodes, self.losses)
         self.batchnorm = batchnorm_modes(batchnorm, nodes)
         reached = reached_weights(nodes, self.losses, model.weights, self.batchnorm)
-        self.trained = select_weights(trainable, reached, model.weights)
+        every = reached_weights(nodes, self.losses, model.weights, self.batchnorm, settings=True)
+        named = [name for name in every if name not in reached]
+        self.trained = select_weights(trainable, reached, model.weights, named, nodes)
         self.state = State(optimizer, {name: model.weights[name] for name in self.trained})
         self.epoch = 0
         self.history = History()

@@ -742,6 +742,28 @@ def test_the_command(tmp_path, capsys):
     assert cli.main([*arguments, "--skip", "nonsense"]) == 2
 
 
+def test_the_command_says_what_still_stands_in_the_way(tmp_path, capsys):
+    """As the doctor's exit status does, and the file is there all the same."""
+    proto = exported.vgg()
+    proto.graph.node[1].op_type, proto.graph.node[1].domain = "Strange", "com.example"
+    proto.opset_import.append(helper.make_opsetid("com.example", 1))
+    onnx.save(proto, tmp_path / "in.onnx")
+    paths = [str(tmp_path / name) for name in ("in.onnx", "out.onnx")]
+    assert cli.main(["repair", *paths, "--skip", "softmax,batch size,batchnorm"]) == cli.main(["doctor", paths[0]]) == 1
+    assert (tmp_path / "out.onnx").stat().st_size > 0
+    cli.main(["repair", *paths, "--skip", "softmax,batch size,batchnorm"])
+    out = capsys.readouterr().out
+    told = out.split("What still stands in the way of training:")[1]
+    assert "CANNOT be trained" in told and "Strange" in told and "TAKEN BACK" not in out
+
+
+def test_what_is_put_back_at_save_does_not_stand_in_the_way(tmp_path, capsys):
+    """The file has float16 weights again, which the model that is trained has not."""
+    onnx.save(exported.half(exported.residual()), tmp_path / "in.onnx")
+    assert cli.main(["repair", str(tmp_path / "in.onnx"), str(tmp_path / "out.onnx")]) == 0
+    assert "in the way" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["in.onnx", "./in.onnx", "link.onnx", "in.bin", "x.npy"])
 def test_the_command_replaces_no_file_that_it_reads(name, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -158,6 +158,34 @@ def test_another_models_file_of_data_is_not_removed(tmp_path):
     assert np.array_equal(load(tmp_path / "net.onnx").weights["a"], ARRAYS["a"])
 
 
+@pytest.mark.parametrize("name", ["copy.onnx", "net.onnx.bak", "earlier"])
+def test_what_a_copy_of_the_earlier_model_lives_on_is_not_removed(name, tmp_path):
+    """A plain copy of net.onnx says the same of its data as net.onnx did."""
+    model = load(outside(tmp_path, LAYOUTS["one file"]))
+    model.save(tmp_path / "net.onnx")
+    (tmp_path / name).write_bytes((tmp_path / "net.onnx").read_bytes())
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG net.onnx.1.data")  # no model, whatever it says
+    for i in (7, 8):
+        model.weights["a"][...] = i
+        model.save(tmp_path / "net.onnx")
+        assert np.all(load(tmp_path / "net.onnx").weights["a"] == i)
+        assert np.array_equal(load(tmp_path / name).weights["a"], ARRAYS["a"])
+    data = {path.name for path in tmp_path.glob("*.data")}
+    assert data == {"net.onnx.data", "net.onnx.2.data"}  # nobody has a copy of the second
+
+
+def test_where_a_file_cannot_be_read_nothing_is_removed(tmp_path, monkeypatch):
+    model = load(outside(tmp_path, LAYOUTS["one file"]))
+    model.save(tmp_path / "net.onnx")
+
+    def unreadable(location, folder):
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr(data_files, "_is_named", unreadable)
+    model.save(tmp_path / "net.onnx")
+    assert {path.name for path in tmp_path.glob("*.data")} == {"net.onnx.data", "net.onnx.1.data"}
+
+
 @pytest.mark.parametrize("failing", [0, 1])
 def test_a_failure_leaves_what_was_there(failing, tmp_path, monkeypatch):
     """The disk is full when the data, or the model itself, is written."""

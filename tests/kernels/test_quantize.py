@@ -34,8 +34,10 @@ def test_quantize_and_its_gradient(build, kind, sizes, with_zero):
         zeros = zero if with_zero else None
         run_step(build.quantize.Quantize(kind, *sizes), x, scale, zeros, q, threads=threads)
         assert np.array_equal(q, np.clip(whole, limits.min, limits.max))
-        run_step(build.quantize.QuantizeGradient(kind, *sizes), dy, x, scale, zeros, dx, threads=threads)
+        terms = nans(sizes, build.dtype)
+        run_step(build.quantize.QuantizeGradient(kind, *sizes), dy, x, scale, zeros, dx, terms, threads=threads)
         assert np.array_equal(dx, np.where(inside, dy / scale, 0))
+        assert np.array_equal(terms, np.where(inside, -(dy / scale) * (x / scale), 0))
 
 
 @pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
@@ -54,6 +56,59 @@ def test_dequantize(build, kind, sizes, with_zero):
         zeros = zero if with_zero else None
         run_step(build.quantize.Dequantize(kind, *sizes), q, scale, zeros, x, threads=threads)
         assert np.array_equal(x, difference.astype(build.dtype) * scale)
+        dq, terms = nans(sizes, build.dtype), nans(sizes, build.dtype)
+        gradient = build.quantize.DequantizeGradient(kind, *sizes)
+        run_step(gradient, x, q, scale, zeros, dq, terms, threads=threads)
+        assert np.array_equal(dq, x * scale)
+        assert np.array_equal(terms, x * difference.astype(build.dtype))
+
+
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
+@pytest.mark.parametrize("sizes", [(1, 5, 1), (300, 130, 1), (2, 7, 33), (3, 64, 8), (2, 0, 3), (2, 3, 0)])
+@pytest.mark.parametrize("block", [1, 3, 64, 2**62])
+def test_blocks(build, sizes, block):
+    """Each block has the scale and the zero point that `repeated` puts at each of its elements."""
+    outer, n, inner = sizes
+    rng, count = np.random.default_rng(0), -(-n // block)
+    scale = rng.choice([0.25, 0.5, 2], (outer, count, inner)).astype(build.dtype)
+    zero = rng.integers(-20, 20, scale.shape).astype(np.int8)
+    of = np.arange(n) // block
+    repeated, offset = scale[:, of], zero[:, of].astype(int)
+    x = (rng.integers(-400, 400, sizes) / 2 * repeated).astype(build.dtype)
+    whole = np.rint(x / repeated) + offset
+    inside = (whole >= -128) & (whole <= 127)
+    dy = rng.integers(-8, 8, sizes).astype(build.dtype)
+    module = build.quantize
+    for threads in THREADS:
+        q, back, dx, terms = np.full(sizes, 99, np.int8), *(nans(sizes, build.dtype) for _ in range(3))
+        run_step(module.Quantize("int8", *sizes, block), x, scale, zero, q, threads=threads)
+        assert np.array_equal(q, np.clip(whole, -128, 127))
+        run_step(module.Dequantize("int8", *sizes, block), q, scale, zero, back, threads=threads)
+        assert np.array_equal(back, (q - offset) * repeated)
+        run_step(module.QuantizeGradient("int8", *sizes, block), dy, x, scale, zero, dx, terms, threads=threads)
+        assert np.array_equal(dx, np.where(inside, dy / repeated, 0))
+        assert np.array_equal(terms, np.where(inside, -(dy / repeated) * (x / repeated), 0))
+        run_step(module.DequantizeGradient("int8", *sizes, block), dy, q, scale, zero, dx, None, threads=threads)
+        assert np.array_equal(dx, dy * repeated)
+        sums = nans(scale.shape, build.dtype)
+        run_step(module.BlockSums(*sizes, block), dy, sums, threads=threads)
+        wanted = [[dy[o, of == b].sum(axis=0) for b in range(count)] for o in range(outer)]
+        assert np.array_equal(sums, np.reshape(wanted, scale.shape))
+
+
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
+@pytest.mark.parametrize("kind, low, high", [("int4", -8, 7), ("uint4", 0, 15), ("int2", -2, 1), ("uint2", 0, 3)])
+@pytest.mark.parametrize("above", [0x00, 0xF0])
+def test_less_than_eight_bits(build, kind, low, high, above):
+    """An element is the low bits of a byte: those above are written as 0, and not read."""
+    x = np.array([np.nan, -1e9, -9, -2.5, -1, 0, 0.5, 1.5, 2, 7, 8, 1e9], build.dtype)
+    expected = np.clip(np.rint(np.where(np.isnan(x), low, x)), low, high)
+    q, back = np.full(x.size, 99, np.uint8), nans(x.size, build.dtype)
+    run_step(build.quantize.Quantize(kind, 1, 1, x.size), x, np.ones(1, build.dtype), None, q)
+    assert np.array_equal(q, expected.astype(int) & (high - low))
+    zero = np.array([1 | above], np.uint8)
+    run_step(build.quantize.Dequantize(kind, 1, 1, x.size), q | above, np.full(1, 2, build.dtype), zero, back)
+    assert np.array_equal(back, 2 * (expected - 1))
 
 
 @pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
@@ -65,6 +120,10 @@ def test_what_is_no_finite_number_is_clipped(build):
 
 def test_other_kinds_are_refused():
     module = ALL_BUILDS[0].quantize
-    for make, kind in ((module.Quantize, "int32"), (module.Quantize, "int4"), (module.Dequantize, "int64")):
+    for make, kind in ((module.Quantize, "int32"), (module.Quantize, "int3"), (module.Dequantize, "int64")):
         with pytest.raises(ValueError, match=f"found '{kind}'"):
             make(kind, 1, 1, 1)
+    with pytest.raises(ValueError, match="found -1"):
+        module.Quantize("int8", 1, 1, 1, -1)
+    with pytest.raises(ValueError, match="found 0"):
+        module.BlockSums(1, 1, 1, 0)

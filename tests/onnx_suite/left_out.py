@@ -28,7 +28,8 @@ SEQUENCES = "sequences and optionals: a plan's values are tensors whose number a
 TABLES = "classical machine learning, of the domain ai.onnx.ml"
 LOOPS = "runs a graph as often as values say; a plan is a list of steps that is known ahead"
 RECURRENT = "recurrent networks, which train by another walk"
-BITS = "numbers in 2 to 4 bits, and floats in 8: NumPy has no such dtypes, and cconv computes in none of them"
+BITS = "casts of numbers in 2 to 4 bits and of floats in 8, which no kernel does"
+FLOATS = "floats in 4 and 8 bits: cconv computes in none of them; whole numbers it takes from 2 bits on"
 CHANCE = "random numbers: the expected ones are NumPy's"
 SHAPES = "the output's size follows from values that are computed at run time; a plan's shapes are fixed"
 SAMPLING = "samples a feature map at places that are computed; there is no kernel for it"
@@ -36,6 +37,7 @@ INTEGERS = "computes in whole numbers; quantised models run in the form Quantize
 SPECTRA = "complex numbers: signal processing"
 
 NARROW = r"FLOAT8|FLOAT4|INT4|INT2|e8m0|e4m3|e5m2|float4|_u?int[24](_|$)"
+NARROW_FLOATS = r"e4m3|e5m2|float4"
 
 LEFT_OUT = [
     *(LeftOut(name, STRINGS) for name in ("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit")),
@@ -56,8 +58,8 @@ LEFT_OUT = [
     *(LeftOut(name, RECURRENT) for name in ("GRU", "LSTM", "RNN")),
     LeftOut("Cast", BITS, NARROW),
     LeftOut("CastLike", BITS, NARROW),
-    LeftOut("QuantizeLinear", BITS, NARROW),
-    LeftOut("DequantizeLinear", BITS, NARROW),
+    LeftOut("QuantizeLinear", FLOATS, NARROW_FLOATS),
+    LeftOut("DequantizeLinear", FLOATS, NARROW_FLOATS),
     LeftOut("Bernoulli", CHANCE),
     LeftOut("Dropout", CHANCE, "training_dropout(?!_zero)"),
     LeftOut("Unique", SHAPES),
@@ -66,8 +68,6 @@ LEFT_OUT = [
     *(LeftOut(name, SAMPLING) for name in ("GridSample", "RoiAlign", "DeformConv")),
     LeftOut("Col2Im", "the gradient of an unfolding, which no convolution of cconv's makes"),
     *(LeftOut(name, INTEGERS) for name in ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")),
-    LeftOut("QuantizeLinear", "one scale for a block of an axis", "blocked"),
-    LeftOut("DequantizeLinear", "one scale for a block of an axis", "blocked"),
     LeftOut("TopK", "sorts floats, int32 and int64", "uint64"),
     LeftOut("BitCast", "the bits of a float of the model are not those of the plan, which computes in one dtype"),
     LeftOut("Det", "determinants: no layer of a network on images"),

@@ -157,12 +157,6 @@ def test_training_says_so_too():
     assert np.array_equal(trainer.model.weights["x0"], before)
 
 
-def test_a_reduction_without_a_gradient_names_itself():
-    case = Case("ScatterND", [(4, 3), ints(1).reshape(1, 1), (1, 3)], {"reduction": "mul"})
-    with pytest.raises(UnsupportedOpError, match="reductions none and add; found 'mul'"):
-        projection_plan(model_of(node_model(case, dynamic=False)), ["x0"])
-
-
 @pytest.mark.parametrize("output", ["y0", "y1", "y2"])
 def test_each_output_of_a_split_has_its_gradient(output):
     case = Case("Split", [(2, 7, 3)], {"axis": 1, "num_outputs": 3}, outputs=3)

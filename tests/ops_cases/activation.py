@@ -68,13 +68,14 @@ CASES += [
 
 # Bounds computed at run time, and integers.
 CASES += [
-    Case("Clip", [shape, *bounds], opset=opset, fill=away_from(-0.5, 0.7), gradient=(0,), note=note)
+    Case("Clip", [shape, *bounds], opset=opset, fill=away_from(-0.5, 0.7), note=note)
     for shape in [(7,), (2, 3, 4, 5)]
     for opset in (11, 13)
     for bounds, note in [
         ((np.array(LOW), np.array(HIGH)), "both-given"),
         ((np.array([LOW]),), "low-given"),
         ((None, np.array(HIGH)), "high-given"),
+        ((np.array(HIGH), np.array(LOW)), "swapped-given"),
     ]
 ]
 CASES += [
@@ -130,3 +131,4 @@ SLOPES = [
     ((2, 4, 3, 2, 5), (4, 1, 1, 1)),
 ]
 CASES += [Case("PRelu", [x, slope], opset=opset, fill=ZERO) for x, slope in SLOPES for opset in (7, 9, 16)]
+CASES += [Case("Relu", [(2, 3, 4, 5)], opset=13, fill=ZERO), Case("Celu", [(2, 3, 4, 5)], {"alpha": 0.3}, opset=28)]

@@ -89,3 +89,11 @@ CASES += [
     for dtype in ("int32", "int64")
 ]
 CASES += [Case("Pow", [np.array([3, 2, 0], np.int32), np.array(2, np.float32)], note="int-by-float", gradient=())]
+CASES += [Case(kind, [(2, 3, 4), (3, 1)], opset=13, fill=away_from_zero) for kind in ("Add", "Sub", "Mul", "Div")]
+CASES += [Case("Pow", [(2, 3, 4), (3, 1)], opset=13, fill=positive)]
+# From opset 28 on floats need no fmod=1. onnxruntime refuses them without.
+CASES += [
+    Case("Mod", [a, b], {"fmod": fmod}, opset=28, fill=away_from_zero, judge="onnx")
+    for a, b in [((3, 5), (3, 5)), ((2, 3, 4, 5), (3, 1, 1)), ((5,), (3, 1))]
+    for fmod in (0, 1)
+]

@@ -30,3 +30,16 @@ CASES += [
     for shape in [(3, 5), (5,)]
     for direction in ("LEFT", "RIGHT")
 ]
+# Integers with a sign came with opset 28, and with them what is said of counts past the width.
+CASES += [
+    Case(
+        "BitShift",
+        [bits(dtype, (3, 5), 0), np.array([0, 1, 7, 31, 100], dtype)],
+        {"direction": direction},
+        opset=28,
+        judge="onnx",
+        note=dtype,
+    )
+    for dtype in ("int8", "int32", "int64", "uint8", "uint64")
+    for direction in ("LEFT", "RIGHT")
+]

@@ -47,3 +47,24 @@ CASES += [
     Case("CastLike", [(2, 3, 4, 5), whole("bool")], fill=mixed, note="to-bool", gradient=()),
     Case("CastLike", [(2, 3, 4), (1,)], gradient=(0,), note="float"),
 ]
+# What later versions add is for dtypes that a plan has not, and says nothing of others. onnxruntime refuses such
+# attributes there.
+CASES += [
+    Case("Cast", [(3, 4)], {"to": to, **more}, opset=opset, fill=mixed, gradient=(0,) if to == FLOAT else (),
+         note=str(to), judge="onnx" if more else "onnxruntime")
+    for opset, more in [
+        (7, {}),
+        (19, {"saturate": 0}),
+        (21, {}),
+        (23, {}),
+        (24, {"round_mode": "down"}),
+        (25, {}),
+        (28, {}),
+    ]
+    for to in (FLOAT, INTEGERS["int32"])
+]  # fmt: skip
+CASES += [
+    Case("CastLike", [(3, 4), whole(dtype)], opset=opset, fill=mixed, gradient=(), note=f"to-{dtype}")
+    for opset in (15, 19, 21, 23, 24, 25)
+    for dtype in ("int32", "bool")
+]

@@ -1,12 +1,12 @@
 from ops_cases.case import Case
 
 
-def conv(n, c, k, spatial, kernel, group=1, bias=True, op="Conv", note="", **attributes):
+def conv(n, c, k, spatial, kernel, group=1, bias=True, op="Conv", note="", opset=11, **attributes):
     weight = (k, c // group, *kernel) if op == "Conv" else (c, k // group, *kernel)
     inputs = [(n, c, *spatial), weight] + ([(k,)] if bias else [])
     if group != 1:
         attributes["group"] = group
-    return Case(op, inputs, attributes, opset=11, tolerance=3e-6, reason="sums of up to 2000 terms", note=note)
+    return Case(op, inputs, attributes, opset=opset, tolerance=3e-6, reason="sums of up to 2000 terms", note=note)
 
 
 CASES = [
@@ -51,3 +51,8 @@ CASES = [
     conv(1, 3, 4, (2, 3, 4), (3, 2, 2), op="ConvTranspose", strides=[2, 1, 2]),
     conv(1, 5, 5, (4, 5), (3, 3), op="ConvTranspose", group=5, strides=[2, 2], pads=[1, 1, 1, 1]),
 ]  # fmt: skip
+CASES += [
+    conv(2, 4, 6, (7, 8), (3, 3), op=op, group=2, strides=[2, 1], pads=[1, 0, 1, 1], dilations=[1, 2], opset=opset)
+    for op in ("Conv", "ConvTranspose")
+    for opset in (7, 22)
+]

@@ -13,7 +13,7 @@ CASES = [
 ]
 CASES += [
     Case("Dropout", [(2, 3, 4, 5), *more], constant_inputs=(1, 2), opset=opset, gradient=(), note=note)
-    for opset in (12, 13)
+    for opset in (12, 13, 22)
     for more, note in [((), "default"), ((RATIO,), "ratio"), ((RATIO, OFF), "training-off")]
 ]
 # Not in opset 10, where onnxruntime's mask is all false though every element is kept.

@@ -47,3 +47,4 @@ CASES = [
     einsum("ij,jk->ik", (0, 4), (4, 5)),
     einsum("ab,cd,ae->", (2, 3), (4, 5), (2, 6)),
 ]
+CASES += [einsum("bij,bjk->bik", (2, 3, 4), (2, 4, 5), opset=28)]

@@ -107,3 +107,7 @@ CASES += [
 ]
 CASES += [Case("ReverseSequence", [table, ints(3, 0, 2, 1)], opset=10, note=f"{table.dtype}") for table in TABLES[:1]]
 CASES += [Case("Gather", [np.arange(9, dtype=np.uint8), ints(3, 5)]), Case("Gather", [ints(7, 8), ints(1)], {}, (0, 1))]
+CASES += [
+    Case("Compress", [(3, 4), np.array([False, True, True])], {"axis": 1}, (1,), 28),
+    Case("ReverseSequence", [(3, 4, 5), ints(3, 2, 0, 1)], opset=28),
+]

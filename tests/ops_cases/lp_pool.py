@@ -1,3 +1,5 @@
+import numpy as np
+
 from ops_cases.case import Case
 
 
@@ -32,3 +34,8 @@ CASES += [
         ((1, 2, 3, 4, 5), {}, 20),
     ]
 ]
+CASES += [
+    pool((2, 3, 7, 8), kernel_shape=[3, 3], strides=[2, 2], dilations=[2, 1], ceil_mode=1, opset=22),
+    Case("GlobalLpPool", [(2, 3, 6, 7)], {"p": 3}, opset=22, fill=away_from_zero, tolerance=5e-6, reason="as above",
+         judge=lambda x: np.sum(np.abs(x) ** 3, axis=(2, 3), keepdims=True) ** (1 / 3)),
+]  # fmt: skip

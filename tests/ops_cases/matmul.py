@@ -1,3 +1,5 @@
+import numpy as np
+
 from ops_cases.case import Case
 
 
@@ -36,3 +38,10 @@ CASES = [
         ]
     ),
 ]
+# C may be left out from opset 11 on; integers, which came with 9, are multiplied where they are known.
+LEFT, RIGHT = np.arange(-6, 6).reshape(3, 4), np.arange(20).reshape(4, 5)
+CASES += [Case("Gemm", [(4, 5), (5, 6), (6,)], {"beta": 0.5}, opset=opset) for opset in (7, 9, 11)]
+CASES += [Case("Gemm", [(4, 5), (5, 6)], opset=11)]
+CASES += [Case("Gemm", [LEFT, RIGHT, RIGHT[:3]], opset=9, constant_inputs=(0, 1, 2), note="integers", judge="onnx")]
+CASES += [Case("MatMul", [(2, 3, 4), (4, 5)], opset=opset) for opset in (7, 9)]
+CASES += [Case("MatMul", [LEFT, RIGHT], opset=9, constant_inputs=(0, 1), note="integers")]

@@ -84,3 +84,26 @@ CASES += [
     )
     for data in (LONGS, BYTES, LONGS.astype(np.int32), LONGS > 2)
 ]
+# Axes came with opset 18, and may be int32, though not to onnxruntime.
+CASES += [
+    Case(
+        "Pad",
+        [(2, 3, 4, 5), ints(1, 2, 0, 1), value(0.5), np.array([3, -2], dtype)],
+        constant_inputs=(1, 2, 3),
+        opset=opset,
+        note=f"axes-{dtype}",
+        judge="onnxruntime" if dtype == "int64" else "onnx",
+    )
+    for dtype in ("int32", "int64")
+    for opset in (18, 23, 24, 25)
+]
+
+# A value that is computed while the model runs; other modes have no use for it.
+CASES += [
+    Case("Pad", [shape, ints(*pads), value(0.5)], {"mode": mode}, (1,), 21, note=f"{pads}-computed",
+         gradient=None if mode == "constant" else (0,))
+    for shape, pads in INNER + OLD[3:]
+    for mode in ("constant", "edge")
+    if mode == "constant" or (shape, pads) in INNER
+]  # fmt: skip
+CASES += [Case("Pad", [LONGS, ints(1, 0, 0, 2), np.array([7])], {}, (1,), note="computed")]

@@ -86,3 +86,8 @@ CASES += [
     for dtype, low in (("int8", -128), ("uint8", 0))
     for outputs in (1, 2)
 ]
+CASES += [
+    Case("MaxPool", [(2, 3, 7, 6)], {**POOL2, "ceil_mode": 1, "dilations": [2, 1]}, opset=22, outputs=n, fill=distinct,
+         note=f"{n}")
+    for n in (1, 2)
+]  # fmt: skip

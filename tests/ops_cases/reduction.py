@@ -128,3 +128,24 @@ CASES += [
     if opset >= 11 or axis >= 0
 ]
 CASES += [Case(kind, [(3, 5)], fill=few, note="default") for kind in ("ArgMax", "ArgMin")]
+# Axes are counted from the end from opset 11 on, by all operators; the last of equal ones is selected from 12 on.
+CASES += [
+    Case(f"Reduce{name}", [(2, 3, 4, 5)], {"axes": axes, "keepdims": 0}, opset=opset, fill=FILLS.get(name, positive))
+    for name in NAMES
+    for axes in ([-1], [-3, 2])
+    for opset in ((11, 12) if name in ("Max", "Min") else (11,))
+]
+CASES += [
+    Case(f"Reduce{name}", [np.array([[3, 1, 7], [2, 9, 4]], dtype)], {"axes": [-1]}, (0,), opset=12, note=dtype)
+    for name in ("Max", "Min")
+    for dtype in ("int8", "uint8")
+]
+CASES += [
+    Case(f"Reduce{name}", [(2, 3, 4, 5), ints([-1, 1])], {"keepdims": 0}, (1,), 28, fill=positive)
+    for name in ("LogSum", "LogSumExp")
+]
+CASES += [
+    Case(kind, [(2, 3, 4, 5)], {"axis": -2, **last}, opset=opset, fill=few)
+    for kind in ("ArgMax", "ArgMin")
+    for opset, last in [(11, {}), (12, {}), (12, {"select_last_index": 1})]
+]

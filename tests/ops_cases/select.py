@@ -103,3 +103,20 @@ CASES += [
     Case("CumProd", [TIES.astype(dtype), number(1)], {}, (1,), 26, judge="onnx", note=dtype)
     for dtype in ("int32", "int64")
 ]
+CASES += [
+    Case("TopK", [(4, 9), ints(3)], {"axis": 0, "largest": 0}, (1,), 24, outputs=2),
+    Case("OneHot", [ints(0, 3, -1, 9), number(4), np.array([0, 1], np.float32)], {"axis": 0}, (1, 2), 28),
+]
+
+
+def with_zeros(rng, shape):
+    """Small whole numbers, in some rows one 0, in some several, in some none."""
+    return rng.choice([-2, -1, 0, 1, 2, 3], shape, p=[0.2, 0.2, 0.15, 0.15, 0.15, 0.15])
+
+
+CASES += [
+    Case("CumProd", [(7, 6), number(axis)], {"exclusive": exclusive, "reverse": reverse}, (1,), 26, judge="onnx",
+         fill=with_zeros, note=f"{axis}-zeros")
+    for axis in (0, 1)
+    for exclusive, reverse in [(0, 0), (1, 0), (0, 1), (1, 1)]
+]  # fmt: skip

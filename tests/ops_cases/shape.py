@@ -1,3 +1,4 @@
+import ml_dtypes
 import numpy as np
 from onnx import numpy_helper
 
@@ -117,3 +118,45 @@ CASES += [
         ("value_ints", [4, 5, 6], 13),
     ]
 ]
+CASES += [
+    Case("Constant", [], {name: value}, opset=opset, note=name)
+    for opset, name, value in [
+        (7, "value", numpy_helper.from_array(LONGS)),
+        (11, "value", numpy_helper.from_array(LONGS)),
+        (12, "value_float", 0.25),
+        (12, "value_floats", [0.5, -1.5]),
+        (12, "value_int", -3),
+        (12, "value_ints", [4, 5, 6]),
+        *((opset, "value_ints", [4, 5, 6]) for opset in (19, 21, 23, 24, 25)),
+    ]
+]
+
+# Versions that only add dtypes: what is moved has a byte each or more, whatever it stands for.
+ADDED = {19: "float8_e4m3fn", 21: "int4", 23: "float4_e2m1fn", 24: "float8_e8m0fnu", 25: "uint2"}
+CASES += [
+    Case(kind, [moved, *more], attributes, (1,), opset, note=dtype, judge="onnx")
+    for opset, dtype in ADDED.items()
+    for numbers in [np.arange(24).reshape(2, 3, 4) % 3 + 1]  # float8_e8m0fnu has no 0
+    for moved in [numbers.astype(getattr(ml_dtypes, dtype))]
+    for kind, more, attributes in [
+        ("Flatten", (), {"axis": -2}),
+        ("Identity", (), {}),
+        ("Reshape", (ints(0, -1),), {}),
+        ("Squeeze", (ints(),), {}),
+        ("Transpose", (), {"perm": [0, 2, 1]}),
+        ("Unsqueeze", (ints(-1, 0),), {}),
+    ]
+]
+CASES += [
+    Case(kind, [shape, *more], attributes, (1,), opset, note="dtypes")
+    for opset in (13, 14, 21, 23, 24, 25)
+    for kind, shape, more, attributes in [
+        ("Flatten", (2, 3, 4, 5), (), {"axis": -2}),
+        ("Identity", (2, 3, 4, 5), (), {}),
+        ("Reshape", (2, 3, 4), (ints(0, -1),), {}),
+        ("Squeeze", (2, 1, 3), (ints(-2),), {}),
+        ("Transpose", (2, 3, 4, 5), (), {"perm": [0, 2, 3, 1]}),
+        ("Unsqueeze", (2, 3, 4), (ints(-1, 0),), {}),
+    ]
+]
+CASES += [Case("Flatten", [(2, 3, 4, 5)], {"axis": axis}, opset=11) for axis in (-1, -3)]

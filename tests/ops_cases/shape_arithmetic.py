@@ -67,3 +67,18 @@ CASES += [
         (ints(3), 13),
     ]
 ]
+# Versions that only add dtypes, which a plan has not.
+CASES += [
+    Case(kind, [value], attributes, fixed, opset)
+    for opset in (23, 24, 25)
+    for kind, value, fixed, attributes in [
+        ("Shape", (2, 3, 4, 5), (), {"start": -3, "end": 3}),
+        ("Size", (2, 3, 4, 5), (), {}),
+        ("ConstantOfShape", ints(2, 3), (0,), {"value": numpy_helper.from_array(ints(7))}),
+    ]
+]
+# The attribute is for dtypes of 16 bits, which a plan computes in more.
+CASES += [
+    Case("Range", [np.array(n, dtype) for n in (7, -2, -3)], {"stash_type": 1}, (0, 1, 2), 27, note=dtype, judge="onnx")
+    for dtype in ("int64", "float32")
+]

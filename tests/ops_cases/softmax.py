@@ -40,3 +40,8 @@ CASES += [
     for opset in (11, 13)
 ]
 CASES += [Case("Hardmax", [np.array([[1, 3, 3], [2, 2, 2]], np.float32)], note="ties")]
+# Up to opset 12 all axes from this one on are one, by default from axis 1 on.
+CASES += [
+    Case("Hardmax", [shape], {} if axis is None else {"axis": axis}, opset=7)
+    for shape, axis in [((4, 5), None), ((3, 4, 5), None), ((3, 4, 5), 0), ((3, 4, 5), 2), ((2, 3, 4, 5), 2)]
+]
