@@ -91,14 +91,18 @@ class Module:
         return file.getvalue()
 
     def _dynamo(self, x: Any, opset: int, trainable: bool, free: bool) -> bytes:
+        shapes = ({0: torch.export.Dim("batch", min=1, max=64)},) if free else None
+        module = self.module
+        if trainable and self.network.library == "torchvision.video":  # networks.NOTES says why
+            module = torch.export.export(module, (x,), dynamic_shapes=shapes).run_decompositions()
         program = torch.onnx.export(
-            self.module,
+            module,
             (x,),
             dynamo=True,
             opset_version=opset,
             input_names=["x"],
             output_names=["y"],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},) if free else None,
+            dynamic_shapes=shapes,
             optimize=not trainable,
             verbose=False,
         )
