@@ -90,9 +90,7 @@ NETWORKS: list[Network] = [
     *_timm(64, "starnet_s1", "fasternet_t0"),
     *_timm(128, "ghostnetv2_100"),  # as inception_v4
     # convolutions as transformers are built, and both together
-    # Eight million values before a Relu in images of 64, of which some are within float64's rounding of the kink.
-    *_timm(28, "convmixer_768_32"),
-    *_timm(64, "convnextv2_atto", "inception_next_atto", "poolformer_s12", "focalnet_tiny_srf"),
+    *_timm(64, "convmixer_768_32", "convnextv2_atto", "inception_next_atto", "poolformer_s12", "focalnet_tiny_srf"),
     *_timm(64, "edgenext_xx_small", "mobilevit_xxs", "mobilevitv2_050", "fastvit_t8", "efficientvit_b0"),
     *_timm(64, "mambaout_femto", "caformer_s18", "pvt_v2_b0", "xcit_nano_12_p16_224"),
     *_timm(64, "davit_tiny", "twins_pcpvt_small", "twins_svt_small", "nextvit_small", "efficientvit_m0"),

@@ -33,6 +33,9 @@ class Module:
         self.network = network
         self.module: Any = Logits(module) if network.library == "torchvision.segmentation" else module
         self.module.eval()
+        for layer in self.module.modules():  # as files store it, so that float64 is the same network on both sides
+            if isinstance(getattr(layer, "eps", None), float):
+                layer.eps = float(np.float32(layer.eps))
         with torch.no_grad():
             for weight in self.module.parameters():
                 scale = 0.1 if weight.ndim < 2 or not weight.any() else 0.01 * weight.abs().mean()
