@@ -128,7 +128,9 @@ cdef class Base(Step):
 def packed_size(geometry, str role):
     """Elements of the packed weights: as they are (walk by outputs), or transformed."""
     cdef Base base = Base(geometry, role)
-    return base.inner * base.columns * (TAPS if base.walk == BY_OUTPUTS else PLANES)
+    if base.walk == BY_OUTPUTS:
+        return base.inner * base.columns * TAPS
+    return base.column_blocks * PLANES * odd_lines(base.inner * TILE_COLS)
 
 
 cdef class Pack(Base):
@@ -154,7 +156,7 @@ cdef class Pack(Base):
         cdef bint plain = self.walk == BY_OUTPUTS
         cdef Py_ssize_t c, t, v, begin, count
         cdef const real* w = <real*>self.operand[0] + nb * TILE_COLS * self.outer_stride
-        cdef real* packed = <real*>self.operand[1] + nb * TILE_COLS * self.inner * (TAPS if plain else PLANES)
+        cdef real* packed = <real*>self.operand[1] + nb * (TILE_COLS * self.inner * TAPS if plain else PLANES * odd_lines(self.inner * TILE_COLS))
         cdef real* taps = <real*>self.scratch_of(thread)
         cdef vf turned[LANES]
         for c in range(first, min(first + 16, self.inner)):
@@ -170,7 +172,7 @@ cdef class Pack(Base):
                         vstore(taps + self.place[begin + t] * width + v * VL, turned[t])
                     begin += count
                 if not plain:
-                    winograd_weights(taps + v * VL, width, packed + c * width + v * VL, self.inner * width)
+                    winograd_weights(taps + v * VL, width, packed + c * width + v * VL, odd_lines(self.inner * width))
 
 
 cdef class Gather(Base):
@@ -208,7 +210,7 @@ cdef class Gather(Base):
         self.m_row = self.group * TILE_COLS + CACHE_LINE_REALS
         self.m_plane = odd_lines(self.block * self.m_row)
         v, m = PLANES * self.v_plane, PLANES * self.m_plane
-        u = PLANES * min(self.inner, WEIGHT_CHANNELS) * TILE_COLS * self.group
+        u = PLANES * odd_lines(min(self.inner, WEIGHT_CHANNELS) * TILE_COLS) * self.group
         self.workspace = {BY_TILES: 0, BY_PLANES: v + m, BY_OUTPUTS: v}[self.walk]
         # Per thread: zeros that stand for pixels outside, and what of V, M and U the threads do not share.
         own = odd_lines(self.inner) + {BY_TILES: v + m, BY_PLANES: 0, BY_OUTPUTS: m + u}[self.walk]
@@ -271,7 +273,7 @@ cdef class Gather(Base):
         cdef Py_ssize_t channel = 0, channels, plane, size
         while channel < self.inner:
             channels = min(WEIGHT_CHANNELS, self.inner - channel)
-            size = PLANES * channels * TILE_COLS
+            size = PLANES * odd_lines(channels * TILE_COLS)
             for nb in range(begin, end):
                 self.transform_weights(nb, channel, channels, u + (nb - begin) * size)
             for plane in range(PLANES):
@@ -283,7 +285,7 @@ cdef class Gather(Base):
 
     cdef const real* weights_of(self, Py_ssize_t nb) noexcept nogil:
         """Transformed weights of a block of outputs."""
-        return <real*>self.operand[1] + nb * TILE_COLS * self.inner * PLANES
+        return <real*>self.operand[1] + nb * PLANES * odd_lines(TILE_COLS * self.inner)
 
     cdef void transform(self, const real* zeros, real* v, Py_ssize_t row, Py_ssize_t first,
                         Py_ssize_t count) noexcept nogil:
@@ -311,7 +313,7 @@ cdef class Gather(Base):
         cdef const real* g = <real*>self.operand[1] + (nb * TILE_COLS * self.inner + channel * width) * TAPS
         for c in range(channels):
             for k in range(width // VL):
-                winograd_weights(g + c * TAPS * width + k * VL, width, u + c * width + k * VL, channels * width)
+                winograd_weights(g + c * TAPS * width + k * VL, width, u + c * width + k * VL, odd_lines(channels * width))
 
     cdef void multiply(
         self, const real* v, const real* u, Py_ssize_t u_channels, real* m, Py_ssize_t nb, Py_ssize_t channel,
@@ -339,7 +341,7 @@ cdef class Gather(Base):
         job.ahead = <const char*>v
         job.ahead_step = 0
         for plane in range(plane, last_plane):
-            job.b = u + plane * u_channels * width
+            job.b = u + plane * odd_lines(u_channels * width)
             for t in range(tiles):
                 begin = count * t // tiles
                 end = count * (t + 1) // tiles

@@ -87,8 +87,8 @@ cdef class WeightGradient(Step):
         self.y_plane = odd_lines(self.block * self.outer)
         self.pieces = ceil_div(self.inner, PIECE_CHANNELS) if self.by_outputs else 1
         shared = PLANES * (self.v_plane + self.y_plane)
-        sums = PLANES * min(self.inner, PIECE_CHANNELS) * TILE_COLS
-        self.partial_size = shared + (0 if self.by_outputs else PLANES * self.inner * self.outer)
+        sums = PLANES * odd_lines(min(self.inner, PIECE_CHANNELS) * TILE_COLS)
+        self.partial_size = shared + (0 if self.by_outputs else PLANES * odd_lines(self.inner * self.outer))
         self.scratch_bytes = (max(self.inner, self.outer) + (sums if self.by_outputs else 0)) * sizeof(real)
         self.scratch_bytes = ceil_div(self.scratch_bytes, 64) * 64
 
@@ -124,12 +124,12 @@ cdef class WeightGradient(Step):
             first = self.inner * k // self.pieces
             last = self.inner * (k + 1) // self.pieces
             for plane in range(PLANES):
-                self.multiply(sums + plane * (last - first) * self.width_of(nb), plane, nb, first, last)
-            self.back(sums, (last - first) * self.width_of(nb), nb, first, first, last)
+                self.multiply(sums + plane * odd_lines((last - first) * self.width_of(nb)), plane, nb, first, last)
+            self.back(sums, odd_lines((last - first) * self.width_of(nb)), nb, first, first, last)
         elif phase == 2:
-            self.multiply(sums + (k * self.outer + nb * TILE_COLS) * self.inner, k, nb, 0, self.inner)
+            self.multiply(sums + k * odd_lines(self.inner * self.outer) + nb * TILE_COLS * self.inner, k, nb, 0, self.inner)
         else:
-            self.back(sums + nb * TILE_COLS * self.inner, self.inner * self.outer, nb, 0, k * 16,
+            self.back(sums + nb * TILE_COLS * self.inner, odd_lines(self.inner * self.outer), nb, 0, k * 16,
                       min(k * 16 + 16, self.inner))
 
     cdef void transform(self, const real* zeros, Py_ssize_t tile) noexcept nogil:
