@@ -12,7 +12,7 @@ LOADING = {"resnet50": 2, "densenet121": 4, "efficientnet_b0": 4}
 
 EXPORTERS = {"legacy": "TorchScript, `dynamo=False`", "dynamo": "`torch.export`, `dynamo=True`", "tf2onnx": "tf2onnx"}
 
-# float64: files store constants (a BatchNorm's epsilon, the root in an attention) in float32, PyTorch has them in
+# float64: files store constants (the root in an attention, a slope) in float32, PyTorch has them in
 # float64; 1e-8 each, and more where few values are normalised. float32: fifty layers of 1e-7 each, as cconv.check.
 # Differences: rounding of the loss over the step.
 TOLERANCE = {"float64": 1e-5, "float32": 1e-3, "differences": 1e-4}
@@ -135,8 +135,10 @@ not the network's; their gradients are compared with finite differences of the l
 for each weight, at most {differences:.0e}; where a kink lies within the step, along one of three others.
 
 Weights are random but none is neutral (zero, one, equal to another); running statistics are those of a batch; a
-BatchNorm's scale is around 0.3, since otherwise deep random networks enlarge rounding a thousandfold. Images are of
-the size that the table says, 2 a batch.
+BatchNorm's scale is around 0.3, since otherwise deep random networks enlarge rounding a thousandfold. An epsilon is
+the float32 number next to the constructor's, since that is what files store: with the constructor's own, which the
+first rows were measured with, float64 gives two slightly different networks. Images are of the size that the table
+says, 2 a batch.
 """
 
 
@@ -152,7 +154,12 @@ def page(content: Row) -> str:
         names = [name for name in libraries if libraries[name] == library]
         if names:
             parts.append(f"## {library}\n\n{_table(names, rows)}\n")
-    red = [f"- **{name}**, {exporter}: {_reason(row)}" for (name, exporter), row in rows.items() if not is_green(row)]
+    red = [
+        f"- **{name}**, {exporter}: {_reason(row)}"
+        for name, library in libraries.items()
+        for exporter in exporters_of(library)
+        if not is_green(row := rows.get((name, exporter), {}))
+    ]
     notes: dict[str, list[str]] = {}
     for (name, exporter), row in rows.items():
         if "note" in row:
