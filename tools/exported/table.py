@@ -162,7 +162,7 @@ def page(content: Row) -> str:
     ]
     notes: dict[str, list[str]] = {}
     for (name, exporter), row in rows.items():
-        if "note" in row:
+        if "note" in row and is_green(row):
             notes.setdefault(row["note"], []).append(f"**{name}**, {exporter}")
     otherwise = [f"- {'; '.join(names)}: {note}" for note, names in notes.items()]
     for title, lines in (("Red, and why", red), ("Exported otherwise", otherwise)):
@@ -241,4 +241,5 @@ def _loading(content: Row) -> str:
 
 
 def _reason(row: Row) -> str:
-    return re.sub(r"\s+", " ", fault(row)).replace("|", "\\|")
+    why = re.sub(r"\s+", " ", fault(row)).replace("|", "\\|")
+    return f"{row['note']} {why}" if "note" in row else why
