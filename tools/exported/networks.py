@@ -114,8 +114,8 @@ _BIAS = (
 )
 NOTES = {f"{name} dynamo": _BIAS for name in ("r3d_18", "mc3_18", "r2plus1d_18")}
 NOTES["ConvNeXtTiny tf2onnx"] = (
-    "Of Keras's grouped convolutions the converter leaves calls of TensorFlow's functions, of its Gelu the operator Erfc; "
-    "ONNX has neither."
+    "Of Keras's grouped convolutions the converter leaves calls of TensorFlow's functions, of its Gelu the operator "
+    "Erfc; ONNX has neither."
 )
 
 
