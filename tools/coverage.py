@@ -134,7 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
                 continue
             found = measured(network.name, exporter, arguments.seconds)
             row = {"library": network.library, "size": network.size, **found}
-            if key in NOTES and not is_green(row):
+            if key in NOTES:
                 row["note"] = NOTES[key]
             note(key, row)
             failed += not is_green(row)

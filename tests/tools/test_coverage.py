@@ -75,6 +75,7 @@ def test_the_page_counts_and_tells_why():
     assert f"| {table.EXPORTERS['dynamo']} | 2 | 1 |" in text
     alone = table.page({"machine": "a machine", "versions": {}, "rows": {"a legacy": GREEN}})
     assert "**1 architectures, 0 of them green with every exporter.**" in alone
+    assert "The others ([why](#red-and-why)): a." in alone and "- **a**, dynamo: not measured" in alone
     assert "- **b**, dynamo: export (default): TypeError: a \\| b" in text
     lines = [line for line in text.splitlines() if line.startswith(("| a |", "| b |", "| network |"))]
     assert len(lines) == 5 and len({line.replace("\\|", "").count("|") for line in lines}) == 1
@@ -83,12 +84,22 @@ def test_the_page_counts_and_tells_why():
 def test_the_page_says_where_float64_decided_and_how_long_loading_takes():
     row = copy.deepcopy(GREEN)
     row["default"]["roundings"] = [(3e-5, 1e-5)]
-    content = {"machine": "a machine", "versions": {}, "rows": {"a legacy": row, "b legacy": GREEN}}
+    rows = {"a legacy": row, "a dynamo": GREEN, "b legacy": GREEN, "b dynamo": GREEN}
+    content = {"machine": "a machine", "versions": {}, "rows": rows}
     content["loading"] = {"resnet50": {"legacy": [125, 0.5]}}
     text = table.page(content)
     assert "| a | legacy | default | 3.0e-05 | 1.0e-05 | 3.0 |" in text and text.count(" † |") == 1
     assert "| resnet50 | legacy | 125 | 0.50 | 2 |" in text
     assert "| b | legacy | default" not in text and "## Red" not in text
+
+
+def test_what_an_export_needed_is_said_of_green_rows_too():
+    rows = {f"{name} {exporter}": GREEN for name in ("a", "b") for exporter in ("legacy", "dynamo")}
+    for name in ("a", "b"):
+        rows[f"{name} dynamo"] = {**GREEN, "note": "in another way"}
+    text = table.page({"machine": "a machine", "versions": {}, "rows": rows})
+    assert "## Exported otherwise\n\n- **a**, dynamo; **b**, dynamo: in another way\n" in text
+    assert "The others" not in text and "## Red" not in text
 
 
 def test_a_file_that_onnxruntime_refuses_too_is_said_to_be():

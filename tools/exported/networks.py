@@ -86,8 +86,9 @@ NETWORKS: list[Network] = [
     # for phones
     *_timm(64, "mobilenetv1_100", "mobilenetv4_conv_small", "semnasnet_050", "spnasnet_100", "fbnetc_100", "lcnet_050"),
     *_timm(64, "hardcorenas_a", "mixnet_s", "tinynet_e", "efficientnet_lite0", "efficientnet_es", "rexnet_100"),
-    *_timm(64, "ghostnet_050", "ghostnetv2_100", "repghostnet_050", "repvgg_a0", "mobileone_s0", "repvit_m0_9"),
+    *_timm(64, "ghostnet_050", "repghostnet_050", "repvgg_a0", "mobileone_s0", "repvit_m0_9"),
     *_timm(64, "starnet_s1", "fasternet_t0"),
+    *_timm(128, "ghostnetv2_100"),  # as inception_v4
     # convolutions as transformers are built, and both together
     *_timm(64, "convmixer_768_32", "convnextv2_atto", "inception_next_atto", "poolformer_s12", "focalnet_tiny_srf"),
     *_timm(64, "edgenext_xx_small", "mobilevit_xxs", "mobilevitv2_050", "fastvit_t8", "efficientvit_b0"),
@@ -105,9 +106,17 @@ NETWORKS: list[Network] = [
 ]
 
 
-# What there is to say of rows that are red and not by cconv's fault.
-_BIAS = "The exporter gives a three-dimensional convolution without a bias one of the shape (channels, 2)."
+# What a row needs that others do not, or why it is red where that is not cconv's fault.
+_BIAS = (
+    "With `optimize=False` the exporter gives a three-dimensional convolution without a bias one of the shape "
+    "(channels, 2), which onnxruntime refuses, as cconv does. So the file that keeps BatchNorm is exported from "
+    "`torch.export.export(...).run_decompositions()`; the other one needs nothing."
+)
 NOTES = {f"{name} dynamo": _BIAS for name in ("r3d_18", "mc3_18", "r2plus1d_18")}
+NOTES["ConvNeXtTiny tf2onnx"] = (
+    "Of Keras's grouped convolutions the converter leaves calls of TensorFlow's functions, of its Gelu the operator "
+    "Erfc; ONNX has neither."
+)
 
 
 def find(name: str) -> Network:

@@ -12,7 +12,7 @@ LOADING = {"resnet50": 2, "densenet121": 4, "efficientnet_b0": 4}
 
 EXPORTERS = {"legacy": "TorchScript, `dynamo=False`", "dynamo": "`torch.export`, `dynamo=True`", "tf2onnx": "tf2onnx"}
 
-# float64: files store constants (a BatchNorm's epsilon, the root in an attention) in float32, PyTorch has them in
+# float64: files store constants (the root in an attention, a slope) in float32, PyTorch has them in
 # float64; 1e-8 each, and more where few values are normalised. float32: fifty layers of 1e-7 each, as cconv.check.
 # Differences: rounding of the loss over the step.
 TOLERANCE = {"float64": 1e-5, "float32": 1e-3, "differences": 1e-4}
@@ -91,23 +91,26 @@ def _error(value: float | None) -> str:
 HEAD = """# Which published networks run and train
 
 Definitions of torchvision, timm and Keras with random weights, exported to ONNX by PyTorch's two exporters (by
-tf2onnx), loaded by cconv, run and trained. `python tools/coverage.py run` measures, `python tools/coverage.py
-write` writes this page out of `docs/coverage.json`.
+tf2onnx), loaded by cconv, run and trained. Green: the files load, in float32 their outputs equal onnxruntime's and in
+float64 the framework's, steps of SGD lower the loss, and the gradient of every weight equals PyTorch's; the rules are
+[below](#what-green-means).
 """
 
-MEANING = """
+MEANING = """## What green means
+
+`python tools/coverage.py run` measures, `python tools/coverage.py write` writes this page out of `docs/coverage.json`.
+
 Of every network two files are exported: one as the exporter makes it when nothing is asked for (BatchNorm is folded
 into convolutions), and one that keeps BatchNorm (legacy: `do_constant_folding=False` and
 `training=TrainingMode.PRESERVE`; dynamo: `optimize=False`). A row is green if all of this holds:
 
 - **Both files** load. *Forward, float64*: computed by cconv in float64, the outputs equal the framework's in float64;
   at most {float64:.0e} of the largest output for the file that keeps BatchNorm (the column), {check:.0e} for the
-  other one, whose folded weights the exporter has rounded to float32. A row without it was measured before this was
-  asked for.
+  other one, whose folded weights the exporter has rounded to float32.
 - *Forward, float32*: `cconv.check` finds the outputs equal to onnxruntime's within {check:.0e} of the largest, for
   batches of 2 and of 3 images where the file's batch axis is free. The largest difference of both files is shown.
   Random networks can enlarge the rounding of float32 a thousandfold, in onnxruntime as in cconv. So where two are
-  further apart than that, float64 decides (†, numbers below the tables): the root mean square of cconv's error against
+  further apart than that, float64 decides (†, numbers at the end): the root mean square of cconv's error against
   float64 is at most {noisier} times onnxruntime's, and {least:.0e} of the largest output.
 - **Three steps** of SGD have finite losses, the third lower than the first; then *after 3 steps* is measured with the
   trained weights as *forward, float32* is before them, by the same rule.
@@ -132,8 +135,10 @@ not the network's; their gradients are compared with finite differences of the l
 for each weight, at most {differences:.0e}; where a kink lies within the step, along one of three others.
 
 Weights are random but none is neutral (zero, one, equal to another); running statistics are those of a batch; a
-BatchNorm's scale is around 0.3, since otherwise deep random networks enlarge rounding a thousandfold. Images are of
-the size that the table says, 2 a batch.
+BatchNorm's scale is around 0.3, since otherwise deep random networks enlarge rounding a thousandfold. An epsilon is
+the float32 number next to the constructor's, since that is what files store: with the constructor's own, which the
+first rows were measured with, float64 gives two slightly different networks. Images are of the size that the table
+says, 2 a batch.
 """
 
 
@@ -144,18 +149,27 @@ def page(content: Row) -> str:
         name, exporter = key.split(" ")
         rows[name, exporter] = row
     libraries = {name: row["library"].split(".")[0] for (name, _), row in rows.items()}
-    parts = [HEAD, _summary(rows, libraries, content), MEANING.format(
-        check=CHECK, noisier=NOISIER, least=LEAST, most=MOST, **TOLERANCE
-    )]  # fmt: skip
+    parts = [HEAD, _summary(rows, libraries, content)]
     for library in ("torchvision", "timm", "keras"):
         names = [name for name in libraries if libraries[name] == library]
         if names:
             parts.append(f"## {library}\n\n{_table(names, rows)}\n")
+    red = [
+        f"- **{name}**, {exporter}: {_reason(row)}"
+        for name, library in libraries.items()
+        for exporter in exporters_of(library)
+        if not is_green(row := rows.get((name, exporter), {}))
+    ]
+    notes: dict[str, list[str]] = {}
+    for (name, exporter), row in rows.items():
+        if "note" in row and is_green(row):
+            notes.setdefault(row["note"], []).append(f"**{name}**, {exporter}")
+    otherwise = [f"- {'; '.join(names)}: {note}" for note, names in notes.items()]
+    for title, lines in (("Red, and why", red), ("Exported otherwise", otherwise)):
+        if lines:
+            parts.append("\n".join([f"## {title}\n", *lines, ""]))
+    parts.append(MEANING.format(check=CHECK, noisier=NOISIER, least=LEAST, most=MOST, **TOLERANCE))
     parts += [text for text in (_roundings(rows), _loading(content)) if text]
-    red = [(name, exporter, row) for (name, exporter), row in rows.items() if not is_green(row)]
-    if red:
-        lines = "\n".join(f"- **{name}**, {exporter}: {_reason(row)}" for name, exporter, row in red)
-        parts.append(f"## Red, and why\n\n{lines}\n")
     return "\n".join(parts)
 
 
@@ -165,7 +179,9 @@ def _summary(rows: dict[tuple[str, str], Row], libraries: dict[str, str], conten
         for name, library in libraries.items()
         if all(is_green(rows.get((name, exporter), {})) for exporter in exporters_of(library))
     ]
-    lines = [f"**{len(libraries)} architectures, {len(whole)} of them green with every exporter.**\n"]
+    lines = [f"**{len(libraries)} architectures, {len(whole)} of them green with every exporter.**"]
+    red = sorted({*libraries} - {*whole})
+    lines += [f"The others ([why](#red-and-why)): {', '.join(red)}.\n"] if red else [""]
     lines += ["| exporter | networks | green |", "|---|---|---|"]
     for exporter, title in EXPORTERS.items():
         mine = [row for (_, other), row in rows.items() if other == exporter]

@@ -33,6 +33,9 @@ class Module:
         self.network = network
         self.module: Any = Logits(module) if network.library == "torchvision.segmentation" else module
         self.module.eval()
+        for layer in self.module.modules():  # as files store it, so that float64 is the same network on both sides
+            if isinstance(getattr(layer, "eps", None), float):
+                layer.eps = float(np.float32(layer.eps))
         with torch.no_grad():
             for weight in self.module.parameters():
                 scale = 0.1 if weight.ndim < 2 or not weight.any() else 0.01 * weight.abs().mean()
@@ -91,14 +94,18 @@ class Module:
         return file.getvalue()
 
     def _dynamo(self, x: Any, opset: int, trainable: bool, free: bool) -> bytes:
+        shapes = ({0: torch.export.Dim("batch", min=1, max=64)},) if free else None
+        module = self.module
+        if trainable and self.network.library == "torchvision.video":  # networks.NOTES says why
+            module = torch.export.export(module, (x,), dynamic_shapes=shapes).run_decompositions()
         program = torch.onnx.export(
-            self.module,
+            module,
             (x,),
             dynamo=True,
             opset_version=opset,
             input_names=["x"],
             output_names=["y"],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},) if free else None,
+            dynamic_shapes=shapes,
             optimize=not trainable,
             verbose=False,
         )
