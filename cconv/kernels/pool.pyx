@@ -1,7 +1,7 @@
 """Pooling over channels-last feature maps (N, depth, height, width, C); missing spatial axes have size 1.
 
 Forward and backward are one loop: each pixel of the target gathers from the pixels of the source that belong to
-it, a vector of channels at a time. Forward, the target is the output and a window's taps are gathered.
+it, row by row, a vector of channels at a time. Forward, the target is the output and a window's taps are gathered.
 Backward, the target is dx and the windows that have a tap on its pixel are gathered, so nothing is added into
 memory that another chunk writes, and no pass to zero dx is needed.
 
@@ -174,24 +174,23 @@ cdef class Sliding(Step):
         cdef Py_ssize_t w = t % self.target_size[2]
         cdef Py_ssize_t h = t // self.target_size[2] % self.target_size[1]
         cdef Py_ssize_t d = t // (self.target_size[2] * self.target_size[1]) % self.target_size[0]
-        cdef Py_ssize_t image = t // self.target_pixels
+        cdef Py_ssize_t image = t // self.target_pixels, stop
         while t < end:
-            self.pixel(image * self.source_pixels, d, h, w, t)
-            t += 1
-            w += 1
-            if w == self.target_size[2]:
-                w = 0
-                h += 1
-                if h == self.target_size[1]:
-                    h = 0
-                    d += 1
-                    if d == self.target_size[0]:
-                        d = 0
-                        image += 1
+            stop = min(self.target_size[2], w + end - t)
+            self.row(image * self.source_pixels, d, h, w, stop, t)
+            t += stop - w
+            w = 0
+            h += 1
+            if h == self.target_size[1]:
+                h = 0
+                d += 1
+                if d == self.target_size[0]:
+                    d = 0
+                    image += 1
 
-    cdef void pixel(self, Py_ssize_t source, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w,
-                    Py_ssize_t t) noexcept nogil:
-        """Compute target pixel t, at (d, h, w) in its image, whose source image begins at pixel `source`."""
+    cdef void row(self, Py_ssize_t source, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w, Py_ssize_t stop,
+                  Py_ssize_t t) noexcept nogil:
+        """Compute target pixels t.., at (d, h, w..stop-1) in their image, whose source image begins at pixel `source`."""
 
 
 cdef class MaxPool(Sliding):
@@ -210,36 +209,44 @@ cdef class MaxPool(Sliding):
         self.operands = 3
         self.plan(images, channels, sizes, windows, kernel, stride, dilation, pads_begin, False)
 
-    cdef void pixel(self, Py_ssize_t source, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w,
-                    Py_ssize_t t) noexcept nogil:
+    cdef void row(self, Py_ssize_t source, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w, Py_ssize_t stop,
+                  Py_ssize_t t) noexcept nogil:
+        cdef const real* image = <real*>self.operand[0] + source * self.channels
         cdef real* y = <real*>self.operand[1] + t * self.channels
         cdef real* winner = <real*>self.operand[2]
-        cdef Py_ssize_t deep = self.count[0][d], high = self.count[1][h], wide = self.count[2][w]
+        cdef Py_ssize_t deep = self.count[0][d], high = self.count[1][h], wide
+        cdef Py_ssize_t line = (self.first[0][d] * self.source_size[1] + self.first[1][h]) * self.source_size[2]
         cdef Py_ssize_t begin, at, n, v, i, j, k
         cdef const real* x
         cdef vf best
         cdef vi where
-        begin = (self.first[0][d] * self.source_size[1] + self.first[1][h]) * self.source_size[2]
-        begin += self.first[2][w]
-        for v in range(self.vectors):
-            n = min(<Py_ssize_t>VL, self.channels - v * VL)
-            if deep > 0 and high > 0 and wide > 0:
-                best = vset(<real>-INFINITY)
-                where = lanes_of(<lane>begin)
-            else:
-                best = vset(LOWEST)
-                where = lanes_of(-1)
-            for i in range(deep):
-                for j in range(high):
-                    at = begin + (i * self.step[0] * self.source_size[1] + j * self.step[1]) * self.source_size[2]
-                    x = <const real*>self.operand[0] + (source + at) * self.channels + v * VL
-                    for k in range(wide):
-                        keep_max(load(x, n), <lane>at, &best, &where)
-                        at += self.step[2]
-                        x += self.step[2] * self.channels
-            store(y + v * VL, best, n)
+        if winner != NULL:
+            winner += t * self.channels
+        for w in range(w, stop):
+            wide = self.count[2][w]
+            begin = line + self.first[2][w]
+            for v in range(self.vectors):
+                n = min(<Py_ssize_t>VL, self.channels - v * VL)
+                if deep > 0 and high > 0 and wide > 0:
+                    best = vset(<real>-INFINITY)
+                    where = lanes_of(<lane>begin)
+                else:
+                    best = vset(LOWEST)
+                    where = lanes_of(-1)
+                for i in range(deep):
+                    for j in range(high):
+                        at = begin + (i * self.step[0] * self.source_size[1] + j * self.step[1]) * self.source_size[2]
+                        x = image + at * self.channels + v * VL
+                        for k in range(wide):
+                            keep_max(load(x, n), <lane>at, &best, &where)
+                            at += self.step[2]
+                            x += self.step[2] * self.channels
+                store(y + v * VL, best, n)
+                if winner != NULL:
+                    store(winner + v * VL, bits_of(where), n)
+            y += self.channels
             if winner != NULL:
-                store(winner + t * self.channels + v * VL, bits_of(where), n)
+                winner += self.channels
 
 
 cdef class MaxPoolGradient(Sliding):
@@ -254,28 +261,30 @@ cdef class MaxPoolGradient(Sliding):
         self.operands = 3
         self.plan(images, channels, sizes, windows, kernel, stride, dilation, pads_begin, True)
 
-    cdef void pixel(self, Py_ssize_t source, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w,
-                    Py_ssize_t t) noexcept nogil:
-        cdef const real* dy = <const real*>self.operand[0]
-        cdef const real* winner = <const real*>self.operand[1]
+    cdef void row(self, Py_ssize_t source, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w, Py_ssize_t stop,
+                  Py_ssize_t t) noexcept nogil:
+        cdef Py_ssize_t deep = self.count[0][d], high = self.count[1][h], wide
+        cdef Py_ssize_t line = (self.first[0][d] * self.source_size[1] + self.first[1][h]) * self.source_size[2]
+        cdef const real* dy = <const real*>self.operand[0] + (source + line) * self.channels
+        cdef const real* winner = <const real*>self.operand[1] + (source + line) * self.channels
         cdef real* dx = <real*>self.operand[2] + t * self.channels
-        cdef Py_ssize_t deep = self.count[0][d], high = self.count[1][h], wide = self.count[2][w]
-        cdef lane here = <lane>((d * self.target_size[1] + h) * self.target_size[2] + w)
-        cdef Py_ssize_t begin, at, n, v, i, j, k
+        cdef Py_ssize_t here = (d * self.target_size[1] + h) * self.target_size[2]
+        cdef Py_ssize_t at, n, v, i, j, k
         cdef vf total
-        begin = (self.first[0][d] * self.source_size[1] + self.first[1][h]) * self.source_size[2]
-        begin += source + self.first[2][w]
-        for v in range(self.vectors):
-            n = min(<Py_ssize_t>VL, self.channels - v * VL)
-            total = vzero()
-            for i in range(deep):
-                for j in range(high):
-                    at = begin + (i * self.step[0] * self.source_size[1] + j * self.step[1]) * self.source_size[2]
-                    at = at * self.channels + v * VL
-                    for k in range(wide):
-                        total = total + if_winner(load(winner + at, n), here, load(dy + at, n))
-                        at += self.step[2] * self.channels
-            store(dx + v * VL, total, n)
+        for w in range(w, stop):
+            wide = self.count[2][w]
+            for v in range(self.vectors):
+                n = min(<Py_ssize_t>VL, self.channels - v * VL)
+                total = vzero()
+                for i in range(deep):
+                    for j in range(high):
+                        at = (i * self.step[0] * self.source_size[1] + j * self.step[1]) * self.source_size[2]
+                        at = (at + self.first[2][w]) * self.channels + v * VL
+                        for k in range(wide):
+                            total = total + if_winner(load(winner + at, n), <lane>(here + w), load(dy + at, n))
+                            at += self.step[2] * self.channels
+                store(dx + v * VL, total, n)
+            dx += self.channels
 
 
 cdef class Averaging(Sliding):
@@ -320,27 +329,31 @@ cdef class AveragePool(Averaging):
         self.plan(images, channels, sizes, windows, kernel, stride, dilation, pads_begin, False)
         self.divide(sizes, windows, kernel, stride, dilation, pads_begin, pads_end, include_pad, False)
 
-    cdef void pixel(self, Py_ssize_t source, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w,
-                    Py_ssize_t t) noexcept nogil:
+    cdef void row(self, Py_ssize_t source, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w, Py_ssize_t stop,
+                  Py_ssize_t t) noexcept nogil:
         cdef real* y = <real*>self.operand[1] + t * self.channels
-        cdef Py_ssize_t deep = self.count[0][d], high = self.count[1][h], wide = self.count[2][w]
-        cdef vf divisor = vset(self.divisor[0][d] * self.divisor[1][h] * self.divisor[2][w])
-        cdef Py_ssize_t begin, at, n, v, i, j, k
+        cdef Py_ssize_t deep = self.count[0][d], high = self.count[1][h], wide
+        cdef Py_ssize_t line = (self.first[0][d] * self.source_size[1] + self.first[1][h]) * self.source_size[2]
+        cdef const real* image = <const real*>self.operand[0] + (source + line) * self.channels
+        cdef real outer = self.divisor[0][d] * self.divisor[1][h]
+        cdef Py_ssize_t at, n, v, i, j, k
         cdef const real* x
-        cdef vf total
-        begin = (self.first[0][d] * self.source_size[1] + self.first[1][h]) * self.source_size[2]
-        begin += source + self.first[2][w]
-        for v in range(self.vectors):
-            n = min(<Py_ssize_t>VL, self.channels - v * VL)
-            total = vzero()
-            for i in range(deep):
-                for j in range(high):
-                    at = begin + (i * self.step[0] * self.source_size[1] + j * self.step[1]) * self.source_size[2]
-                    x = <const real*>self.operand[0] + at * self.channels + v * VL
-                    for k in range(wide):
-                        total = total + load(x, n)
-                        x += self.step[2] * self.channels
-            store(y + v * VL, total / divisor, n)
+        cdef vf total, divisor
+        for w in range(w, stop):
+            wide = self.count[2][w]
+            divisor = vset(outer * self.divisor[2][w])
+            for v in range(self.vectors):
+                n = min(<Py_ssize_t>VL, self.channels - v * VL)
+                total = vzero()
+                for i in range(deep):
+                    for j in range(high):
+                        at = (i * self.step[0] * self.source_size[1] + j * self.step[1]) * self.source_size[2]
+                        x = image + (at + self.first[2][w]) * self.channels + v * VL
+                        for k in range(wide):
+                            total = total + load(x, n)
+                            x += self.step[2] * self.channels
+                store(y + v * VL, total / divisor, n)
+            y += self.channels
 
 
 cdef class AveragePoolGradient(Averaging):
@@ -357,30 +370,33 @@ cdef class AveragePoolGradient(Averaging):
         self.plan(images, channels, sizes, windows, kernel, stride, dilation, pads_begin, True)
         self.divide(sizes, windows, kernel, stride, dilation, pads_begin, pads_end, include_pad, True)
 
-    cdef void pixel(self, Py_ssize_t source, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w,
-                    Py_ssize_t t) noexcept nogil:
+    cdef void row(self, Py_ssize_t source, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w, Py_ssize_t stop,
+                  Py_ssize_t t) noexcept nogil:
         cdef real* dx = <real*>self.operand[1] + t * self.channels
-        cdef Py_ssize_t deep = self.count[0][d], high = self.count[1][h], wide = self.count[2][w]
+        cdef Py_ssize_t deep = self.count[0][d], high = self.count[1][h], wide
         cdef Py_ssize_t n, v, i, j, k, od, oh, ow
         cdef const real* dy
         cdef real outer
         cdef vf total
-        for v in range(self.vectors):
-            n = min(<Py_ssize_t>VL, self.channels - v * VL)
-            total = vzero()
-            for i in range(deep):
-                od = self.first[0][d] + i * self.step[0]
-                for j in range(high):
-                    oh = self.first[1][h] + j * self.step[1]
-                    ow = self.first[2][w]
-                    outer = self.divisor[0][od] * self.divisor[1][oh]
-                    dy = <const real*>self.operand[0] + v * VL
-                    dy += (source + (od * self.source_size[1] + oh) * self.source_size[2] + ow) * self.channels
-                    for k in range(wide):
-                        total = total + load(dy, n) * vset(outer * self.divisor[2][ow])
-                        dy += self.step[2] * self.channels
-                        ow += self.step[2]
-            store(dx + v * VL, total, n)
+        for w in range(w, stop):
+            wide = self.count[2][w]
+            for v in range(self.vectors):
+                n = min(<Py_ssize_t>VL, self.channels - v * VL)
+                total = vzero()
+                for i in range(deep):
+                    od = self.first[0][d] + i * self.step[0]
+                    for j in range(high):
+                        oh = self.first[1][h] + j * self.step[1]
+                        ow = self.first[2][w]
+                        outer = self.divisor[0][od] * self.divisor[1][oh]
+                        dy = <const real*>self.operand[0] + v * VL
+                        dy += (source + (od * self.source_size[1] + oh) * self.source_size[2] + ow) * self.channels
+                        for k in range(wide):
+                            total = total + load(dy, n) * vset(outer * self.divisor[2][ow])
+                            dy += self.step[2] * self.channels
+                            ow += self.step[2]
+                store(dx + v * VL, total, n)
+            dx += self.channels
 
 
 cdef class WinnerIndex(Step):
