@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from cconv.errors import DTypeError, ShapeError, ValueRangeError
+from cconv.errors import ShapeError, ValueRangeError
 from cconv.kernels.geometry import ConvGeometry, three_axes
 from cconv.kernels.schedule import algorithm
-from cconv.ops.elementwise import is_real
+from cconv.ops.elementwise import require_real
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.reduce import channel_sums
 from cconv.ops.tensor import Layout, Spec, Tensor
@@ -92,11 +92,10 @@ class Convolution(Operator):
         """w's axes as (groups, repeats, channels, inner), outputs being groups and channels together."""
         raise NotImplementedError
 
-    def require_real(self, call: Call) -> None:
-        """All inputs hold floating-point numbers."""
-        for i, spec in enumerate(call.specs):
-            if spec is not None and not is_real(spec.dtype):
-                raise call.error(DTypeError, f"input {i} holds floating-point numbers", str(spec.dtype))
+    def require_reals(self, call: Call) -> None:
+        for i in range(len(call.specs)):
+            if call.has(i):
+                require_real(call, i)
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         return [self.convolve(lower, call, call.input(1), call.input(2) if call.has(2) else None)]
@@ -148,7 +147,7 @@ class Conv(Convolution):
     role, transposed_role = "forward", "input_gradient"
 
     def shapes(self, call: Call) -> list[Spec]:
-        self.require_real(call)
+        self.require_reals(call)
         x = self.require_rank(call, 0, 3, 5, "(N, C, 1 to 3 spatial axes)")
         w = self.require_rank(call, 1, len(x.shape), len(x.shape), "(K, C/group, kernel), as many as x")
         group = group_of(call)
@@ -204,7 +203,7 @@ class ConvTranspose(Convolution):
     role, transposed_role = "input_gradient", "forward"
 
     def shapes(self, call: Call) -> list[Spec]:
-        self.require_real(call)
+        self.require_reals(call)
         x = self.require_rank(call, 0, 3, 5, "(N, C, 1 to 3 spatial axes)")
         w = self.require_rank(call, 1, len(x.shape), len(x.shape), "(C, K/group, kernel), as many as x")
         group = group_of(call)

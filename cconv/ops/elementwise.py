@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cconv.errors import ShapeError
+from cconv.errors import DTypeError, ShapeError
 from cconv.ops.operator import Call, Lowering
 from cconv.ops.tensor import Layout, Tensor
 
@@ -26,6 +26,16 @@ LONG = np.dtype(np.int64)
 def is_real(dtype: np.dtype) -> bool:
     """Whether it is one of the floating-point dtypes that a plan computes in its own."""
     return bool(np.issubdtype(dtype, np.floating)) or dtype.name == "bfloat16"
+
+
+def require_real(call: Call, i: int) -> None:
+    """Input i is real.
+
+    Raises:
+        DTypeError: it is not.
+    """
+    if not is_real(call.spec(i).dtype):
+        raise call.error(DTypeError, f"input {i} holds floating-point numbers", str(call.spec(i).dtype))
 
 
 def is_whole(dtype: np.dtype) -> bool:

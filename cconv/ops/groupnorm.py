@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from cconv.errors import DTypeError, ModelError, ShapeError, ValueRangeError
-from cconv.ops.elementwise import binary, is_real, scaled
+from cconv.errors import ModelError, ShapeError, ValueRangeError
+from cconv.ops.elementwise import binary, require_real, scaled
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.reduce import reduced, repeated, sum_to
 from cconv.ops.tensor import Layout, Spec, Tensor, natural_layout
@@ -48,8 +48,7 @@ class GroupNormalization(Operator):
             if call.spec(i).shape != shape:
                 raise call.error(ShapeError, f"input {i} ({name}) has shape {shape}", f"shape {call.spec(i).shape}")
         for i in range(3):
-            if not is_real(call.spec(i).dtype):
-                raise call.error(DTypeError, f"input {i} holds floating-point numbers", str(call.spec(i).dtype))
+            require_real(call, i)
         if not self.epsilon(call) >= 0:
             raise call.error(ValueRangeError, "epsilon is at least 0", f"{self.epsilon(call)}")
         if 0 in x.shape[1:]:

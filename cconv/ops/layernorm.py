@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from cconv.errors import DTypeError, ShapeError, UnsupportedOpError, ValueRangeError
-from cconv.ops.elementwise import binary, is_real
+from cconv.errors import ShapeError, UnsupportedOpError, ValueRangeError
+from cconv.ops.elementwise import binary, require_real
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
 from cconv.ops.reduce import sum_to
 from cconv.ops.tensor import Layout, Spec, Tensor
@@ -48,8 +48,7 @@ class RowNormalization(Operator):
             if not call.has(i):
                 continue
             spec = call.spec(i)
-            if not is_real(spec.dtype):
-                raise call.error(DTypeError, f"input {i} holds floating-point numbers", str(spec.dtype))
+            require_real(call, i)
             padded = (1,) * (len(x.shape) - len(spec.shape)) + spec.shape
             if len(padded) != len(x.shape) or any(n not in (1, m) for n, m in zip(padded, x.shape)):
                 raise call.error(

@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from cconv.errors import DTypeError, ModelError, ShapeError, ValueRangeError
-from cconv.ops.elementwise import BOOL, LONG, binary, cast, is_real, scaled, typed, unary
+from cconv.ops.elementwise import BOOL, LONG, binary, cast, require_real, scaled, typed, unary
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Spec, Tensor
 
@@ -61,8 +61,7 @@ class Update(Operator):
             raise call.error(DTypeError, "the count is int64", f"{call.spec(1).dtype}")
         for group in [[0], *groups]:
             for i in group:
-                if not is_real(call.spec(i).dtype):
-                    raise call.error(DTypeError, f"input {i} holds floating-point numbers", f"{call.spec(i).dtype}")
+                require_real(call, i)
                 if call.spec(i).shape != call.spec(group[0]).shape:
                     found = f"{call.spec(i).shape} for a weight of shape {call.spec(group[0]).shape}"
                     raise call.error(ShapeError, f"input {i} has its weight's shape", found)
