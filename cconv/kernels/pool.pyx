@@ -199,14 +199,21 @@ cdef class MaxPool(Sliding):
     The first of equals wins, in row-major order; a NaN wins over all. A window without a tap inside yields the
     lowest finite number and the winner -1.
 
-    Args: as for Sliding.
+    Args:
+        floor: where it is given, a window none of whose x is above it yields the floor and the winner -1.
+        The others as for Sliding.
 
     Operands: x (images, *sizes, channels), y (images, *windows, channels), winner like y, of dtype WINNER
     (may be absent).
     """
 
-    def __init__(self, images, channels, sizes, windows, kernel, stride, dilation, pads_begin):
+    cdef real floor
+    cdef bint floored
+
+    def __init__(self, images, channels, sizes, windows, kernel, stride, dilation, pads_begin, floor=None):
         self.operands = 3
+        self.floored = floor is not None
+        self.floor = floor if self.floored else -INFINITY
         self.plan(images, channels, sizes, windows, kernel, stride, dilation, pads_begin, False)
 
     cdef void row(self, Py_ssize_t source, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w, Py_ssize_t stop,
@@ -228,8 +235,8 @@ cdef class MaxPool(Sliding):
             for v in range(self.vectors):
                 n = min(<Py_ssize_t>VL, self.channels - v * VL)
                 if deep > 0 and high > 0 and wide > 0:
-                    best = vset(<real>-INFINITY)
-                    where = lanes_of(<lane>begin)
+                    best = vset(self.floor)
+                    where = lanes_of(<lane>-1 if self.floored else <lane>begin)
                 else:
                     best = vset(LOWEST)
                     where = lanes_of(-1)

@@ -8,6 +8,7 @@
                         x * 0.5 * (1 + Tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))
     LayerNormalization  d / Sqrt(ReduceMean(d^2) + epsilon) * scale + bias  with d = x - ReduceMean(x)
     GroupNormalization  Reshape(InstanceNormalization(Reshape(x), 1, 0)) * scale + bias
+    RectifiedMaxPool    MaxPool(Relu(x))
 
 A pattern is the expression of one value. plan/fuse.py finds it in a graph and knows none of these names. Add and Mul
 match in either order. A node may have more inputs than its term, bounds or axes, which the term's test looks at.
@@ -22,8 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from cconv.ops.elementwise import is_real
 from cconv.ops.groupnorm import SpelledGroupNormalization
 from cconv.ops.operator import Call, Operator
+from cconv.ops.pool import RectifiedMaxPool
 from cconv.ops.reduction import Reduction
 from cconv.ops.unary import Unary
 
@@ -195,6 +198,12 @@ in_groups = term("Reshape", x, name="groups")
 each_normalized = term("InstanceNormalization", in_groups, test=plain, name="normalization")
 groups_normalized = term("Add", term("Mul", term("Reshape", each_normalized), Value("scale")), Value("bias"))
 
+
+def only_values(operator: Operator, call: Call) -> bool:
+    """Whether a MaxPool gives floating-point numbers, and no indices."""
+    return call.output_count == 1 and is_real(call.spec(0).dtype)
+
+
 # Of two that could match the same node, the larger comes first.
 PATTERNS = [
     Pattern("HardSwish", either(term("Mul", x, hard_sigmoid), scaled(term("Mul", x, clipped), 1 / 6))),
@@ -226,5 +235,11 @@ PATTERNS = [
         inputs=("x", "scale", "bias"),
         attributes=groups_of,
         operator=SpelledGroupNormalization(),
+    ),
+    Pattern(
+        "MaxPool",
+        term("MaxPool", term("Relu", x), test=only_values, name="pool"),
+        attributes=lambda scalars, parts: parts["pool"][1].attributes,
+        operator=RectifiedMaxPool(),
     ),
 ]

@@ -70,6 +70,7 @@ class MaxPool(WindowPool):
 
     type = "MaxPool"
     also = (np.int8, np.uint8)
+    floor: float | None = None
 
     def shapes(self, call: Call) -> list[Spec]:
         (spec,) = super().shapes(call)
@@ -94,7 +95,7 @@ class MaxPool(WindowPool):
             winner = lower.tensor(y.shape, Layout.CHANNELS_LAST, kernels.WINNER)
             call.saved["winner"] = winner
         geometry = self.geometry(call)
-        lower.emit(kernels.MaxPool(*geometry), reads=[x], writes=[y, winner])
+        lower.emit(kernels.MaxPool(*geometry, self.floor), reads=[x], writes=[y, winner])
         y = cast(lower, y, call.results[0].dtype)
         if call.output_count == 1:
             return [y]
@@ -112,6 +113,16 @@ class MaxPool(WindowPool):
         step = lower.kernels.pool.MaxPoolGradient(*self.geometry(call))
         lower.emit(step, reads=[dy, call.saved["winner"]], writes=[dx])
         return [dx]
+
+
+class RectifiedMaxPool(MaxPool):
+    """MaxPool(Relu(x)): what is not positive loses against zero, and a window that nothing wins passes no gradient on.
+
+    No ONNX operator, but a pattern of patterns.py. Forward it is as fast as MaxPool; on the way back neither the
+    large feature map is needed nor a pass over its gradient for Relu.
+    """
+
+    floor = 0.0
 
 
 class AveragePool(WindowPool):

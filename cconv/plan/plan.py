@@ -30,6 +30,7 @@ from cconv.ops.tensor import Layout, Spec, Tensor
 from cconv.plan.fuse import fused
 from cconv.plan.gradient import Lowered, backward, mark_wanted
 from cconv.plan.lowering import Builder, Memory
+from cconv.plan.order import postponed
 
 
 class Loss(Protocol):
@@ -340,6 +341,7 @@ def training_plan(
         builder.label = f"{name}:gradient"
         final[name] = builder.as_layout(found[name], Layout.ROW_MAJOR)
     builder.mark("update")
+    builder.emissions = postponed(builder.emissions, builder.marks["backward"], builder.marks["update"])
     if update is not None:
         builder.label = "update"
         update.lower_all(builder, [(name, fixed[name], final[name]) for name in trained])

@@ -112,6 +112,11 @@ def test_max_and_its_gradient(build, geometry):
         assert np.array_equal(found, winner)
         run_step(step, source.array, result.array, None, threads=threads)
         assert np.array_equal(result.array, y)
+        above = np.full(y.shape, -7, pool.WINNER)
+        run_step(pool.MaxPool(*geometry[:-1], 1.0), source.array, result.array, above, threads=threads)
+        inside = winner >= 0
+        assert np.array_equal(result.array, np.where(inside, np.maximum(y, 1), y))
+        assert np.array_equal(above, np.where(y > 1, winner, -1))
 
         incoming, back = Fenced(dy), Fenced(nans(x.shape, build.dtype))
         step = pool.MaxPoolGradient(*geometry[:-1])
@@ -121,7 +126,7 @@ def test_max_and_its_gradient(build, geometry):
 
 @pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
 def test_nan_and_infinity_in_max(build):
-    """A NaN shows in every window that holds it; a window of -inf alone yields -inf and its first tap."""
+    """A NaN shows in every window that holds it; a window of -inf alone yields -inf and its first tap, or the floor."""
     x = np.full((1, 6, 19), -np.inf, build.dtype)
     x[0, 2] = np.nan
     x[0, 3] = 5
@@ -130,6 +135,9 @@ def test_nan_and_infinity_in_max(build):
     assert (y[0, 0] == -np.inf).all() and (winner[0, 0] == 0).all()
     assert np.isnan(y[0, 1]).all() and (winner[0, 1] == 2).all()
     assert (y[0, 2] == -np.inf).all() and (winner[0, 2] == 4).all()
+    run_step(build.pool.MaxPool(1, 19, (6,), (3,), (2,), (2,), (1,), (0,), 0.0), x, y, winner)
+    assert (y[0, [0, 2]] == 0).all() and (winner[0, [0, 2]] == -1).all()
+    assert np.isnan(y[0, 1]).all() and (winner[0, 1] == 2).all()
 
 
 @pytest.mark.parametrize("include_pad", [False, True])

@@ -106,6 +106,10 @@ def group_norm(g, groups=5, scale=1.0):
     return g("Add", g("Mul", together, g.weight((5, 1, 1))), g.weight((5, 1, 1)))
 
 
+def pooled(g, x):
+    return g("MaxPool", x, kernel_shape=[3, 2], strides=[2, 2], pads=[1, 1, 1, 0])
+
+
 # name: (the spelling, what it is)
 SPELLINGS = {
     "silu": (lambda g: g("Mul", "x", g("Sigmoid", "x")), "Swish"),
@@ -133,6 +137,7 @@ SPELLINGS = {
     "layer norm, three axes": (lambda g: layer_norm(g, axes=(-3, -2, -1)), "LayerNormalization"),
     "group norm": (group_norm, "GroupNormalization"),
     "group norm, one group": (lambda g: group_norm(g, 1), "GroupNormalization"),
+    "relu, then pooled": (lambda g: pooled(g, g("Relu", "x")), "MaxPool"),
 }
 ALL = pytest.mark.parametrize("name", list(SPELLINGS))
 OPSETS = pytest.mark.parametrize("opset", [10, 17, 18])
@@ -176,7 +181,7 @@ def test_it_computes_what_its_nodes_compute(name, opset):
         gradients = []
         for fuse in (True, False):
             plan, _ = projection_plan(model, trained, dtype, fuse=fuse)
-            plan.targets[y][...] = np.random.default_rng(1).standard_normal(SHAPE)
+            plan.targets[y][...] = np.random.default_rng(1).standard_normal(plan.targets[y].shape)
             assert plan.run(until="update") == ("", 0)
             gradients.append({w: plan.gradients[w].copy() for w in trained})
         assert all(close(gradients[0][w], gradients[1][w], dtype) for w in trained)
@@ -232,6 +237,24 @@ def test_rows_are_the_last_axes_of_both_means():
 def test_groups_are_normalised_without_a_scale_of_their_own():
     g = Graph()
     assert unmatched(g, group_norm(g, scale=2.0))
+
+
+def test_pooling_that_is_asked_for_indices_stays():
+    g = Graph()
+    g.nodes.append(helper.make_node("MaxPool", [g("Relu", "x")], ["y", "i"], "pool", kernel_shape=[2, 2]))
+    assert unmatched(g, "y", "i")
+
+
+def test_pooling_after_a_rectifier_passes_nothing_on_where_nothing_is_positive():
+    """Ties and a kink that differences cannot be taken at: zeros and negative numbers of either sign."""
+    g = Graph(shape=(1, 1, 2, 8))
+    g.arrays["x"] = np.array([[-1, -2, 0, -1, 2, 2, 3, -1], [-3, -1, -0.0, 0, 2, 1, -4, 3]]).reshape(1, 1, 2, 8)
+    y = g("MaxPool", g("Relu", "x"), kernel_shape=[2, 2], strides=[2, 2])
+    plan, _ = projection_plan(g.model(y), ["x"])
+    plan.targets[y][...] = [[[[1, 2, 3, 4]]]]
+    assert plan.run(until="update") == ("", 0)
+    assert plan.outputs[y].ravel().tolist() == [0, 0, 2, 3]
+    assert plan.gradients["x"].reshape(2, 8).tolist() == [[0, 0, 0, 0, 3, 0, 4, 0], [0] * 8]
 
 
 def test_a_bias_that_makes_the_result_larger_is_no_part_of_it():
