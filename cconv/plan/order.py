@@ -7,6 +7,8 @@ the last feature map is given up, it takes the memory that those had.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from cconv.plan.lowering import Emission, Operands
 
 
@@ -17,21 +19,20 @@ def postponed(emissions: list[Emission], begin: int, end: int) -> list[Emission]
     No result changes: the buffers that a postponed step reads are not written again before `end`. At no step is more
     memory needed: what is held longer is smaller than what is taken later.
     """
-    users: dict[int, list[int]] = {}
-    writers: dict[int, list[int]] = {}
-    for i, emission in enumerate(emissions[:end]):
-        for key in _in_arena(emission.operands):
-            users.setdefault(key, []).append(i)
-        for key in _in_arena(emission.updates + emission.writes):
-            writers.setdefault(key, []).append(i)
+    uses = Counter(key for emission in emissions[:end] for key in _in_arena(emission.operands))
+    written = {
+        key: i
+        for i, emission in enumerate(emissions[:end])
+        for key in _in_arena(emission.updates + emission.writes)
+    }
 
     def can_wait(i: int) -> bool:
         reads, writes = _in_arena(emissions[i].reads), _in_arena(emissions[i].writes)
         return (
             not any(emissions[i].updates)
             and sum(reads.values()) < sum(writes.values())
-            and all(users[key] == [i] for key in writes)
-            and all(writers[key][-1] < i for key in reads if key in writers)
+            and all(uses[key] == 1 for key in writes)
+            and all(written.get(key, -1) < i for key in reads)
         )
 
     late = [i for i in range(begin, end) if can_wait(i)]
