@@ -133,6 +133,7 @@ cdef class Sliding(Step):
     cdef Py_ssize_t* count[MAX_AXES]
     cdef Py_ssize_t step[MAX_AXES]
     cdef Py_ssize_t pixels, per_chunk
+    cdef bint single                                  # each target pixel has one source pixel
     cdef list tables                                 # owners of the memory that first and count point to
 
     cdef int plan(self, images, channels, sizes, windows, kernel, stride, dilation, pads_begin,
@@ -145,6 +146,7 @@ cdef class Sliding(Step):
         self.vectors = (self.channels + VL - 1) // VL
         self.tables = []
         self.source_pixels = self.target_pixels = 1
+        self.single = True
         busiest = 1
         for axis, (size, window, k, s, d, begin) in enumerate(geometry):
             table = windows_over if backward else taps_inside
@@ -157,6 +159,7 @@ cdef class Sliding(Step):
             self.source_size[axis], self.target_size[axis] = (window, size) if backward else (size, window)
             self.source_pixels *= self.source_size[axis]
             self.target_pixels *= self.target_size[axis]
+            self.single &= bool((count == 1).all())
             busiest *= max(1, int(count.max(initial=0)))
         if max(self.source_pixels, self.target_pixels) >= 2**31:
             raise ValueError("pooling: an image has fewer than 2^31 pixels")
@@ -278,6 +281,9 @@ cdef class MaxPoolGradient(Sliding):
         cdef Py_ssize_t here = (d * self.target_size[1] + h) * self.target_size[2]
         cdef Py_ssize_t at, n, v, i, j, k
         cdef vf total
+        if self.single:
+            self.pass_on(dy, winner, dx, <lane>here, w, stop)
+            return
         for w in range(w, stop):
             wide = self.count[2][w]
             for v in range(self.vectors):
@@ -292,6 +298,24 @@ cdef class MaxPoolGradient(Sliding):
                             at += self.step[2] * self.channels
                 store(dx + v * VL, total, n)
             dx += self.channels
+
+
+    cdef void pass_on(self, const real* dy, const real* winner, real* dx, lane here, Py_ssize_t w,
+                      Py_ssize_t stop) noexcept nogil:
+        """A row of pixels that are in one window each: nothing is summed. Windows side by side are the most common
+        ones, and this takes less than half as long as the loops over taps."""
+        cdef const Py_ssize_t* first = self.first[2]
+        cdef Py_ssize_t channels = self.channels, at, v, n
+        for w in range(w, stop):
+            at = first[w] * channels
+            v = 0
+            while v + VL <= channels:
+                vstore(dx + v, if_winner(vload(winner + at + v), here + <lane>w, vload(dy + at + v)))
+                v += VL
+            if v < channels:
+                n = channels - v
+                vstore_n(dx + v, if_winner(vload_n(winner + at + v, n), here + <lane>w, vload_n(dy + at + v, n)), n)
+            dx += channels
 
 
 cdef class Averaging(Sliding):
