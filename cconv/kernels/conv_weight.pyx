@@ -146,6 +146,9 @@ cdef class WeightGradient(Step):
         self.column_jobs = ceil_div(self.column_blocks, JOB_COLUMN_BLOCKS)
         independent = self.groups * self.column_jobs * self.blocks
         self.shares = max(1, min(self.pixel_blocks, ceil_div(LEAST_JOBS, max(1, independent))))
+        # Where there are too few pixels to share out, the outputs are, though each job then copies the same x.
+        self.column_jobs = max(self.column_jobs, min(
+            self.column_blocks, LEAST_JOBS // max(1, self.groups * self.blocks * self.shares)))
         self.share_size = self.groups * self.inner * self.taps * self.columns
         self.partial_size = self.shares * self.share_size
 
