@@ -168,3 +168,20 @@ def one_row(g: ConvGeometry) -> ConvGeometry:
         return g
     row = (1, 1, g.batch * math.prod(g.input))
     return replace(g, batch=1, input=row, output=row)
+
+
+def abreast(g: ConvGeometry, m: int) -> ConvGeometry:
+    """The convolution whose outputs are those of m neighbouring pixels of a row: (pixel, output) of each.
+
+    It has one group, no dilation along the row, and m divides the row.
+    """
+    *depth_height, width = g.output
+    *strides, stride = g.stride
+    *kernels, taps = g.kernel
+    return replace(
+        g,
+        outputs=m * g.outputs,
+        output=(*depth_height, width // m),
+        kernel=(*kernels, taps + (m - 1) * stride),
+        stride=(*strides, m * stride),
+    )

@@ -2,7 +2,8 @@
 
     algorithm    what a plan asks: the table in force where it knows the geometry, else the built-in rule
     builtin      the rule: depthwise convolutions by channels, Winograd's algorithm where WINOGRAD_PAYS, input gradients
-                 of few channels by scattering where SCATTER_PAYS
+                 of few channels by scattering where SCATTER_PAYS, few outputs with several pixels as one where
+                 ABREAST_PAYS
     candidates   all algorithms that can compute a pass; tools/tune.py measures these
     in_force     the table that the environment variable CCONV_SCHEDULE names; see tuned.py
 
@@ -42,6 +43,7 @@ DIRECT = {"forward": "conv_direct", "input_gradient": "conv_direct", "weight_gra
 WINOGRAD = {"forward": "conv_winograd", "input_gradient": "conv_winograd", "weight_gradient": "conv_winograd_weight"}
 DEPTHWISE = "conv_depthwise"
 SCATTER = "conv_scatter"
+ABREAST = "conv_abreast"
 
 
 class Limits(NamedTuple):
@@ -79,6 +81,14 @@ WIDEST = 16
 #     saves 1.5   8 x 4 -> 4, 56, 3, 1, 1      0.30 / 0.18        0.94   16 x 32 -> 64, 32, 2, 2, 0   0.76 / 0.87
 SCATTER_PAYS = 1.1
 SCATTER_ADDS = 4
+
+# Where conv_abreast multiplies so many times fewer vectors than conv_direct and conv_weight, it is faster. Zen 4,
+# AVX-512, one thread, times as fast, forward / weight gradient; batch, channels, outputs, size of x, kernel, stride:
+#     saves 4.0   4 x 32 -> 1, 64, 5, 1    3.6 / 3.6        1.7   16 x 1 -> 6, 28, 5, 1     1.6 / 1.6
+#     saves 3.0   4 x 64 -> 3, 64, 9, 1    2.7 / 2.8        1.6   8 x 3 -> 8, 64, 7, 2      1.5 / 1.6
+#     saves 2.4   4 x 16 -> 2, 64, 3, 1    2.2 / 2.6        1.5   16 x 3 -> 8, 32, 3, 1     1.5 / 1.7
+#     saves 2.0   4 x 64 -> 4, 64, 3, 1    1.8 / 1.9        1.1   4 x 16 -> 20, 32, 5, 1    1.05 / 1.01
+ABREAST_PAYS = 1.2
 
 
 class Measured(NamedTuple):
@@ -136,25 +146,28 @@ def algorithm(geometry: ConvGeometry, role: str, precision: str = "fast", kernel
     """
     table = in_force() if kernels is FLOAT32 else None
     choice = table.find(geometry, role) if table else None
-    return choice.algorithms[precision] if choice else builtin(geometry, role, precision)
+    return choice.algorithms[precision] if choice else builtin(geometry, role, precision, kernels)
 
 
-def builtin(geometry: ConvGeometry, role: str, precision: str = "fast") -> str:
+def builtin(geometry: ConvGeometry, role: str, precision: str = "fast", kernels: Build = FLOAT32) -> str:
     """The choice where no table has one."""
+    able = candidates(geometry, role, precision, kernels)
     # A depthwise convolution has one input channel per output: as a matrix product it would use one row of
     # a tile; by channels it is bound by memory, as it should be.
     if geometry.depthwise:
         return DEPTHWISE
     pays = (
         geometry.channels % WIDEST == geometry.outputs % WIDEST == 0
-        and WINOGRAD[role] in candidates(geometry, role, precision)
+        and WINOGRAD[role] in able
         and any(limits.hold(geometry) for limits in WINOGRAD_PAYS)
         and winograd_fills(geometry)
     )
     if pays:
         return WINOGRAD[role]
-    if SCATTER in candidates(geometry, role, precision) and scatter_saves(geometry) >= SCATTER_PAYS:
+    if SCATTER in able and scatter_saves(geometry) >= SCATTER_PAYS:
         return SCATTER
+    if ABREAST in able and kernels.conv_abreast.saves(geometry) >= ABREAST_PAYS:
+        return ABREAST
     return DIRECT[role]
 
 
@@ -184,6 +197,8 @@ def candidates(geometry: ConvGeometry, role: str, precision: str = "fast", kerne
     accurate = any(limits.hold(geometry) for limits in ACCURATE)
     if role == "input_gradient" and kernels.conv_scatter.fits(geometry):
         found.append(SCATTER)
+    if role != "input_gradient" and kernels.conv_abreast.fits(geometry):
+        found.append(ABREAST)
     if precision == "fast" and accurate and kernels.conv_winograd.fits(geometry):
         found.append(WINOGRAD[role])
     return found

@@ -38,6 +38,9 @@ GEOMETRIES = {
     "few channels, tall": geometry(2, 6, 16, 1, (40, 14), (5, 5)),
     "few channels, stride 2": geometry(2, 3, 20, 1, (37, 12), (4, 4), 2, (2, 1), pad=1),
     "many taps of few channels": geometry(1, 5, 9, 1, (9, 30), (3, 9), pad=(1, 4)),
+    "few outputs": geometry(2, 3, 6, 1, (9, 28), (5, 5), pad=2),
+    "few outputs, stride 2": geometry(3, 5, 2, 1, (11, 40), (3, 4), (1, 2), pad=(1, 1)),
+    "one output, 3-d": geometry(1, 20, 1, 1, (3, 4, 12), (2, 3, 3), pad=1),
     "empty batch": geometry(0, 3, 4, 1, (5, 5), (3, 3)),
 }
 
@@ -128,6 +131,33 @@ def test_same_bits_at_any_number_of_threads(name):
     for threads in (2, 3, 8):
         for passed, result in our_passes(FLOAT32, g, *data, threads=threads).items():
             assert np.array_equal(one[passed], result), passed
+
+
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=lambda build: build.name)
+def test_pixels_abreast_have_the_bits_of_a_gather(build):
+    g = geometry(2, 20, 1, 1, (9, 30), (3, 5), (2, 1), pad=2)
+    data = arrays_of(g, np.random.default_rng(5).standard_normal)
+    ours = our_passes(build, g, *data, threads=2)
+    assert np.array_equal(ours["forward", "conv_abreast"], ours["forward", "conv_direct"])
+
+
+def test_as_many_pixels_abreast_as_save_most():
+    """A vector full of them, if they divide the row; none where that saves nothing."""
+    for width, (c, k, kernel, stride), pixels in [
+        (28, (1, 6, 5, 1), {"avx512": 2, "avx2": 1}),
+        (29, (1, 6, 5, 1), {"avx512": 1, "avx2": 1}),
+        (64, (32, 1, 5, 1), {"avx512": 16, "avx2": 8}),
+        (64, (64, 3, 3, 1), {"avx512": 4, "avx2": 2}),
+        (60, (32, 5, 3, 1), {"avx512": 3, "avx2": 1}),
+        (64, (3, 8, 7, 2), {"avx512": 2, "avx2": 1}),
+        (64, (64, 3, 1, 1), {"avx512": 1, "avx2": 1}),
+        (64, (64, 17, 3, 1), {"avx512": 1, "avx2": 1}),
+    ]:
+        g = geometry(2, c, k, 1, (8, width * stride), (kernel, kernel), stride, pad=kernel // 2)
+        for build in ALL_BUILDS:
+            found = build.conv_abreast.pixels_abreast(g)
+            assert found == pixels.get(build.name, found), (build, g)
+            assert build.conv_abreast.fits(g) == (found > 1)
 
 
 @pytest.mark.parametrize("name", ["3x3", "two channel blocks", "1x1 conflicting channels", "depthwise"])
@@ -231,5 +261,9 @@ def test_geometry_is_checked():
         FLOAT32.conv_depthwise.Gather(GEOMETRIES["3x3"])
     with pytest.raises(ValueError, match="conv_scatter: not for the forward"):
         FLOAT32.conv_scatter.Gather(GEOMETRIES["3x3"], "forward")
+    with pytest.raises(ValueError, match="conv_abreast: not for the input_gradient"):
+        FLOAT32.conv_abreast.Pack(GEOMETRIES["few outputs"], "input_gradient")
+    with pytest.raises(ValueError, match="conv_abreast: not for the weight_gradient"):
+        FLOAT32.conv_abreast.WeightGradient(GEOMETRIES["3x3 stride 2"])
     with pytest.raises(ValueError, match="conv_scatter: not for the input_gradient"):
         FLOAT32.conv_scatter.Pack(GEOMETRIES["3-d groups"], "input_gradient")

@@ -97,6 +97,24 @@ def test_few_channels_are_scattered():
         assert builtin(other, "input_gradient") == "conv_direct", other
 
 
+def test_few_outputs_are_computed_for_several_pixels_at_once():
+    """Where a build's vectors have room for them, and the kernel is wide enough to pay for it."""
+    few = geometry(4, 64, 3, 1, (64, 64), (3, 3), pad=1)
+    for build in ALL_BUILDS:
+        wide = "conv_abreast" if build.conv_abreast.saves(few) >= schedule.ABREAST_PAYS else ""
+        assert bool(wide) == (build.name in ("avx512", "avx2"))
+        for precision in PRECISIONS:
+            found = [builtin(few, role, precision, build) for role in ("forward", "weight_gradient")]
+            assert found == [wide or "conv_direct", wide or "conv_weight"]
+            for other in (
+                geometry(4, 64, 3, 1, (64, 64), (1, 1)),
+                geometry(4, 64, 3, 1, (61, 61), (3, 3), pad=1),
+                geometry(4, 63, 3, 3, (64, 64), (3, 3), pad=1),
+                geometry(4, 64, 3, 1, (64, 64), (3, 3), pad=2, dilation=2),
+            ):
+                assert builtin(other, "forward", precision, build) == "conv_direct", other
+
+
 def test_without_a_table_the_rule_is_followed():
     for g in (SQUARE, DEPTHWISE):
         for role in ROLES:
@@ -128,7 +146,7 @@ def test_candidates_can_compute(channels, kernel, size, stride):
         for role in ROLES:
             for precision in PRECISIONS:
                 found = candidates(g, role, precision, build)
-                assert builtin(g, role, precision) in found
+                assert builtin(g, role, precision, build) in found
                 assert precision == "fast" or not any("winograd" in one for one in found)
                 for one in found:
                     kernels = getattr(build, one)
