@@ -21,9 +21,9 @@ typedef void (*unary_loop)(const real *, real *, ptrdiff_t, real, real);
     F(relu, vselect(x < (real)0, vzero(), x)) /* NaN stays NaN: a diverged run must not look healthy */             \
     F(leaky_relu, vselect(x < (real)0, a * x, x))                                                                   \
     F(thresholded_relu, vselect(x <= a, vzero(), x))                                                                \
-    F(clip, vclip(x, a, b))                                                                                         \
+    F(clip, vclamp(x, a, b))                                                                                         \
     F(sigmoid, vsigmoid(x))                                                                                         \
-    F(hard_sigmoid, vclip(a * x + b, vzero(), vset(ONE)))                                                           \
+    F(hard_sigmoid, vclamp(a * x + b, vzero(), vset(ONE)))                                                           \
     F(tanh, vtanh(x))                                                                                               \
     F(swish, x * vsigmoid(a * x))                                                                                   \
     F(hard_swish, x * vhard_gate(x))                                                                                \
@@ -132,7 +132,7 @@ INLINE vf vswish_slope(vf x, vf a)
     vf s = vsigmoid(a * x);
     return s + s * (ONE - s) * x * a;
 }
-INLINE vf vhard_gate(vf x) { return vclip(x + (real)3, vzero(), vset(6)) * (real)(1.0 / 6); }
+INLINE vf vhard_gate(vf x) { return vclamp(x + (real)3, vzero(), vset(6)) * (real)(1.0 / 6); }
 INLINE vf vhard_swish_slope(vf x)
 {
     vf inside = x * (real)(1.0 / 3) + HALF;
@@ -158,12 +158,12 @@ INLINE vf vgelu_slope(vf x)
 /* 2 sqrt(2 / pi) (x + 0.044715 x^3): x / 2 (1 + tanh(u / 2)) is x sigmoid(u), which does not cancel for x < 0. */
 INLINE vf vgelu_argument(vf x)
 {
-    x = vclip(x, vset(-40), vset(40));
+    x = vclamp(x, vset(-40), vset(40));
     return (real)1.5957691216057308 * x * (ONE + (real)0.044715 * x * x);
 }
 INLINE vf vgelu_tanh_slope(vf x)
 {
-    vf s = vsigmoid(vgelu_argument(x)), inside = vclip(x, vset(-40), vset(40));
+    vf s = vsigmoid(vgelu_argument(x)), inside = vclamp(x, vset(-40), vset(40));
     vf slope = (real)1.5957691216057308 * (ONE + (real)(3 * 0.044715) * inside * inside);
     return s + inside * s * (ONE - s) * slope;
 }

@@ -98,10 +98,23 @@ INLINE void vstore_n(real *p, vf v, ptrdiff_t n) { memcpy(p, &v, n * sizeof(real
 
 /* mask ? a : b, lane by lane; a mask is what a vector comparison yields. GCC 12 has no ?: on vectors in C. */
 INLINE vf vselect(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
+/* a > b ? a : b and a < b ? a : b: b where one of them is NaN or both are zero. x86 has just that as one instruction, which
+ * GCC does not find for vectors. */
+#if defined(__AVX512F__) && !defined(CCONV_FLOAT64)
+INLINE vf vmax(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE vf vmin(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+#elif defined(__AVX__) && !defined(CCONV_FLOAT64)
+INLINE vf vmax(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+INLINE vf vmin(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+#elif defined(__SSE2__) && !defined(CCONV_FLOAT64)
+INLINE vf vmax(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
+INLINE vf vmin(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
+#else
 INLINE vf vmax(vf a, vf b) { return vselect(a > b, a, b); }
 INLINE vf vmin(vf a, vf b) { return vselect(a < b, a, b); }
-/* x within [low, high]; NaN stays NaN. */
-INLINE vf vclamp(vf x, vf low, vf high) { return vselect(x < low, low, vselect(x > high, high, x)); }
+#endif
+/* x within [low, high], high where these are the wrong way round; NaN stays NaN. */
+INLINE vf vclamp(vf x, vf low, vf high) { return vmin(high, vmax(low, x)); }
 INLINE real vsum(vf v)
 {
     real s = 0;

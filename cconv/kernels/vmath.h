@@ -233,13 +233,6 @@ INLINE vf vtanh(vf x)
 
 #endif
 
-/* x within a..b; b where a > b, as ONNX has it. */
-INLINE vf vclip(vf x, vf a, vf b)
-{
-    x = vselect(x < a, a, x);
-    return vselect(x > b, b, x);
-}
-
 /* 1 / (1 + e^-x) without overflow, error at most 3 ulp in both tails. */
 INLINE vf vsigmoid(vf x)
 {

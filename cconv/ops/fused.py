@@ -161,8 +161,7 @@ class FusedConvolution(Fusion):
 
     @classmethod
     def activates(cls, lower: Lowering, parts: Sequence[Part], part: Part) -> bool:
-        interval = clamp_of(part)
-        return interval is not None and interval[0] <= interval[1]
+        return clamp_of(part) is not None
 
     def run(self, lower: Lowering) -> Tensor:
         operator = self.parts[0].operator

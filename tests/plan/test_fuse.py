@@ -149,14 +149,6 @@ def test_a_sum_that_broadcasts_is_not_fused(shape):
     assert forward(model, {})["y"].shape == expected
 
 
-def test_clip_with_crossed_bounds_stays_behind_a_convolution():
-    """ONNX: min(max(x, low), high), so high; the convolution's clamp would give low below it."""
-    last, arrays = clip("c", "y", 2.0, 1.0)
-    model = network([conv("x", "c"), last], arrays=arrays)
-    assert chains(model) == set()
-    assert (forward(model, {})["y"] == 1).all()
-
-
 def test_leaky_relu_that_turns_negative_values_positive_is_not_fused():
     """Its derivative cannot be told from its output."""
     for alpha, expected in ((0.1, {"b + y"}), (-0.1, set())):
@@ -233,6 +225,19 @@ def test_inference_equals_the_nodes_one_by_one(head, kind, summed):
         results = [forward(model, {}, dtype, threads)["y"] for threads in THREADS]
         assert close(results[0], plain, dtype)
         assert all(np.array_equal(result, results[0]) for result in results)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_bounds_the_wrong_way_round_give_the_upper_one(head):
+    """As ONNX has it."""
+    if head == "none of the channels mixed":
+        more = {"c.w": np.random.default_rng(1).standard_normal((CHANNELS, 1, 3, 3)).astype(np.float32)}
+    else:
+        more = {}
+    last, arrays = clip("h", "a", 0.9, -0.4)
+    model = network([*HEADS[head], last], outputs=("a",), arrays={**arrays, **more})
+    for dtype in (np.float32, np.float64):
+        assert np.all(forward(model, {}, dtype)["a"] == np.float32(-0.4)), dtype
 
 
 def gradients(model, mode, trained, dtype, threads=1, fuse=True):
