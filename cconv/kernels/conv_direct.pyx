@@ -57,6 +57,7 @@ cdef struct Part:
     Py_ssize_t images, rows, columns                     # of a job
     Py_ssize_t jobs_n, jobs_d, jobs_h, jobs_w, jobs_k    # jobs along each axis
     Py_ssize_t jobs
+    bint by_outputs                # neighbouring jobs are of the same outputs, if these have more to read than pixels
 
 
 def role_parts(geometry, str role):
@@ -96,6 +97,16 @@ def tap_count(part):
     return len(part[0].offsets) * len(part[1].offsets) * len(part[2].offsets)
 
 
+def row_share(Py_ssize_t pixels, Py_ssize_t most):
+    """Pixels of a job where all are one row, at the most. Few jobs are equal ones, a power of two of them, so that
+    threads end together."""
+    jobs = ceil_div(pixels, most)
+    if jobs < LEAST_JOBS:
+        jobs = max(2, 1 << (int(jobs) - 1).bit_length()) if pixels >= 2 * TILE_ROWS else 1
+        most = ceil_div(pixels, jobs)
+    return min(pixels, most)
+
+
 cdef class Gather(Step):
     """A direct convolution pass.
 
@@ -120,6 +131,7 @@ cdef class Gather(Step):
     cdef readonly Py_ssize_t workspace                # 0
     cdef bint biased, residual, clamped
     cdef real low, high
+    cdef bint pointwise                               # all pixels are one row, each its own input's
     cdef bint in_place                                # pixels are read where they are, no strip
     cdef bint merged                                  # a kernel row's taps and channels are one run
     cdef list keep
@@ -169,10 +181,10 @@ cdef class Gather(Step):
         if not self.batch:
             live = []
 
-        pointwise = len(parts) == 1 and is_pointwise(parts[0])
-        self.in_place = pointwise and self.source_channels < CONFLICTING_CHANNELS
+        self.pointwise = len(parts) == 1 and is_pointwise(parts[0])
+        self.in_place = self.pointwise and self.source_channels < CONFLICTING_CHANNELS
         self.merged = (
-            not pointwise and self.inner <= 8 and self.groups == 1
+            not self.pointwise and self.inner <= 8 and self.groups == 1
             and all(part[2].offsets == tuple(range(len(part[2].offsets))) for part, _ in live)
         )
         strip_bytes = 0
@@ -201,6 +213,8 @@ cdef class Gather(Step):
         # A job: whole rows where they are short, several images where those are small.
         pixels = max(4 * TILE_ROWS, min(JOB_PIXELS, JOB_ELEMENTS // (self.block + CACHE_LINE_REALS)))
         p.columns = min(sizes[2], pixels // TILE_ROWS * TILE_ROWS)
+        if self.pointwise:
+            p.columns = row_share(sizes[2], p.columns)
         p.rows = max(1, min(sizes[1], pixels // p.columns))
         whole = p.columns == sizes[2] and p.rows == sizes[1] and sizes[0] == 1
         p.images = max(1, min(self.batch, pixels // (p.rows * p.columns))) if whole else 1
@@ -211,6 +225,7 @@ cdef class Gather(Step):
         jobs = p.jobs_n * p.jobs_d * p.jobs_h * p.jobs_w * self.groups
         p.jobs_k = max(1, min(self.column_blocks, ceil_div(LEAST_JOBS, jobs)))
         p.jobs = jobs * p.jobs_k
+        p.by_outputs = self.pointwise and self.outer > sizes[2]
 
         s.plane_count = len(part[0].offsets)
         s.rows = (p.rows - 1) * s.axis[1].strip_step + s.axis[1].span
@@ -263,8 +278,12 @@ cdef class Gather(Step):
         while i >= p.jobs:
             i -= p.jobs
             p += 1
-        k = i % p.jobs_k
-        i //= p.jobs_k
+        if p.by_outputs:
+            k = i // (p.jobs // p.jobs_k)
+            i %= p.jobs // p.jobs_k
+        else:
+            k = i % p.jobs_k
+            i //= p.jobs_k
         w = i % p.jobs_w
         i //= p.jobs_w
         h = i % p.jobs_h
