@@ -175,13 +175,13 @@ def abreast(g: ConvGeometry, m: int) -> ConvGeometry:
 
     It has one group, no dilation along the row, and m divides the row.
     """
-    *depth_height, width = g.output
-    *strides, stride = g.stride
-    *kernels, taps = g.kernel
+    depth, height, width = g.output
+    kernel_z, kernel_y, kernel_x = g.kernel
+    stride_z, stride_y, stride_x = g.stride
     return replace(
         g,
         outputs=m * g.outputs,
-        output=(*depth_height, width // m),
-        kernel=(*kernels, taps + (m - 1) * stride),
-        stride=(*strides, m * stride),
+        output=(depth, height, width // m),
+        kernel=(kernel_z, kernel_y, kernel_x + (m - 1) * stride_x),
+        stride=(stride_z, stride_y, m * stride_x),
     )
