@@ -32,14 +32,19 @@ from cconv.kernels.geometry import forward_part, one_row
 # Pixels of a block: long enough to hide reading and writing the tile of dw, short enough that a panel of x and a block
 # of dy, 21 KB, stay in L1.
 BLOCK_PIXELS = 112
-# Input channels of a job, and blocks of outputs whose dy it packs.
-BLOCK_CHANNELS, JOB_COLUMN_BLOCKS = 128, 16
+# Input channels and blocks of outputs of a job. All channels use a block of dy that was packed once, so that with 256
+# of them packing is a twentieth of the work; more taps are as much use, and the sums should stay in L2 (0.5 to 1 MB).
+BLOCK_CHANNELS, BLOCK_CHANNELS_ONE_TAP = 128, 256
+JOB_COLUMN_BLOCKS, JOB_COLUMN_BLOCKS_ONE_TAP = 8, 16
+# Pixels of this many channels are copied to panels even where they could be read in place: at a distance of a multiple
+# of 4 KiB all of a block would lie in the same cache sets. Those that a stride leaves apart are copied at any distance.
+CONFLICTING_CHANNELS = 1024
 # Elements of each output's dw that are added up and turned in one chunk.
 cdef Py_ssize_t TURNED = 128
 # Elements of a pixel in a panel: a tile's rows in whole vectors.
 cdef Py_ssize_t PANEL = (TILE_ROWS + VL - 1) // VL * VL
-# Jobs that the work is cut into at the least.
-LEAST_JOBS = 16
+# Jobs that the work is cut into at the least, and pixel blocks that are worth sums of their own.
+LEAST_JOBS, SHARE_BLOCKS = 16, 4
 
 
 cdef struct Block:
@@ -122,12 +127,13 @@ cdef class WeightGradient(Step):
         self.merged = (
             self.inner <= 8 and self.groups == 1 and width.offsets == tuple(range(len(width.offsets))))
         self.run_length = self.inner * len(width.offsets) if self.merged else self.inner
-        self.in_place = self.taps == 1 and not self.merged and all(
-            walk.pad == 0 and (walk.output - 1) * walk.step < walk.input for walk in part)
+        one_tap = self.taps == 1 and not self.merged
+        self.in_place = one_tap and geometry.channels < CONFLICTING_CHANNELS and all(
+            walk.pad == 0 and walk.output <= walk.input and (walk.step == 1 or walk.output == 1) for walk in part)
         if self.merged:
             self.block, self.blocks = max(1, self.run_length), 1
         else:
-            self.blocks = max(1, ceil_div(self.inner, BLOCK_CHANNELS))
+            self.blocks = max(1, ceil_div(self.inner, BLOCK_CHANNELS_ONE_TAP if one_tap else BLOCK_CHANNELS))
             self.block = max(1, ceil_div(self.inner, self.blocks))
             self.blocks = max(1, ceil_div(self.inner, self.block))
         self.tile = ceil_div(self.block, ceil_div(self.block, TILE_ROWS))
@@ -143,9 +149,10 @@ cdef class WeightGradient(Step):
         self.outputs_z = depth.output
         self.pixel_blocks = self.blocks_n * depth.output * self.blocks_h * self.blocks_w if pixels else 0
 
-        self.column_jobs = ceil_div(self.column_blocks, JOB_COLUMN_BLOCKS)
+        self.column_jobs = ceil_div(
+            self.column_blocks, JOB_COLUMN_BLOCKS_ONE_TAP if one_tap else JOB_COLUMN_BLOCKS)
         independent = self.groups * self.column_jobs * self.blocks
-        self.shares = max(1, min(self.pixel_blocks, ceil_div(LEAST_JOBS, max(1, independent))))
+        self.shares = max(1, min(self.pixel_blocks // SHARE_BLOCKS, ceil_div(LEAST_JOBS, max(1, independent))))
         # Where there are too few pixels to share out, the outputs are, though each job then copies the same x.
         self.column_jobs = max(self.column_jobs, min(
             self.column_blocks, LEAST_JOBS // max(1, self.groups * self.blocks * self.shares)))
@@ -180,8 +187,7 @@ cdef class WeightGradient(Step):
         s.panel_size = ceil_div(self.images * plane_rows * s.columns * s.pixel_stride, CACHE_LINE_REALS)
         s.panel_size = (s.panel_size + 1) * CACHE_LINE_REALS
         self.strip_size = s.panel_size * (1 if self.merged else 0 if self.in_place else ceil_div(self.block, self.tile))
-        packed = self.images * self.rows * self.row_pixels * TILE_COLS * min(
-            self.column_blocks, <Py_ssize_t>JOB_COLUMN_BLOCKS)
+        packed = self.images * self.rows * self.row_pixels * TILE_COLS
         self.turned = max(1, min(self.inner, TURNED // self.taps))
         self.scratch_bytes = ceil_div((self.strip_size + packed) * sizeof(real), 64) * 64
 
@@ -234,10 +240,10 @@ cdef class WeightGradient(Step):
                 load_strip(&self.strip, <real*>self.operand[0], job.strip, block.image, block.images, block.depth,
                            block.row, block.rows, block.column, block.columns, self.channel_of(&job),
                            self.inner if self.merged else job.channels)
-            self.pack(&job, &block)
             following = self.locate(min(pb + 1, end - 1))
             self.look_ahead(&job, &following, ahead)
             for nb in range(job.first, job.last):
+                self.pack(&job, &block, nb)
                 self.multiply(&job, &block, nb, pb == begin, ahead)
 
     cdef Py_ssize_t channel_of(self, const Job* job) noexcept nogil:
@@ -273,26 +279,17 @@ cdef class WeightGradient(Step):
         return job.sums + nb * TILE_COLS * self.inner * self.taps + (
             segment * self.run_length + job.b * self.block) * self.width_of(nb)
 
-    cdef void pack(self, const Job* job, const Block* block) noexcept nogil:
-        """dy of a job's outputs as [output block][row][column][output], missing outputs 0."""
-        cdef Py_ssize_t n, y, nb, live, width, pixels = 0, outputs = self.outer * self.groups
-        cdef const real* source
-        cdef real* target
+    cdef void pack(self, const Job* job, const Block* block, Py_ssize_t nb) noexcept nogil:
+        """dy of one block of outputs as [row][column][output], missing outputs 0: few enough to stay in L1."""
+        cdef Py_ssize_t n, y, width = self.width_of(nb), live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)
+        cdef real* target = job.packed
         for n in range(block.images):
             for y in range(block.rows):
-                source = self.gradient_at(job, block, n, y, 0)
-                for nb in range(job.first, job.last):
-                    width = self.width_of(nb)
-                    live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)
-                    target = self.packed_of(job, block, nb) + pixels * width
-                    copy_pixels(source, outputs, target, width, block.columns, live)
-                    if live < width:
-                        zero_pixels(target + live, width, block.columns, width - live)
-                    source += TILE_COLS
-                pixels += block.columns
-
-    cdef real* packed_of(self, const Job* job, const Block* block, Py_ssize_t nb) noexcept nogil:
-        return job.packed + (nb - job.first) * TILE_COLS * block.pixels
+                copy_pixels(self.gradient_at(job, block, n, y, 0) + (nb - job.first) * TILE_COLS,
+                            self.outer * self.groups, target, width, block.columns, live)
+                if live < width:
+                    zero_pixels(target + live, width, block.columns, width - live)
+                target += block.columns * width
 
     cdef const real* gradient_at(self, const Job* job, const Block* block, Py_ssize_t n, Py_ssize_t y,
                                  Py_ssize_t x) noexcept nogil:
@@ -344,7 +341,7 @@ cdef class WeightGradient(Step):
         t.step = sizeof(real) * (
             self.strip.axis[2].step * self.strip.input_stride if self.in_place
             else self.strip.axis[2].strip_step * self.strip.pixel_stride)
-        t.b = self.packed_of(job, block, nb)
+        t.b = job.packed
         t.columns = width
         t.ldc = width
         t.mode = TILE_STORE if first else TILE_ADD
