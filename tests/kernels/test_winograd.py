@@ -12,6 +12,7 @@ GEOMETRIES = {
     "by tiles": geometry(9, 32, 48, 1, (15, 14), (3, 3), pad=1),
     "by tiles, several groups of outputs": geometry(3, 32, 160, 1, (28, 28), (3, 3), pad=1),
     "by planes": geometry(9, 160, 176, 1, (17, 15), (3, 3), pad=1),
+    "by planes, several blocks": geometry(3, 80, 96, 1, (52, 50), (3, 3), pad=1),
     "by planes, few tiles": geometry(3, 160, 96, 1, (7, 7), (3, 3), pad=1),
     "by outputs": geometry(2, 416, 432, 1, (7, 6), (3, 3), pad=1),
     "one tile an image": geometry(9, 64, 80, 1, (4, 4), (3, 3), pad=1),
