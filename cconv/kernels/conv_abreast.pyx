@@ -83,8 +83,8 @@ cdef class Base(Step):
         self.taps, self.long_taps, self.shift = geometry.kernel[2], self.longer.kernel[2], geometry.stride[2]
         self.weights = bytes_of(self.m * self.outputs * self.rows * self.long_taps)
 
-    def weigh(self, double nbytes):
-        self.step.weigh(nbytes)
+    def weigh(self, double nbytes, Py_ssize_t plan_bytes=0):
+        self.step.weigh(nbytes, plan_bytes)
         super().weigh(self.weights)
 
     cdef real* long_weights(self, real* base, Py_ssize_t a, Py_ssize_t k) noexcept nogil:

@@ -15,6 +15,7 @@ cdef class Step:
     cdef int threads
     cdef double work                   # nanoseconds that its arithmetic takes one core, roughly; 0: not known
     cdef double cost                   # of a run, roughly, once `weigh` was called
+    cdef bint cold                     # its plan takes more memory than the caches hold
     cdef int run(self) noexcept nogil
     # Run self.chunk(phase, i, thread) for i in 0..chunks-1, in any order, on any thread; returns when all ran.
     cdef void parallel(self, int phase, Py_ssize_t chunks) noexcept nogil

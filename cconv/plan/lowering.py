@@ -234,7 +234,7 @@ class Builder:
 
         for emission in emissions:
             emission.step.bind([address(t) for t in emission.operands], scratch.address, threads)
-            emission.step.weigh(sum(t.nbytes for t in emission.operands if t is not None))
+            emission.step.weigh(sum(t.nbytes for t in emission.operands if t is not None), arena_bytes)
 
         def view(tensor: Tensor) -> np.ndarray:
             if tensor.buffer.array is not None:
