@@ -49,7 +49,10 @@ class Function:
     code: Code
 
     def loops(self) -> list[Code]:
-        """The innermost loops that hold FMAs and no masked loads: from the target of a backward jump to the jump."""
+        """The innermost loops that hold FMAs and no masked loads: from the target of a backward jump to the jump.
+
+        With a return in between it is none: the compiler puts rare branches behind the function's end.
+        """
         places = {address: i for i, (address, _, _) in enumerate(self.code)}
         found: list[tuple[int, int]] = []
         for i, (_, mnemonic, operands) in enumerate(self.code):
@@ -57,7 +60,8 @@ class Function:
             begin = places.get(int(target[1], 16)) if mnemonic.startswith("j") and target else None
             if begin is None or begin > i or any(begin <= first for first, _ in found if first <= i):
                 continue
-            if any(is_fma(line[1]) for line in self.code[begin : i + 1]):
+            body = [mnemonic for _, mnemonic, _ in self.code[begin : i + 1]]
+            if any(map(is_fma, body)) and not any(mnemonic.startswith("ret") for mnemonic in body):
                 found.append((begin, i))
         bodies = [self.code[begin : end + 1] for begin, end in found]
         return [body for body in bodies if not any(MASKED.search(f"{line[1]} {line[2]}") for line in body)]

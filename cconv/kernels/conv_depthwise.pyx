@@ -19,6 +19,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from cconv.kernels.moments cimport moments_found
 from cconv.kernels.simd cimport VL, ceil_div, real, stream_end
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 
@@ -38,6 +39,9 @@ cdef extern from "depthwise.h" nogil:
         Py_ssize_t residual
         int add_residual, clamped, stream
         real low, high
+        real* moments
+        Py_ssize_t moments_apart
+        int begins
     ctypedef void (*depthwise_fn)(const depthwise_job* job, Py_ssize_t pixels) noexcept nogil
     ctypedef void (*depthwise_sum_fn)(const real* x, const real* dy, Py_ssize_t pixels, Py_ssize_t channels,
                                       Py_ssize_t step, real* sums) noexcept nogil
@@ -156,7 +160,8 @@ cdef class Gather(Depthwise):
         bias, residual, clamp: as conv_direct.Gather's.
 
     Operands: source (N, spatial, C) channels-last, packed weights, bias (C,) or none, residual or none, target,
-    workspace (none is needed); feature maps channels-last. The target may be the residual's memory.
+    workspace (none is needed); feature maps channels-last. The target may be the residual's memory. And if `measure` was
+    called, partials (blocks, 2, channels) double.
     """
 
     cdef readonly Py_ssize_t workspace                # 0
@@ -165,6 +170,8 @@ cdef class Gather(Depthwise):
     cdef Part* parts
     cdef Py_ssize_t part_count, job_rows, jobs
     cdef Py_ssize_t target[3]
+    cdef bint measured
+    cdef Py_ssize_t pointer_bytes, padded    # of the scratch; channels in whole vectors
 
     def __cinit__(self, geometry, str role="forward", *args, **kwargs):
         self.part_count = len(role_parts(geometry, role))
@@ -203,7 +210,18 @@ cdef class Gather(Depthwise):
         for i in range(self.part_count):
             self.jobs += ceil_div(self.parts[i].rows, self.job_rows)
         # Pointers to the inputs and to the weights of each row of the kernel, or of each tap.
-        self.scratch_bytes = ceil_div(2 * self.taps * sizeof(void*), 64) * 64
+        self.pointer_bytes = self.scratch_bytes = ceil_div(2 * self.taps * sizeof(void*), 64) * 64
+        self.padded = ceil_div(self.channels, VL) * VL
+
+    def measure(self):
+        """See conv_direct.Gather.measure."""
+        cdef Part* p = self.parts
+        if self.measured or self.part_count != 1 or any(self.target[i] != p.axis[i].output for i in range(3)):
+            return None
+        self.measured = True
+        self.operands = 7
+        self.scratch_bytes = self.pointer_bytes + 3 * self.padded * sizeof(real)
+        return [min(self.job_rows, p.rows - i * self.job_rows) * p.axis[2].output for i in range(self.jobs)]
 
     cdef int run(self) noexcept nogil:
         self.parallel(0, self.jobs)
@@ -212,15 +230,22 @@ cdef class Gather(Depthwise):
     # Parallel axis: blocks of rows of the target, of each part; every pixel is written by one chunk.
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
         cdef Part* p = self.parts
-        cdef Py_ssize_t row
+        cdef Py_ssize_t row, first, end
+        cdef char* scratch = self.scratch_of(thread)
+        cdef real* moments = <real*>(scratch + self.pointer_bytes) if self.measured else NULL
+        cdef double* mean
         while i >= ceil_div(p.rows, self.job_rows):
             i -= ceil_div(p.rows, self.job_rows)
             p += 1
-        for row in range(i * self.job_rows, min((i + 1) * self.job_rows, p.rows)):
-            self.row(p, row, <const real**>self.scratch_of(thread))
+        first, end = i * self.job_rows, min((i + 1) * self.job_rows, p.rows)
+        for row in range(first, end):
+            self.row(p, row, <const real**>scratch, moments, row == first)
         stream_end()
+        if self.measured:
+            mean = <double*>self.operand[6] + 2 * i * self.channels
+            moments_found(moments, self.padded, self.channels, (end - first) * p.axis[2].output, mean, mean + self.channels)
 
-    cdef void row(self, const Part* p, Py_ssize_t row, const real** pointers) noexcept nogil:
+    cdef void row(self, const Part* p, Py_ssize_t row, const real** pointers, real* moments, bint begins) noexcept nogil:
         """All pixels of one row of a part."""
         cdef const Walk* d = &p.axis[0]
         cdef const Walk* h = &p.axis[1]
@@ -243,6 +268,9 @@ cdef class Gather(Depthwise):
             4, self.batch * self.target[0] * self.target[1] * self.target[2] * self.channels * <Py_ssize_t>sizeof(real))
         job.low = self.low
         job.high = self.high
+        job.moments = moments
+        job.moments_apart = self.padded
+        job.begins = begins
         job.y = <real*>self.operand[4] + self.channels * (
             ((n * self.target[0] + z * d.out_step + d.out_start) * self.target[1] + y * h.out_step + h.out_start)
             * self.target[2] + w.out_start)
@@ -258,6 +286,7 @@ cdef class Gather(Depthwise):
             if loop == NULL:
                 loop = depthwise_table[1][0]
             loop(&job, run)
+            job.begins = False
             job.y += run * job.y_step
             x += run
 

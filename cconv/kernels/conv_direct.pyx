@@ -25,10 +25,12 @@ from libc.stdlib cimport calloc, free
 from cconv.kernels.simd cimport (
     CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, ceil_div, real, stream_end, vf, vload_n, vstore,
 )
+from cconv.kernels.moments cimport moments_found
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.strip cimport Strip, load_strip
 from cconv.kernels.tile cimport (
-    TILE_ADD, TILE_BIAS, TILE_CLAMP, TILE_RESIDUAL, TILE_STORE, TILE_STREAM, block_vectors, tile_across, tile_job,
+    TILE_ADD, TILE_BEGIN, TILE_BIAS, TILE_CLAMP, TILE_MEASURE, TILE_RESIDUAL, TILE_STORE, TILE_STREAM, block_vectors,
+    tile_across, tile_job,
 )
 from cconv.kernels.turn cimport LANES, load_turned
 
@@ -118,7 +120,8 @@ cdef class Gather(Step):
         clamp: (low, high) that the result is clamped to, last; None: it is not.
 
     Operands: source (N, spatial, channels) channels-last, packed weights, bias or none, residual or none, target,
-    workspace (none is needed); feature maps channels-last. The target may be the residual's memory.
+    workspace (none is needed); feature maps channels-last. The target may be the residual's memory. And if `measure` was
+    called, partials (blocks, 2, channels) double.
     """
 
     cdef Part* parts
@@ -134,6 +137,8 @@ cdef class Gather(Step):
     cdef bint pointwise                               # all pixels are one row, each its own input's
     cdef bint in_place                                # pixels are read where they are, no strip
     cdef bint merged                                  # a kernel row's taps and channels are one run
+    cdef bint measured
+    cdef Py_ssize_t strip_bytes
     cdef list keep
 
     def __cinit__(self, geometry, str role="forward", *args, **kwargs):
@@ -190,7 +195,26 @@ cdef class Gather(Step):
         strip_bytes = 0
         for i, (part, start) in enumerate(live):
             strip_bytes = max(strip_bytes, self.lay_out(&self.parts[i], part, start))
-        self.scratch_bytes = 0 if self.in_place else (strip_bytes + 63) // 64 * 64
+        self.strip_bytes = self.scratch_bytes = 0 if self.in_place else (strip_bytes + 63) // 64 * 64
+
+    def measure(self):
+        """Have it find, for blocks of output pixels, each channel's mean and sum of squared deviations, as norm.Statistics
+        takes them: they are found while the values are in registers.
+
+        Returns:
+            The number of pixels of each block; None: it finds nothing (several gathers make up the target), or does already.
+        """
+        cdef Part* p = self.parts
+        if self.measured or self.part_count != 1 or any(self.target[i] != p.strip.axis[i].output for i in range(3)):
+            return None
+        self.measured = True
+        self.operands = 7
+        self.scratch_bytes = self.strip_bytes + 3 * self.columns * sizeof(real)
+        return [
+            min(p.images, self.batch - n * p.images) * min(p.rows, p.strip.axis[1].output - h * p.rows)
+            * min(p.columns, p.strip.axis[2].output - w * p.columns)
+            for n in range(p.jobs_n) for _ in range(p.jobs_d) for h in range(p.jobs_h) for w in range(p.jobs_w)
+        ]
 
     cdef Py_ssize_t lay_out(self, Part* p, part, Py_ssize_t weights) except -1:
         """Fill in one part; returns the bytes of its strip."""
@@ -271,9 +295,10 @@ cdef class Gather(Step):
     # the same weights, which stay in the shared cache.
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
         cdef Part* p = self.parts
-        cdef Py_ssize_t k, w, h, d, n, g, b
+        cdef Py_ssize_t k, w, h, d, n, g, b, block
         cdef Py_ssize_t images, rows, columns, channels
         cdef real* buffer = <real*>self.scratch_of(thread)
+        cdef real* moments = <real*>(self.scratch_of(thread) + self.strip_bytes)
         cdef const real* source
         while i >= p.jobs:
             i -= p.jobs
@@ -284,6 +309,7 @@ cdef class Gather(Step):
         else:
             k = i % p.jobs_k
             i //= p.jobs_k
+        block = i % (p.jobs // p.jobs_k // self.groups)
         w = i % p.jobs_w
         i //= p.jobs_w
         h = i % p.jobs_h
@@ -305,8 +331,18 @@ cdef class Gather(Step):
                 load_strip(&p.strip, <real*>self.operand[0], buffer, n * p.images, images, d, h * p.rows, rows,
                            w * p.columns, columns, g * self.inner + b * self.block, channels)
             self.multiply(p, source, g, b, channels, k, n * p.images, images, d, h * p.rows, rows,
-                          w * p.columns, columns)
+                          w * p.columns, columns, moments)
         stream_end()
+        if self.measured:
+            self.report(moments, block, g, k, images * rows * columns)
+
+    cdef void report(self, const real* moments, Py_ssize_t block, Py_ssize_t g, Py_ssize_t k,
+                     Py_ssize_t pixels) noexcept nogil:
+        """What a job found of its outputs to `partials`."""
+        cdef Py_ssize_t begin = self.column_blocks * k // self.parts.jobs_k * TILE_COLS
+        cdef Py_ssize_t end = min(self.column_blocks * (k + 1) // self.parts.jobs_k * TILE_COLS, self.outer)
+        cdef double* mean = <double*>self.operand[6] + 2 * block * self.target_channels + g * self.outer + begin
+        moments_found(moments + begin, self.columns, end - begin, pixels, mean, mean + self.target_channels)
 
     cdef inline bint streamed(self) noexcept nogil:
         """Whether the target goes past the caches. What is summed up block by block is read again."""
@@ -317,7 +353,7 @@ cdef class Gather(Step):
     cdef void multiply(
         self, Part* p, const real* source, Py_ssize_t g, Py_ssize_t b, Py_ssize_t channels, Py_ssize_t k,
         Py_ssize_t image, Py_ssize_t images, Py_ssize_t depth, Py_ssize_t row, Py_ssize_t rows,
-        Py_ssize_t column, Py_ssize_t columns
+        Py_ssize_t column, Py_ssize_t columns, real* moments
     ) noexcept nogil:
         """One block of input channels times the job's share k of the output channels."""
         cdef Strip* s = &p.strip
@@ -353,6 +389,9 @@ cdef class Gather(Step):
             job.mode |= TILE_CLAMP
         if self.streamed():
             job.mode |= TILE_STREAM
+        if b == self.blocks - 1 and self.measured:
+            job.mode |= TILE_MEASURE
+        job.moments_apart = self.columns
         job.residual = self.operand[3] - self.operand[4]
         job.low = self.low
         job.high = self.high
@@ -362,6 +401,8 @@ cdef class Gather(Step):
             vectors = block_vectors(job.columns)
             job.b = packed + (nb * TILE_COLS * self.inner + b * self.block * vectors * VL) * p.taps
             job.bias = <real*>self.operand[2] + g * self.outer + nb * TILE_COLS
+            job.moments = moments + nb * TILE_COLS
+            job.mode |= TILE_BEGIN
             other_a = NULL
             # Pixels that are read where they are come from memory; each tile fetches the next one's.
             ahead = self.in_place and nb == first and self.blocks == 1
@@ -382,6 +423,7 @@ cdef class Gather(Step):
                         other_c = c
                     else:
                         tile_across[2 * columns][vectors - 1](&job, other_a, a, other_c, c)
+                        job.mode &= ~TILE_BEGIN
                         other_a = NULL
                     continue
                 tiles = (columns + TILE_ROWS - 1) // TILE_ROWS
@@ -394,6 +436,7 @@ cdef class Gather(Step):
                     tile_across[end - begin][vectors - 1](
                         &job, a + begin * job.row, a + (begin + half) * job.row,
                         c + begin * job.ldc, c + (begin + half) * job.ldc)
+                    job.mode &= ~TILE_BEGIN
             if other_a != NULL:
                 half = (columns + 1) // 2
                 tile_across[columns][vectors - 1](

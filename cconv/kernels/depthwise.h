@@ -7,7 +7,7 @@
 #ifndef CCONV_DEPTHWISE_H
 #define CCONV_DEPTHWISE_H
 
-#include "simd.h"
+#include "moments.h"
 
 /* Outputs computed together; accumulators, taps' weights and one input must fit in the registers. */
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -30,6 +30,9 @@ typedef struct {
     int add_residual, clamped;
     int stream;              /* outputs are stored past the caches; all vectors are whole and aligned */
     real low, high;
+    real *moments;           /* of the channels, which the outputs go to, see moments.h; or NULL */
+    ptrdiff_t moments_apart;
+    int begins;              /* whether they are the first that do */
 } depthwise_job;
 
 typedef void (*depthwise_fn)(const depthwise_job *job, ptrdiff_t pixels);
@@ -60,15 +63,24 @@ INLINE void depthwise_group(const int taps, const ptrdiff_t step, const int widt
         if (whole && r + 1 == job->rows)
             UNROLL for (int i = 0; i < width; i++) __builtin_prefetch(x + i * step * pixel + job->ahead, 0, 2);
     }
-    const vf low = vset(job->low), high = vset(job->high);
-    for (int i = 0; i < width; i++) {
-        real *y = job->y + (first + i) * job->y_step + c;
-        vf value = acc[i];
-        if (job->add_residual) value += LOAD((const real *)((const char *)y + job->residual));
-        if (job->clamped) value = vclamp(value, low, high);
-        if (whole && job->stream) vstream(y, value);
-        else if (whole) vstore(y, value);
-        else vstore_n(y, value, n);
+    real *const y = job->y + first * job->y_step + c;
+    if (job->add_residual)
+        UNROLL for (int i = 0; i < width; i++)
+            acc[i] += LOAD((const real *)((const char *)(y + i * job->y_step) + job->residual));
+    if (job->clamped) {
+        const vf low = vset(job->low), high = vset(job->high);
+        UNROLL for (int i = 0; i < width; i++) acc[i] = vclamp(acc[i], low, high);
+    }
+    if (job->moments) {
+        moments m = moments_open(job->moments + c, job->moments_apart, job->begins && first == 0, acc[0]);
+        UNROLL for (int i = 0; i < width; i++) moments_take(&m, acc[i]);
+        moments_close(job->moments + c, job->moments_apart, m);
+    }
+    UNROLL for (int i = 0; i < width; i++) {
+        real *p = y + i * job->y_step;
+        if (whole && job->stream) vstream(p, acc[i]);
+        else if (whole) vstore(p, acc[i]);
+        else vstore_n(p, acc[i], n);
     }
 #undef LOAD
 }

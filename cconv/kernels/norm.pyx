@@ -8,7 +8,8 @@ then sums deviations from that mean and their squares. The first sum may be roug
 it; the sum of squares of deviations has no large mean in it to cancel. Chunks are combined pairwise in double,
 in the order of the rows (Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing
 sample variances", 1979). So x is read from memory once, and a mean of 1e4 standard deviations costs no digits
-beyond those that float32 has lost in x itself.
+beyond those that float32 has lost in x itself. Of a convolution's result the chunks are its jobs, which measure while it is in
+registers (moments.h), and x is not read at all.
 
 Sums run over PART rows in `real` and from there on in double. The rows of a part are read a FEW at a time, their sums
 going back to scratch in between: down 32 rows at once, vector by vector, the processor's prefetching does not follow
@@ -22,7 +23,10 @@ derivative there, from z, which they compute again of the x they read anyway, or
 (name, a, b), one of ACTIVATIONS with the parameters of its loop in elementwise.h, or None.
 """
 
+import numpy as np
+
 from libc.math cimport sqrt
+from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
 from cconv.kernels.simd cimport VL, real, stream_end, vf, vload, vload_n, vset, vstore, vstore_n, vzero
@@ -175,33 +179,51 @@ cdef class Statistics(Rows):
 
     Args:
         groups: number of groups of neighbouring channels that share them; 0: each channel has its own.
+        measured: the rows of each block whose mean and sum of squared deviations `partials` already has; x is then absent.
+
+    Attributes:
+        measures: whether x is read.
 
     Operands: x (rows, channels), partials (row_blocks_of(rows, channels), 2, channels) double,
     mean, variance, inverse (channels,); of all, one for each sample. Variance may be absent.
 
     Raises:
-        ValueError: channels that do not make so many groups.
+        ValueError: channels that do not make so many groups; measured blocks that are not the rows.
     """
 
     cdef double epsilon
     cdef Py_ssize_t groups
+    cdef readonly bint measures
+    cdef object lengths
+    cdef const Py_ssize_t* measured    # the lengths of blocks that have been measured
 
     def __init__(self, Py_ssize_t rows, Py_ssize_t channels, double epsilon, Py_ssize_t batch=1,
-                 Py_ssize_t groups=0):
+                 Py_ssize_t groups=0, measured=None):
         Rows.__init__(self, rows, channels, 1, batch=batch)
         if groups and channels % groups:
             raise ValueError(f"Statistics: {channels} channels do not make {groups} groups")
+        self.measures = measured is None
+        if not self.measures:
+            if batch != 1 or sum(measured) != rows:
+                raise ValueError(f"Statistics: measured blocks are all of {rows} rows; found {measured} of {batch} samples")
+            self.lengths = np.array(measured, np.intp)
+            self.measured = <const Py_ssize_t*><uintptr_t>self.lengths.ctypes.data
+            self.row_blocks = len(measured)
         self.operands = 5
         self.epsilon = epsilon
         self.groups = groups
         self.scratch_bytes = 3 * self.channel_block * sizeof(real)
 
     cdef int run(self) noexcept nogil:
-        self.parallel(0, self.jobs(0))
+        if self.measures:
+            self.parallel(0, self.jobs(0))
         self.parallel(1, self.jobs(1))
         if self.groups:
             self.parallel(2, self.batch)
         return OK
+
+    cdef Py_ssize_t length(self, Py_ssize_t block) noexcept nogil:
+        return Rows.length(self, block) if self.measures else self.measured[block]
 
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
         if phase == 2:

@@ -18,11 +18,13 @@
 #ifndef CCONV_TILE_H
 #define CCONV_TILE_H
 
-#include "simd.h"
+#include "moments.h"
 
 /* What happens to a sum before it is stored, in this order; any of them together. */
 enum tile_mode { TILE_STORE = 0, TILE_ADD = 1, TILE_BIAS = 2, TILE_RESIDUAL = 4, TILE_CLAMP = 8,
-                 TILE_STREAM = 16 /* past the caches; all vectors are whole and aligned */ };
+                 TILE_STREAM = 16,  /* past the caches; all vectors are whole and aligned */
+                 TILE_MEASURE = 32, /* what is stored goes to the columns' moments, too (tile_across) */
+                 TILE_BEGIN = 64 /* and is the first that does */ };
 
 typedef struct {
     const ptrdiff_t *offset; /* of each segment, bytes from a0 and a1 */
@@ -38,6 +40,8 @@ typedef struct {
     const char *ahead;       /* what is read after this tile: one line a step is fetched to L2 meanwhile */
     ptrdiff_t ahead_step;    /* bytes from one to the next; 0 for none but the first */
     int mode;                /* bits of tile_mode */
+    real *moments;           /* of the columns, for TILE_MEASURE; see moments.h */
+    ptrdiff_t moments_apart;
 } tile_job;
 
 typedef void (*tile_fn)(const tile_job *job, const char *a0, const char *a1, real *c0, real *c1);
@@ -56,8 +60,16 @@ INLINE const char *row_at(const char *p, int i, ptrdiff_t r1, ptrdiff_t r3, ptrd
     }
 }
 
+/* Column vector v to the moments. */
+INLINE void tile_measure(const int n, const int v, const tile_job *job, vf acc[TILE_ROWS][TILE_VECTORS])
+{
+    moments m = moments_open(job->moments + v * VL, job->moments_apart, job->mode & TILE_BEGIN, acc[0][v]);
+    UNROLL for (int i = 0; i < n; i++) moments_take(&m, acc[i][v]);
+    moments_close(job->moments + v * VL, job->moments_apart, m);
+}
+
 /* Add what is asked for to the sums and store them; the last vector has `tail` lanes. */
-INLINE void tile_finish(const int n, const int vectors, const ptrdiff_t tail, const tile_job *job,
+INLINE void tile_finish(const int n, const int vectors, const ptrdiff_t tail, const int measures, const tile_job *job,
                         vf acc[TILE_ROWS][TILE_VECTORS], real *c0, real *c1)
 {
     const int n0 = (n + 1) / 2;
@@ -74,6 +86,10 @@ INLINE void tile_finish(const int n, const int vectors, const ptrdiff_t tail, co
         const vf low = vset(job->low), high = vset(job->high);
         EACH_VECTOR acc[i][v] = vclamp(acc[i][v], low, high);
     }
+    if (measures && job->mode & TILE_MEASURE) {
+        tile_measure(n, 0, job, acc);
+        if (vectors > 1) tile_measure(n, 1, job, acc);
+    }
     if (tail == VL && job->mode & TILE_STREAM) EACH_VECTOR vstream(PLACE, acc[i][v]);
     else EACH_VECTOR if (v + 1 < vectors || tail == VL) vstore(PLACE, acc[i][v]);
     else vstore_n(PLACE, acc[i][v], tail);
@@ -82,7 +98,7 @@ INLINE void tile_finish(const int n, const int vectors, const ptrdiff_t tail, co
 #undef LOAD
 }
 
-INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const ptrdiff_t step,
+INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const ptrdiff_t step, const int measures,
                       const tile_job *job, const char *a0, const char *a1, real *c0, real *c1)
 {
     const int n0 = (n + 1) / 2;
@@ -115,17 +131,19 @@ INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const
     }
 
     if (job->columns == vectors * VL)
-        tile_finish(n, vectors, VL, job, acc, c0, c1);
+        tile_finish(n, vectors, VL, measures, job, acc, c0, c1);
     else
-        tile_finish(n, vectors, job->columns - (vectors - 1) * VL, job, acc, c0, c1);
+        tile_finish(n, vectors, job->columns - (vectors - 1) * VL, measures, job, acc, c0, c1);
 }
+
+enum { measures_across = 1, measures_along = 0 };
 
 /* One function per number of rows and vectors, so that every bound is a constant: tile_across_14_2, ... */
 #define TILE_FUNCTION(family, n, vectors, row, step)                                                         \
     __attribute__((noinline, unused)) static void tile_##family##_##n##_##vectors(                           \
         const tile_job *job, const char *a0, const char *a1, real *c0, real *c1)                              \
     {                                                                                                         \
-        tile_body(n, vectors, row, step, job, a0, a1, c0, c1);                                                \
+        tile_body(n, vectors, row, step, measures_##family, job, a0, a1, c0, c1);                                 \
     }
 #define TILE_PAIR(family, n, row, step) TILE_FUNCTION(family, n, 1, row, step) TILE_FUNCTION(family, n, 2, row, step)
 #define TILE_LOW(family, row, step)                                                                           \

@@ -1,7 +1,7 @@
 from cconv.kernels.simd cimport real, vf
 
 cdef extern from "tile.h" nogil:
-    const int TILE_STORE, TILE_ADD, TILE_BIAS, TILE_RESIDUAL, TILE_CLAMP, TILE_STREAM
+    const int TILE_STORE, TILE_ADD, TILE_BIAS, TILE_RESIDUAL, TILE_CLAMP, TILE_STREAM, TILE_MEASURE, TILE_BEGIN
     ctypedef struct tile_job:
         const Py_ssize_t* offset
         Py_ssize_t segments
@@ -17,6 +17,8 @@ cdef extern from "tile.h" nogil:
         const char* ahead
         Py_ssize_t ahead_step
         int mode
+        real* moments
+        Py_ssize_t moments_apart
     ctypedef void (*tile_fn)(const tile_job* job, const char* a0, const char* a1, real* c0, real* c1) noexcept nogil
     # [rows][vectors - 1]
     const tile_fn tile_across[15][2]

@@ -162,11 +162,12 @@ class BatchNormalization(Operator):
         _, scale, bias, running_mean, running_variance = (call.input(i) for i in range(5))
         mean, variance, inverse = (lower.tensor((channels,)) for _ in range(3))
         call.saved.update(mean=mean, inverse=inverse)
-        lower.emit(
-            kernels.Statistics(rows, channels, self.epsilon(call)),
-            reads=[x],
-            writes=[partials(lower, x), mean, variance, inverse],
-        )
+        found, lengths = lower.measured(x)
+        step = kernels.Statistics(rows, channels, self.epsilon(call), measured=lengths)
+        if found is None:
+            lower.emit(step, reads=[x], writes=[partials(lower, x), mean, variance, inverse])
+        else:
+            lower.emit(step, reads=[None, found], writes=[mean, variance, inverse])
         y = lower.tensor(x.shape, x.layout)
         step = kernels.Normalize(rows, channels, tail.activation)
         lower.emit(step, reads=[x, mean, inverse, scale, bias, tail.residual], writes=[y], inplace=True)

@@ -168,6 +168,11 @@ class Lowering(Protocol):
         """
         ...
 
+    def measured(self, x: Tensor) -> tuple[Tensor | None, list[int] | None]:
+        """What kernels.norm.Statistics is given where the step that computes x can measure it meanwhile: partials
+        (blocks, 2, channels), and how many values of each channel a block has. (None, None): it cannot."""
+        ...
+
     def derive(self, step: Any, reads: Sequence[Tensor | None], writes: Sequence[Tensor | None]) -> None:
         """Append a step that depends on weights alone; run once where the weights do not change."""
         ...

@@ -162,6 +162,16 @@ class Builder:
             Emission(step, tuple(reads), tuple(updates), tuple(writes), self.label, inplace)
         )
 
+    def measured(self, x: Tensor) -> tuple[Tensor | None, list[int] | None]:
+        source = next((e for e in reversed(self.emissions) if any(t is x for t in e.writes)), None)
+        measure = getattr(source.step, "measure", None) if source else None
+        lengths = measure() if measure else None
+        if source is None or lengths is None:
+            return None, None
+        found = self.tensor((len(lengths), 2, x.shape[1]), dtype=float)
+        source.writes += (found,)
+        return found, lengths
+
     def derive(self, step: Any, reads: Operands, writes: Operands) -> None:
         # A tensor in the arena is computed, or given, anew at every run, unless it was itself derived.
         fixed = all(

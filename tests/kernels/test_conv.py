@@ -1,5 +1,7 @@
 """The convolution kernels on every build and number of threads, against the float64 reference."""
 
+import math
+
 import numpy as np
 import pytest
 from cconv.kernels.memory import Region
@@ -121,6 +123,41 @@ def test_epilogue(build, name, role):
             assert run_step(step, source, packed, bias, target, target, None, threads=2) == 0
             limited = expected if clamp is None else np.clip(expected, *clamp)
             assert np.array_equal(np.moveaxis(target, -1, 1), limited), algorithm
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=lambda build: build.name)
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_measured_on_the_way(build, name, threads):
+    """Each channel's mean and variance as of the finished result, which a mean of 1000 does not spoil; and the result
+    has the bits of one that is not measured."""
+    g = GEOMETRIES[name]
+    x, w, b, dy = arrays_of(g, np.random.default_rng(6).standard_normal)
+    for role, source, bias, shape in [("forward", x, 1000 + b, dy.shape), ("input_gradient", dy, None, x.shape)]:
+        rows, channels = math.prod(shape) // shape[1], shape[1]
+        for algorithm in candidates(g, role, "direct", build):
+            kernels, dtype = getattr(build, algorithm), build.dtype
+            plain, gather = (kernels.Gather(g, role, bias is not None) for _ in range(2))
+            lengths = gather.measure() if hasattr(gather, "measure") else None
+            if lengths is None:  # several gathers, or none
+                assert role == "input_gradient" or algorithm == "conv_abreast" or not g.batch
+                continue
+            assert gather.measure() is None
+            packed = nans(kernels.packed_size(g, role), dtype)
+            run_step(kernels.Pack(g, role), w.astype(dtype), packed)
+            expected, target = (nans(channels_last(np.empty(shape)).shape, dtype) for _ in range(2))
+            partials = nans((len(lengths), 2, channels), np.float64)
+            operands = [channels_last(source).astype(dtype), packed, None if bias is None else bias.astype(dtype), None]
+            run_step(plain, *operands, expected, None, threads=threads)
+            run_step(gather, *operands, target, None, partials, threads=threads)
+            assert np.array_equal(target, expected)
+            mean, variance, inverse = (nans(channels, dtype) for _ in range(3))
+            statistics = build.norm.Statistics(rows, channels, 0.0, measured=lengths)
+            run_step(statistics, None, partials, mean, variance, inverse, threads=threads)
+            exact = target.reshape(rows, channels).astype(np.float64)
+            tolerance = 1e-5 if dtype == np.float32 else 1e-13
+            np.testing.assert_allclose(mean, exact.mean(0), tolerance / 10, tolerance / 10 * exact.std())
+            np.testing.assert_allclose(variance, exact.var(0), tolerance, 1e-12)
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)

@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from cconv.kernels import reference
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import inference_plan
 from harness import THREADS, directional_error, forward, model_of, projection_plan
@@ -115,6 +116,27 @@ def test_a_frozen_prefix_runs_as_at_inference():
 def test_statistics_of_the_batch_are_not_folded():
     model = network([conv("x", "c"), norm("c", "b", outputs=("m", "v")), relu("b", "y")])
     assert chains(model) == {"b + y"}
+
+
+@pytest.mark.parametrize("threads", THREADS)
+def test_a_convolution_measures_its_result_for_the_normalisation_behind_it(threads):
+    """Once; another one behind it, or behind something else, reads its input."""
+    model = network(
+        [conv("x", "c"), norm("c", "a"), norm("c", "b"), add("a", "b", "s"), norm("s", "n"), add("n", "a", "y")]
+    )
+    plan, weights = projection_plan(model, ["x"], threads=threads)
+    assert plan.run(until="update") == ("", 0)
+    readers = [step for step in plan.memory.program.steps if type(step).__name__ == "Statistics"]
+    assert [step.measures for step in readers] == [False, True, True]
+
+    def normalised(x, name):
+        centred = x - x.mean((0, 2, 3), keepdims=True)
+        scale, bias = (weights[f"{name}.{part}"].reshape(-1, 1, 1) for part in ("scale", "bias"))
+        return centred / np.sqrt((centred**2).mean((0, 2, 3), keepdims=True) + np.float32(1e-5)) * scale + bias
+
+    c = reference.conv(weights["x"], weights["c.w"], pads=(1, 1, 1, 1))
+    a, b = normalised(c, "a"), normalised(c, "b")
+    np.testing.assert_allclose(plan.outputs["y"], normalised(a + b, "n") + a, rtol=1e-12, atol=1e-12)
 
 
 def test_no_chain_goes_through_a_value_that_is_read_twice():

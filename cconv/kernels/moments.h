@@ -1,0 +1,46 @@
+/* moments.h: mean and squared deviations of each channel, found of values that are in registers anyway.
+ *
+ * Sums of deviations from a pivot, the first value that came: near enough to the mean for the sum of squares to have no
+ * large mean in it to cancel. Three rows of memory, `apart` elements from one to the next: pivot, sum, sum of squares.
+ */
+#ifndef CCONV_MOMENTS_H
+#define CCONV_MOMENTS_H
+
+#include "simd.h"
+
+typedef struct {
+    vf pivot, sum, squares;
+} moments;
+
+/* What the memory has of a vector of channels; nothing yet, if `first` is the first value of all (`begin`). */
+INLINE moments moments_open(const real *at, ptrdiff_t apart, int begin, vf first)
+{
+    const vi fresh = (vi){0} - (lane)(begin != 0);
+    return (moments){vselect(fresh, first, vload(at)), vselect(fresh, vzero(), vload(at + apart)),
+                     vselect(fresh, vzero(), vload(at + 2 * apart))};
+}
+INLINE void moments_take(moments *m, vf value)
+{
+    const vf d = value - m->pivot;
+    m->sum += d;
+    m->squares += d * d;
+}
+INLINE void moments_close(real *at, ptrdiff_t apart, moments m)
+{
+    vstore(at, m.pivot);
+    vstore(at + apart, m.sum);
+    vstore(at + 2 * apart, m.squares);
+}
+
+/* Mean and sum of squared deviations from it, of `count` values of each channel. */
+__attribute__((unused)) static void moments_found(const real *at, ptrdiff_t apart, ptrdiff_t channels, ptrdiff_t count,
+                                                  double *mean, double *squares)
+{
+    for (ptrdiff_t c = 0; c < channels; c++) {
+        const double sum = at[apart + c];
+        mean[c] = at[c] + sum / count;
+        squares[c] = at[2 * apart + c] - sum * sum / count;
+    }
+}
+
+#endif
