@@ -108,9 +108,11 @@ INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const
     const ptrdiff_t ahead_step = job->ahead_step;
     vf acc[TILE_ROWS][TILE_VECTORS];
     UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++) acc[i][v] = vzero();
-    /* C is written at the end: its lines are on their way to L1 meanwhile. */
+    /* C is written at the end, and R read: their lines are on their way to L1 meanwhile. */
     if (!(job->mode & TILE_STREAM)) UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++)
         __builtin_prefetch((i < n0 ? c0 + i * job->ldc : c1 + (i - n0) * job->ldc) + v * VL, 1);
+    if (job->mode & TILE_RESIDUAL) UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++)
+        __builtin_prefetch((const char *)((i < n0 ? c0 + i * job->ldc : c1 + (i - n0) * job->ldc) + v * VL) + job->residual);
 
     for (ptrdiff_t s = 0; s < job->segments; s++) {
         const char *p0 = a0 + job->offset[s], *p1 = a1 + job->offset[s];
