@@ -60,6 +60,11 @@ INLINE const char *row_at(const char *p, int i, ptrdiff_t r1, ptrdiff_t r3, ptrd
     }
 }
 
+/* For each vector of the tile: where it is stored, and the residual that is added to it. */
+#define EACH_VECTOR UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++)
+#define PLACE ((i < n0 ? c0 + i * ldc : c1 + (i - n0) * ldc) + v * VL)
+#define RESIDUAL ((const real *)((const char *)PLACE + job->residual))
+
 /* Column vector v to the moments. */
 INLINE void tile_measure(const int n, const int v, const tile_job *job, vf acc[TILE_ROWS][TILE_VECTORS])
 {
@@ -74,14 +79,10 @@ INLINE void tile_finish(const int n, const int vectors, const ptrdiff_t tail, co
 {
     const int n0 = (n + 1) / 2;
     const ptrdiff_t ldc = job->ldc;
-#define EACH_VECTOR                                                                                          \
-    UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++)
-#define PLACE ((i < n0 ? c0 + i * ldc : c1 + (i - n0) * ldc) + v * VL)
 #define LOAD(p) (v + 1 < vectors || tail == VL ? vload(p) : vload_n(p, tail))
     if (job->mode & TILE_ADD) EACH_VECTOR acc[i][v] += LOAD(PLACE);
     if (job->mode & TILE_BIAS) EACH_VECTOR acc[i][v] += LOAD(job->bias + v * VL);
-    if (job->mode & TILE_RESIDUAL)
-        EACH_VECTOR acc[i][v] += LOAD((const real *)((const char *)PLACE + job->residual));
+    if (job->mode & TILE_RESIDUAL) EACH_VECTOR acc[i][v] += LOAD(RESIDUAL);
     if (job->mode & TILE_CLAMP) {
         const vf low = vset(job->low), high = vset(job->high);
         EACH_VECTOR acc[i][v] = vclamp(acc[i][v], low, high);
@@ -93,8 +94,6 @@ INLINE void tile_finish(const int n, const int vectors, const ptrdiff_t tail, co
     if (tail == VL && job->mode & TILE_STREAM) EACH_VECTOR vstream(PLACE, acc[i][v]);
     else EACH_VECTOR if (v + 1 < vectors || tail == VL) vstore(PLACE, acc[i][v]);
     else vstore_n(PLACE, acc[i][v], tail);
-#undef EACH_VECTOR
-#undef PLACE
 #undef LOAD
 }
 
@@ -102,17 +101,15 @@ INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const
                       const tile_job *job, const char *a0, const char *a1, real *c0, real *c1)
 {
     const int n0 = (n + 1) / 2;
-    const ptrdiff_t r1 = row, r3 = 3 * row, r5 = 5 * row;
+    const ptrdiff_t r1 = row, r3 = 3 * row, r5 = 5 * row, ldc = job->ldc;
     const real *b = job->b;
     const char *ahead = job->ahead;
     const ptrdiff_t ahead_step = job->ahead_step;
     vf acc[TILE_ROWS][TILE_VECTORS];
-    UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++) acc[i][v] = vzero();
+    EACH_VECTOR acc[i][v] = vzero();
     /* C is written at the end, and R read: their lines are on their way to L1 meanwhile. */
-    if (!(job->mode & TILE_STREAM)) UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++)
-        __builtin_prefetch((i < n0 ? c0 + i * job->ldc : c1 + (i - n0) * job->ldc) + v * VL, 1);
-    if (job->mode & TILE_RESIDUAL) UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++)
-        __builtin_prefetch((const char *)((i < n0 ? c0 + i * job->ldc : c1 + (i - n0) * job->ldc) + v * VL) + job->residual);
+    if (!(job->mode & TILE_STREAM)) EACH_VECTOR __builtin_prefetch(PLACE, 1);
+    if (job->mode & TILE_RESIDUAL) EACH_VECTOR __builtin_prefetch(RESIDUAL);
 
     for (ptrdiff_t s = 0; s < job->segments; s++) {
         const char *p0 = a0 + job->offset[s], *p1 = a1 + job->offset[s];
@@ -138,6 +135,11 @@ INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const
         tile_finish(n, vectors, job->columns - (vectors - 1) * VL, measures, job, acc, c0, c1);
 }
 
+#undef EACH_VECTOR
+#undef PLACE
+#undef RESIDUAL
+
+/* Whether the tiles of a family can be measured; a weight gradient's need not. */
 enum { measures_across = 1, measures_along = 0 };
 
 /* One function per number of rows and vectors, so that every bound is a constant: tile_across_14_2, ... */
