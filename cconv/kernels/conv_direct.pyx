@@ -60,6 +60,7 @@ cdef struct Part:
     Py_ssize_t jobs_n, jobs_d, jobs_h, jobs_w, jobs_k    # jobs along each axis
     Py_ssize_t jobs
     bint by_outputs                # neighbouring jobs are of the same outputs, if these have more to read than pixels
+    bint weights_ahead             # weights are more than pixels: they are what tiles fetch for later
 
 
 def role_parts(geometry, str role):
@@ -250,6 +251,7 @@ cdef class Gather(Step):
         p.jobs_k = max(1, min(self.column_blocks, ceil_div(LEAST_JOBS, jobs)))
         p.jobs = jobs * p.jobs_k
         p.by_outputs = self.pointwise and self.outer > sizes[2]
+        p.weights_ahead = self.outer * p.taps > self.batch * sizes[0] * sizes[1] * sizes[2]
 
         s.plane_count = len(part[0].offsets)
         s.rows = (p.rows - 1) * s.axis[1].strip_step + s.axis[1].span
@@ -350,6 +352,17 @@ cdef class Gather(Step):
             4, self.batch * self.target[0] * self.target[1] * self.target[2] * self.target_channels
             * <Py_ssize_t>sizeof(real))
 
+    cdef Py_ssize_t following(self, Py_ssize_t nb, Py_ssize_t b, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+        """Where the weights begin, per tap, that come after those of block nb of outputs and block b of channels, in a job of
+        outputs first..last-1."""
+        if nb + 1 < last:
+            nb += 1
+        elif b + 1 < self.blocks:
+            nb, b = first, b + 1
+        else:
+            nb, b = last, 0
+        return nb * TILE_COLS * self.inner + b * self.block * min(<Py_ssize_t>TILE_COLS, self.columns - nb * TILE_COLS)
+
     cdef void multiply(
         self, Part* p, const real* source, Py_ssize_t g, Py_ssize_t b, Py_ssize_t channels, Py_ssize_t k,
         Py_ssize_t image, Py_ssize_t images, Py_ssize_t depth, Py_ssize_t row, Py_ssize_t rows,
@@ -366,7 +379,8 @@ cdef class Gather(Step):
         cdef Py_ssize_t target_z = depth * s.axis[0].out_step + s.axis[0].out_start
         cdef Py_ssize_t target_y, target_x = column * s.axis[2].out_step + s.axis[2].out_start
         cdef int vectors
-        cdef bint ahead
+        cdef bint ahead, paired = 2 * columns <= TILE_ROWS
+        cdef Py_ssize_t fetched
         cdef const char* a
         cdef const char* other_a = NULL
         cdef real* c
@@ -404,10 +418,16 @@ cdef class Gather(Step):
             job.moments = moments + nb * TILE_COLS
             job.mode |= TILE_BEGIN
             other_a = NULL
-            # Pixels that are read where they are come from memory; each tile fetches the next one's.
-            ahead = self.in_place and nb == first and self.blocks == 1
+            # Pixels that are read where they are come from memory; each tile fetches the next one's. Where weights are
+            # more than pixels, all tiles together fetch those of the block that comes next.
+            ahead = self.in_place and nb == first and self.blocks == 1 and not p.weights_ahead
             job.ahead_step = CACHE_LINE_REALS * sizeof(real) if ahead else 0
             job.ahead = <const char*>source
+            if p.weights_ahead:
+                job.ahead = <const char*>(packed + self.following(nb, b, first, last) * p.taps)
+                job.ahead_step = vectors * VL * sizeof(real) // (
+                    ceil_div(images * rows, 2) if paired else images * rows * ceil_div(columns, TILE_ROWS))
+            fetched = job.ahead_step * job.depth * job.segments if p.weights_ahead else 0
             for r in range(images * rows):
                 n = r // rows
                 y = r - n * rows
@@ -416,13 +436,14 @@ cdef class Gather(Step):
                 c = <real*>self.operand[4] + g * self.outer + nb * TILE_COLS + self.target_channels * (
                     (((image + n) * self.target[0] + target_z) * self.target[1] + target_y) * self.target[2]
                     + target_x)
-                if 2 * columns <= TILE_ROWS:
+                if paired:
                     # Two rows of an image, or of two images, fill the tile together.
                     if other_a == NULL:
                         other_a = a
                         other_c = c
                     else:
                         tile_across[2 * columns][vectors - 1](&job, other_a, a, other_c, c)
+                        job.ahead += fetched
                         job.mode &= ~TILE_BEGIN
                         other_a = NULL
                     continue
@@ -436,6 +457,7 @@ cdef class Gather(Step):
                     tile_across[end - begin][vectors - 1](
                         &job, a + begin * job.row, a + (begin + half) * job.row,
                         c + begin * job.ldc, c + (begin + half) * job.ldc)
+                    job.ahead += fetched
                     job.mode &= ~TILE_BEGIN
             if other_a != NULL:
                 half = (columns + 1) // 2
