@@ -320,7 +320,7 @@ cdef class Gather(Base):
 
         Channels after the first are added to what is there. u is [plane][u_channels][column].
         """
-        cdef Py_ssize_t width = self.width_of(nb)
+        cdef Py_ssize_t width = self.width_of(nb), u_plane = odd_lines(u_channels * width)
         cdef int vectors = <int>(width // VL)
         cdef Py_ssize_t t, begin, end, half, zero = 0
         cdef Py_ssize_t tiles = (count + TILE_ROWS - 1) // TILE_ROWS
@@ -335,10 +335,11 @@ cdef class Gather(Base):
         job.columns = width
         job.ldc = self.m_row
         job.mode = TILE_STORE if channel == 0 else TILE_ADD
-        job.ahead = <const char*>v
-        job.ahead_step = 0
+        # All tiles together fetch the weights that come next: the next plane's, or this plane's of the next block.
+        job.ahead_step = width * sizeof(real) // tiles
         for plane in range(plane, last_plane):
-            job.b = u + plane * odd_lines(u_channels * width)
+            job.b = u + plane * u_plane
+            job.ahead = <const char*>(job.b + (u_plane if plane + 1 < last_plane else PLANES * u_plane))
             for t in range(tiles):
                 begin = count * t // tiles
                 end = count * (t + 1) // tiles
@@ -346,6 +347,7 @@ cdef class Gather(Base):
                 a = <const char*>(v + plane * self.v_plane + begin * self.v_row + channel)
                 c = m + plane * self.m_plane + begin * self.m_row
                 tile_across[end - begin][vectors - 1](&job, a, a + half * job.row, c, c + half * self.m_row)
+                job.ahead += job.ahead_step * channels
 
     cdef void back(self, const real* m, Py_ssize_t first, Py_ssize_t count, Py_ssize_t begin,
                    Py_ssize_t end) noexcept nogil:
