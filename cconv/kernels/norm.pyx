@@ -8,8 +8,8 @@ then sums deviations from that mean and their squares. The first sum may be roug
 it; the sum of squares of deviations has no large mean in it to cancel. Chunks are combined pairwise in double,
 in the order of the rows (Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing
 sample variances", 1979). So x is read from memory once, and a mean of 1e4 standard deviations costs no digits
-beyond those that float32 has lost in x itself. Of a convolution's result the chunks are its jobs, which measure while it is in
-registers (moments.h), and x is not read at all.
+beyond those that float32 has lost in x itself. Of a convolution's result the chunks are its jobs, which measure it
+while it is in registers (moments.h), and x is not read at all.
 
 Sums run over PART rows in `real` and from there on in double. The rows of a part are read a FEW at a time, their sums
 going back to scratch in between: down 32 rows at once, vector by vector, the processor's prefetching does not follow
