@@ -22,10 +22,10 @@ import numpy as np
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 
+from cconv.kernels.moments cimport moments_found
 from cconv.kernels.simd cimport (
     CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, ceil_div, real, stream_end, vf, vload_n, vstore,
 )
-from cconv.kernels.moments cimport moments_found
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.strip cimport Strip, load_strip
 from cconv.kernels.tile cimport (
@@ -34,7 +34,7 @@ from cconv.kernels.tile cimport (
 )
 from cconv.kernels.turn cimport LANES, load_turned
 
-from cconv.kernels.geometry import forward_part, input_gradient_parts, is_pointwise, one_row
+from cconv.kernels.geometry import CONFLICTING_CHANNELS, forward_part, input_gradient_parts, is_pointwise, one_row
 
 # Output pixels of a job: enough to use each packed block of weights some 30 times, but no more of their input than a
 # quarter of a small L2 holds.
@@ -45,9 +45,6 @@ BLOCK_CHANNELS, BLOCK_CHANNELS_ONE_TAP = 128, 512
 cdef Py_ssize_t SLICE_CHANNELS = 16
 # Jobs that a convolution is cut into at the least, if its output channels allow.
 LEAST_JOBS = 16
-# Pixels of this many channels are copied to a strip even where they could be read in place: their distance, a
-# multiple of 4 KiB, puts all pixels of a tile into the same cache sets (312 -> 403 GFLOP/s at 1024).
-CONFLICTING_CHANNELS = 1024
 
 
 cdef struct Part:

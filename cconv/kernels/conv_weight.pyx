@@ -27,7 +27,7 @@ from cconv.kernels.strip cimport Axis, Strip, load_strip
 from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, copy_pixels, tile_along, tile_job, zero_pixels
 from cconv.kernels.turn cimport LANES, store_turned
 
-from cconv.kernels.geometry import forward_part, one_row
+from cconv.kernels.geometry import CONFLICTING_CHANNELS, forward_part, is_pointwise, one_row
 
 # Pixels of a block: long enough to hide reading and writing the tile of dw, short enough that a panel of x and a block
 # of dy, 21 KB, stay in L1.
@@ -36,9 +36,6 @@ BLOCK_PIXELS = 112
 # of them packing is a twentieth of the work; more taps are as much use, and the sums should stay in L2 (0.5 to 1 MB).
 BLOCK_CHANNELS, BLOCK_CHANNELS_ONE_TAP = 128, 256
 JOB_COLUMN_BLOCKS, JOB_COLUMN_BLOCKS_ONE_TAP = 8, 16
-# Pixels of this many channels are copied to panels even where they could be read in place: at a distance of a multiple
-# of 4 KiB all of a block would lie in the same cache sets. Those that a stride leaves apart are copied at any distance.
-CONFLICTING_CHANNELS = 1024
 # Elements of each output's dw that are added up and turned in one chunk.
 cdef Py_ssize_t TURNED = 128
 # Elements of a pixel in a panel: a tile's rows in whole vectors.
@@ -90,7 +87,7 @@ cdef class WeightGradient(Step):
     cdef Py_ssize_t segments
     cdef const Py_ssize_t* row_offset         # of each row of a block in the strip, bytes
     cdef bint merged
-    cdef bint in_place                        # x is read where it is: one tap and no border
+    cdef bint in_place                        # x is read where it is: all pixels are one row, each its own output's
     cdef readonly Py_ssize_t partial_size
     cdef Py_ssize_t share_size, strip_size
     cdef Py_ssize_t turned                    # channels of dw that are added up and transposed at once
@@ -128,8 +125,7 @@ cdef class WeightGradient(Step):
             self.inner <= 8 and self.groups == 1 and width.offsets == tuple(range(len(width.offsets))))
         self.run_length = self.inner * len(width.offsets) if self.merged else self.inner
         one_tap = self.taps == 1 and not self.merged
-        self.in_place = one_tap and geometry.channels < CONFLICTING_CHANNELS and all(
-            walk.pad == 0 and walk.output <= walk.input and (walk.step == 1 or walk.output == 1) for walk in part)
+        self.in_place = one_tap and is_pointwise(part) and geometry.channels < CONFLICTING_CHANNELS
         if self.merged:
             self.block, self.blocks = max(1, self.run_length), 1
         else:
@@ -174,12 +170,8 @@ cdef class WeightGradient(Step):
         self.segments = len(offsets)
         self.tap_offset = self.longs(offsets)
         plane_rows = s.plane_count * s.rows
-        if self.in_place:
-            image_stride = geometry.input[0] * geometry.input[1] * geometry.input[2] * s.input_stride
-            row_stride = geometry.stride[1] * geometry.input[2] * s.input_stride
-        else:
-            image_stride = plane_rows * s.columns * s.pixel_stride
-            row_stride = s.axis[1].strip_step * s.columns * s.pixel_stride
+        image_stride = plane_rows * s.columns * s.pixel_stride
+        row_stride = s.axis[1].strip_step * s.columns * s.pixel_stride
         self.row_offset = self.longs([
             (n * image_stride + y * row_stride) * sizeof(real) for n in range(self.images) for y in range(self.rows)
         ])
@@ -339,7 +331,7 @@ cdef class WeightGradient(Step):
         t.depth = block.columns
         t.row = sizeof(real)
         t.step = sizeof(real) * (
-            self.strip.axis[2].step * self.strip.input_stride if self.in_place
+            self.strip.input_stride if self.in_place
             else self.strip.axis[2].strip_step * self.strip.pixel_stride)
         t.b = job.packed
         t.columns = width

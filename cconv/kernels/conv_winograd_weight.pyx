@@ -146,10 +146,10 @@ cdef class WeightGradient(Step):
         block.v, block.y = transformed, transformed + PLANES * self.v_plane
         return block
 
-    cdef real* sums_of(self, Py_ssize_t share) noexcept nogil:
-        """dU of a share [plane][block of outputs][channel][column]."""
+    cdef real* sums_of(self, Py_ssize_t share, Py_ssize_t plane, Py_ssize_t nb) noexcept nogil:
+        """dU of a share [plane][block of outputs][channel][column]: one block."""
         cdef Py_ssize_t transformed = 0 if self.by_shares else PLANES * (self.v_plane + self.y_plane)
-        return <real*>self.operand[2] + transformed + share * PLANES * self.plane
+        return <real*>self.operand[2] + transformed + (share * PLANES + plane) * self.plane + nb * TILE_COLS * self.inner
 
     cdef Py_ssize_t width_of(self, Py_ssize_t nb) noexcept nogil:
         return block_vectors(min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)) * VL
@@ -174,12 +174,11 @@ cdef class WeightGradient(Step):
                               last, False)
             self.back(rest, odd_lines((last - first) * self.width_of(nb)), nb, first, first, last)
         elif phase == PLANE:
-            self.multiply(self.sums_of(0) + k * self.plane + nb * TILE_COLS * self.inner, &self.current, k, nb, 0,
-                          self.inner, self.current.first > 0)
+            self.multiply(self.sums_of(0, k, nb), &self.current, k, nb, 0, self.inner, self.current.first > 0)
         else:
             first, last = k * BACK_CHANNELS, min(k * BACK_CHANNELS + BACK_CHANNELS, self.inner)
             self.add_shares(nb, first, last)
-            self.back(self.sums_of(0) + nb * TILE_COLS * self.inner, self.plane, nb, 0, first, last)
+            self.back(self.sums_of(0, 0, nb), self.plane, nb, 0, first, last)
 
     cdef void sum_share(self, Py_ssize_t share, const real* zeros, real* transformed) noexcept nogil:
         """dU of a share of the tiles."""
@@ -192,8 +191,7 @@ cdef class WeightGradient(Step):
                 self.transform(zeros, &block, tile)
             for plane in range(PLANES):
                 for nb in range(self.column_blocks):
-                    self.multiply(self.sums_of(share) + plane * self.plane + nb * TILE_COLS * self.inner, &block, plane, nb,
-                                  0, self.inner, first > begin)
+                    self.multiply(self.sums_of(share, plane, nb), &block, plane, nb, 0, self.inner, first > begin)
             first += self.block
 
     cdef void add_shares(self, Py_ssize_t nb, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
@@ -203,7 +201,7 @@ cdef class WeightGradient(Step):
         cdef const real* more
         cdef vf total
         for plane in range(PLANES):
-            sums = self.sums_of(0) + plane * self.plane + nb * TILE_COLS * self.inner + first * width
+            sums = self.sums_of(0, plane, nb) + first * width
             for i from 0 <= i < (last - first) * width by VL:
                 total = vload(sums + i)
                 more = sums + i

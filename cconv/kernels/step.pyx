@@ -27,7 +27,7 @@ cdef double WORTH_THREADS = 10000, NANOSECONDS_PER_BYTE = 0.05
 
 # Results from this size on are stored past the caches: little is left there when they are read again. In a plan that
 # takes more memory than a last-level cache has, smaller ones are, too: what they overwrite has long gone from it, and an
-# ordinary store fetches it first (Xeon, batch 16, a training step of MobileNetV2 270 -> 263 ms, ResNet-18 366 -> 358).
+# ordinary store fetches it first (Xeon, batch 16, a training step of MobileNetV2: 270 -> 262 ms).
 cdef Py_ssize_t STREAM_BYTES = 16 << 20, COLD_STREAM_BYTES = 2 << 20, COLD_PLAN_BYTES = 64 << 20
 cdef size_t ALIGNMENT = 64    # of the widest vector
 

@@ -147,7 +147,7 @@ enum { measures_across = 1, measures_along = 0 };
     __attribute__((noinline, unused)) static void tile_##family##_##n##_##vectors(                           \
         const tile_job *job, const char *a0, const char *a1, real *c0, real *c1)                              \
     {                                                                                                         \
-        tile_body(n, vectors, row, step, measures_##family, job, a0, a1, c0, c1);                                 \
+        tile_body(n, vectors, row, step, measures_##family, job, a0, a1, c0, c1);                                \
     }
 #define TILE_PAIR(family, n, row, step) TILE_FUNCTION(family, n, 1, row, step) TILE_FUNCTION(family, n, 2, row, step)
 #define TILE_LOW(family, row, step)                                                                           \
