@@ -8,10 +8,12 @@ A step with loops to share out calls self.parallel(phase, chunks) in `run` and d
 `chunk`. A subclass writes each loop once; how it is cut depends on its geometry, never on the threads.
 """
 
+from array import array
+
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 
-from cconv.kernels.threads cimport parallel_for
+from cconv.kernels.threads cimport parallel_for, with_team
 
 cdef extern from "<time.h>" nogil:
     cdef struct timespec:
@@ -55,7 +57,10 @@ cdef class Step:
         cdef Phase context
         context.step = <void*>self
         context.phase = phase
-        parallel_for(run_chunk, &context, chunks, 1 if 0 < self.cost < WORTH_THREADS else self.threads)
+        parallel_for(run_chunk, &context, chunks, self.useful_threads())
+
+    cdef int useful_threads(self) noexcept nogil:
+        return 1 if 0 < self.cost < WORTH_THREADS else self.threads
 
     cdef bint streams_to(self, int target, Py_ssize_t nbytes) noexcept nogil:
         """It is large, starts where any vector may, and no operand is read from there, which would have fetched it."""
@@ -90,6 +95,37 @@ cdef class Step:
         self.threads = threads
 
 
+cdef struct Stretch:
+    void** items
+    Py_ssize_t next, end
+    int status
+    double* least   # seconds of each step
+
+
+cdef void run_stretch(void* context) noexcept nogil:
+    """The steps next..end-1, up to one whose status is not OK."""
+    cdef Stretch* s = <Stretch*>context
+    while s.next < s.end:
+        s.status = (<Step>s.items[s.next]).run()
+        if s.status != OK:
+            return
+        s.next += 1
+
+
+cdef void time_stretch(void* context) noexcept nogil:
+    """All steps next..end-1, whatever their status."""
+    cdef Stretch* s = <Stretch*>context
+    cdef timespec t0, t1
+    cdef double seconds
+    while s.next < s.end:
+        clock_gettime(CLOCK_MONOTONIC, &t0)
+        (<Step>s.items[s.next]).run()
+        clock_gettime(CLOCK_MONOTONIC, &t1)
+        seconds = <double>(t1.tv_sec - t0.tv_sec) + 1e-9 * <double>(t1.tv_nsec - t0.tv_nsec)
+        s.least[s.next] = min(s.least[s.next], seconds)
+        s.next += 1
+
+
 cdef class Program:
     """Bound steps in the order they run; the whole of it runs without the GIL.
 
@@ -118,33 +154,32 @@ cdef class Program:
 
     def run(self, Py_ssize_t begin=0, Py_ssize_t end=-1):
         """Run steps begin..end-1 (default: all). Returns (steps run, status); a status other than 0 stopped it."""
-        cdef Py_ssize_t i
-        cdef int status = OK
+        cdef Stretch stretch
         if end < 0:
             end = len(self.steps)
         if not 0 <= begin <= end <= len(self.steps):
             raise IndexError(f"steps {begin}..{end} of {len(self.steps)}")
+        stretch.items, stretch.next, stretch.end, stretch.status = self.items, begin, end, OK
         with nogil:
-            i = begin
-            while i < end:
-                status = (<Step>self.items[i]).run()
-                if status != OK:
-                    break
-                i += 1
-        return i, status
+            with_team(run_stretch, &stretch, self.threads(begin, end))
+        return stretch.next, stretch.status
 
     def profile(self, int repeats=1):
         """Seconds that each step took, the least of `repeats` whole runs, as a list beside `steps`."""
-        cdef timespec t0, t1
-        cdef Py_ssize_t i, n = len(self.steps)
-        cdef double seconds
-        best = [float("inf")] * n
+        cdef Stretch stretch
+        cdef Py_ssize_t n = len(self.steps)
+        cdef double[::1] least = array("d", [float("inf")]) * max(1, n)
+        stretch.items, stretch.end, stretch.least = self.items, n, &least[0]
         for _ in range(repeats):
-            for i in range(n):
-                with nogil:
-                    clock_gettime(CLOCK_MONOTONIC, &t0)
-                    (<Step>self.items[i]).run()
-                    clock_gettime(CLOCK_MONOTONIC, &t1)
-                seconds = <double>(t1.tv_sec - t0.tv_sec) + 1e-9 * <double>(t1.tv_nsec - t0.tv_nsec)
-                best[i] = min(best[i], seconds)
-        return best
+            stretch.next = 0
+            with nogil:
+                with_team(time_stretch, &stretch, self.threads(0, n))
+        return list(least[:n])
+
+    cdef int threads(self, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+        """The most that a step of these can use."""
+        cdef Py_ssize_t i
+        cdef int most = 1
+        for i in range(begin, end):
+            most = max(most, (<Step>self.items[i]).useful_threads())
+        return most

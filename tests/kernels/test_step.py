@@ -59,6 +59,22 @@ def test_program_runs_a_range_and_refuses_strangers():
         Program([first, "second"])
 
 
+@pytest.mark.parametrize("threads", [2, 3, 16])
+def test_every_loop_of_a_long_program_runs_whole(threads):
+    """Each step adds 1 to what the one before wrote; helpers that have gone to sleep meanwhile come back or not."""
+    size, count = 100_000, 200  # four chunks each
+    rows = np.full((count + 1, size), np.nan, np.float32)
+    ones = np.ones(size, np.float32)
+    rows[0] = 0
+    steps = []
+    for row, following in zip(rows, rows[1:]):
+        step = FLOAT32.elementwise.Binary("add", size)
+        step.bind([row.ctypes.data, ones.ctypes.data, following.ctypes.data], 0, threads)
+        steps.append(step)
+    assert Program(steps).run() == (count, 0)
+    assert (rows == np.arange(count + 1)[:, None]).all()
+
+
 def test_kinds_are_checked():
     with pytest.raises(ValueError, match="nonsense"):
         FLOAT32.elementwise.Unary("nonsense", 1)
