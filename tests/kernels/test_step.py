@@ -1,5 +1,7 @@
 """Memory, steps and programs."""
 
+import itertools
+
 import numpy as np
 import pytest
 from cconv.kernels.memory import HUGE_PAGE, Region, aligned, zeros
@@ -67,7 +69,7 @@ def test_every_loop_of_a_long_program_runs_whole(threads):
     ones = np.ones(size, np.float32)
     rows[0] = 0
     steps = []
-    for row, following in zip(rows, rows[1:]):
+    for row, following in itertools.pairwise(rows):
         step = FLOAT32.elementwise.Binary("add", size)
         step.bind([row.ctypes.data, ones.ctypes.data, following.ctypes.data], 0, threads)
         steps.append(step)
