@@ -177,9 +177,9 @@ cdef class Program:
         return list(least[:n])
 
     cdef int threads(self, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-        """The most that a step of these can use."""
+        """The most that a step of these was bound to: it may have steps within that are worth them, though it is not."""
         cdef Py_ssize_t i
         cdef int most = 1
         for i in range(begin, end):
-            most = max(most, (<Step>self.items[i]).useful_threads())
+            most = max(most, (<Step>self.items[i]).threads)
         return most
