@@ -87,6 +87,9 @@ cdef class Base(Step):
         self.step.weigh(nbytes, plan_bytes)
         super().weigh(self.weights)
 
+    cdef int useful_threads(self) noexcept nogil:
+        return max(Step.useful_threads(self), self.step.useful_threads())
+
     cdef real* long_weights(self, real* base, Py_ssize_t a, Py_ssize_t k) noexcept nogil:
         """The longer convolution's weights of pixel a's output k: its first tap there."""
         return base + (a * self.outputs + k) * self.rows * self.long_taps + a * self.shift

@@ -19,7 +19,8 @@ cdef class Step:
     cdef int run(self) noexcept nogil
     # Run self.chunk(phase, i, thread) for i in 0..chunks-1, in any order, on any thread; returns when all ran.
     cdef void parallel(self, int phase, Py_ssize_t chunks) noexcept nogil
-    cdef int useful_threads(self) noexcept nogil   # 1 where others would not be worth waking
+    # How many threads a run can use.
+    cdef int useful_threads(self) noexcept nogil
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil
     # Whether operand `target`, of so many bytes, is to be stored past the caches, if its vectors are whole.
     cdef bint streams_to(self, int target, Py_ssize_t nbytes) noexcept nogil

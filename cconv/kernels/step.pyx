@@ -57,9 +57,10 @@ cdef class Step:
         cdef Phase context
         context.step = <void*>self
         context.phase = phase
-        parallel_for(run_chunk, &context, chunks, self.useful_threads())
+        parallel_for(run_chunk, &context, chunks, Step.useful_threads(self))
 
     cdef int useful_threads(self) noexcept nogil:
+        """1 where others would not be worth waking. A step that has others within it overrides this."""
         return 1 if 0 < self.cost < WORTH_THREADS else self.threads
 
     cdef bint streams_to(self, int target, Py_ssize_t nbytes) noexcept nogil:
@@ -161,7 +162,7 @@ cdef class Program:
             raise IndexError(f"steps {begin}..{end} of {len(self.steps)}")
         stretch.items, stretch.next, stretch.end, stretch.status = self.items, begin, end, OK
         with nogil:
-            with_team(run_stretch, &stretch, self.threads(begin, end))
+            with_team(run_stretch, &stretch, self.threads_of(begin, end))
         return stretch.next, stretch.status
 
     def profile(self, int repeats=1):
@@ -173,13 +174,18 @@ cdef class Program:
         for _ in range(repeats):
             stretch.next = 0
             with nogil:
-                with_team(time_stretch, &stretch, self.threads(0, n))
+                with_team(time_stretch, &stretch, self.threads_of(0, n))
         return list(least[:n])
 
-    cdef int threads(self, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-        """The most that a step of these was bound to: it may have steps within that are worth them, though it is not."""
+    @property
+    def threads(self):
+        """Threads that a run of all steps has."""
+        return self.threads_of(0, len(self.steps))
+
+    cdef int threads_of(self, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+        """As many as the step that can use most; one thread alone wakes nobody."""
         cdef Py_ssize_t i
         cdef int most = 1
         for i in range(begin, end):
-            most = max(most, (<Step>self.items[i]).threads)
+            most = max(most, (<Step>self.items[i]).useful_threads())
         return most

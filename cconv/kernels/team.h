@@ -16,8 +16,9 @@
 
 enum { MOST_THREADS = 256, CACHE_LINE = 64 };
 
-/* How often a helper looks for the next loop before it goes to sleep, about half a millisecond in all; where there are
-   more threads than processors it is in the way of those that have work. */
+/* How often a helper looks for the next loop before it goes to sleep, and the leader for the last helper before it
+   yields: some tenths of a millisecond in all. Where there are more threads than processors, who looks is in the way of
+   those that have work. */
 enum { PATIENCE = 10000, LITTLE_PATIENCE = 50 };
 
 static const uint64_t OPEN = (uint64_t)1 << 31, NEXT = (uint64_t)1 << 32, DISMISSED = ~(uint64_t)0;
@@ -161,7 +162,7 @@ static void team_loop(team* t, team_body body, void* context, ptrdiff_t chunks, 
     led = t;
     __atomic_and_fetch(&t->word, ~OPEN, __ATOMIC_ACQUIRE);
     for (int looks = 1; __atomic_load_n(&t->word, __ATOMIC_ACQUIRE) % OPEN; looks++) {
-        if (looks % PATIENCE)
+        if (looks % t->patience)
             pause_briefly();
         else
             sched_yield(); /* the helper may need this processor */

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from cconv.kernels.memory import Region
+from cconv.kernels.step import Program
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -195,6 +196,18 @@ def test_as_many_pixels_abreast_as_save_most():
             found = build.conv_abreast.pixels_abreast(g)
             assert found == pixels.get(build.name, found), (build, g)
             assert build.conv_abreast.fits(g) == (found > 1)
+
+
+def test_a_program_has_the_threads_that_a_step_within_a_step_can_use():
+    """What conv_abreast itself does is nothing to wake a thread for, the longer convolution within it is."""
+    for build in ALL_BUILDS:
+        for size, threads in [(64, 3), (4, 1)]:
+            g = geometry(2, 16, 1, 1, (size, 16), (5, 5), pad=2)
+            step = build.conv_abreast.Gather(g)
+            step.bind([0] * step.operands, 0, 3)
+            assert Program([step]).threads == 3  # not weighed
+            step.weigh(0)
+            assert Program([step]).threads == threads, (build.name, size)
 
 
 @pytest.mark.parametrize("name", ["3x3", "two channel blocks", "1x1 conflicting channels", "depthwise"])
