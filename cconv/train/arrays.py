@@ -23,13 +23,11 @@ def named(values: Any, names: Sequence[str], side: str) -> dict[str, np.ndarray]
     Raises:
         ShapeError: names missing, unknown, or one array where several are needed.
     """
+    if not isinstance(values, Mapping) and len(names) == 1:
+        return {names[0]: np.asarray(values)}
     wanted = ", ".join(repr(name) for name in names)
     if not isinstance(values, Mapping):
-        if len(names) != 1:
-            raise ShapeError(
-                explain(side, f"is a dict of arrays by name: {wanted}", f"one {type(values).__name__}")
-            )
-        return {names[0]: np.asarray(values)}
+        raise ShapeError(explain(side, f"is a dict of arrays by name: {wanted}", f"one {type(values).__name__}"))
     if missing := [name for name in names if name not in values]:
         raise ShapeError(explain(side, f"is a dict of arrays by name: {wanted}", f"no {missing[0]!r}"))
     if unknown := [str(name) for name in values if name not in names]:
@@ -92,19 +90,26 @@ def check_input(name: str, array: np.ndarray, declared: InputSpec, sizes: dict[s
     if 0 in array.shape:
         raise ShapeError(explain(place, "holds at least one example", f"shape {array.shape}"))
     if declared.dims is not None:
-        text = "(" + ", ".join("any" if dim is None else str(dim) for dim in declared.dims) + ")"
-        rule = f"the model declares shape {text}"
-        if len(declared.dims) != array.ndim:
-            fix = "Add the batch axis: x[None]." if len(declared.dims) == array.ndim + 1 else ""
-            raise ShapeError(explain(place, rule, f"{array.ndim} axes, shape {array.shape}", fix))
-        for axis, (dim, size) in enumerate(zip(declared.dims, array.shape)):
-            if isinstance(dim, int) and dim != size:
-                fix = "The batch size is fixed in this model; use batches of that size." if axis == 0 else ""
-                raise ShapeError(explain(place, rule, f"{size} on axis {axis}, shape {array.shape}", fix))
-            if isinstance(dim, str) and sizes.setdefault(dim, size) != size:
-                found = f"{size} on axis {axis}, and {sizes[dim]} elsewhere"
-                raise ShapeError(explain(place, f"{rule}, {dim!r} being one size", found))
+        _check_shape(place, array.shape, declared.dims, sizes)
     return as_dtype(array, declared.dtype, place)
+
+
+def _check_shape(
+    place: str, shape: tuple[int, ...], dims: Sequence[int | str | None], sizes: dict[str, int]
+) -> None:
+    def wrong(found: str, fix: str = "", also: str = "") -> ShapeError:
+        text = ", ".join("any" if dim is None else str(dim) for dim in dims)
+        return ShapeError(explain(place, f"the model declares shape ({text}){also}", found, fix))
+
+    if len(dims) != len(shape):
+        fix = "Add the batch axis: x[None]." if len(dims) == len(shape) + 1 else ""
+        raise wrong(f"{len(shape)} axes, shape {shape}", fix)
+    for axis, (dim, size) in enumerate(zip(dims, shape)):
+        if isinstance(dim, int) and dim != size:
+            fix = "The batch size is fixed in this model; use batches of that size." if axis == 0 else ""
+            raise wrong(f"{size} on axis {axis}, shape {shape}", fix)
+        if isinstance(dim, str) and sizes.setdefault(dim, size) != size:
+            raise wrong(f"{size} on axis {axis}, and {sizes[dim]} elsewhere", also=f", {dim!r} being one size")
 
 
 def check_finite(name: str, array: np.ndarray) -> None:
@@ -134,16 +139,16 @@ def check_lengths(x: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray]) -> i
     Raises:
         ShapeError: they do not, or there are none.
     """
-    lengths = {
-        f"{side} {name!r}": array.shape[0]
+    lengths = [
+        (array.shape[0], side, name)
         for side, arrays in (("x", x), ("y", y))
         for name, array in arrays.items()
         if array.ndim
-    }
-    if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{length} in {place}" for place, length in lengths.items())
+    ]
+    count = lengths[0][0] if lengths else 0
+    if any(length != count for length, _, _ in lengths):
+        found = ", ".join(f"{length} in {side} {name!r}" for length, side, name in lengths)
         raise ShapeError(explain("batch", "x and y hold as many examples as each other", found))
-    count = next(iter(lengths.values()), 0)
     if count == 0:
         raise ShapeError(explain("batch", "holds at least one example", "none"))
     return count

@@ -123,9 +123,11 @@ class CrossEntropy:
                     fix,
                 )
             )
-        # Compared before the conversion, which would wrap an unsigned number beyond int64.
-        bad = ((target < 0) | (target >= classes)) & (target != self.ignore_index)
-        if bad.any():
+        # Compared before the conversion, which would wrap an unsigned number beyond int64. The bounds come first: a
+        # small network's step is not much longer than the masks take.
+        inside = target.size == 0 or 0 <= target.min() <= target.max() < classes
+        bad = None if inside else ((target < 0) | (target >= classes)) & (target != self.ignore_index)
+        if bad is not None and bad.any():
             position = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
             where = ", ".join(map(str, position))
             raise ValueRangeError(

@@ -8,10 +8,8 @@ handed to the plan in its control record: learning rate, seed, number of the ste
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +26,7 @@ from cconv.train.arrays import batch_shapes, named
 from cconv.train.batches import Batch, Source, batch_of, data_of
 from cconv.train.callbacks import Callback, ProgressBar, note
 from cconv.train.evaluation import Evaluation, Mean, hits_of
+from cconv.train.exclusive import Exclusive
 from cconv.train.frozen import keep
 from cconv.train.history import History, Row
 from cconv.train.losses import Loss, losses_by_output
@@ -122,7 +121,7 @@ class Trainer:
             model, nodes, dtypes, self.losses, self.trained, updates, self.batchnorm, threads, precision
         )
         self._total: int | None = None  # updates at the end of the running fit
-        self._lock = threading.RLock()
+        self._exclusive = Exclusive()  # callbacks of `fit` may come back in
 
     @property
     def steps(self) -> int:
@@ -157,7 +156,7 @@ class Trainer:
             TrainingError: a loss that is not finite, or a trainer in use by another thread. The weights are
                 as they were.
         """
-        with self._exclusive():
+        with self._exclusive:
             batch = batch_of(x, y, self._inputs, list(self.losses), self.check_inputs)
             return self._step(batch, self._plans)[0]
 
@@ -166,7 +165,7 @@ class Trainer:
 
         Arguments and errors as for `step`.
         """
-        with self._exclusive():
+        with self._exclusive:
             batch = batch_of(x, y, self._inputs, list(self.losses), self.check_inputs)
             plan = self._filled(batch, self._plans)
             loss = self._run(plan, until="update")
@@ -182,7 +181,7 @@ class Trainer:
             (loss, accuracy): the mean over batches, weighted by their examples; accuracy 0..1 of the first
             output whose loss knows classes, else None.
         """
-        with self._exclusive():
+        with self._exclusive:
             whole("evaluate", "batch_size", batch_size, least=1)
             return self._evaluate(self._source(data, "data"), batch_size)
 
@@ -195,7 +194,7 @@ class Trainer:
         Raises:
             ShapeError: a number is not enough to know all shapes.
         """
-        with self._exclusive():
+        with self._exclusive:
             return self._plans.training(batch_shapes(batch, self._inputs)).nbytes
 
     # Whole epochs.
@@ -240,7 +239,7 @@ class Trainer:
         whole("fit", "epochs", epochs, least=1)
         whole("fit", "batch_size", batch_size, least=1)
         number("fit", "cache_limit", cache_limit, least=0)
-        with self._exclusive():
+        with self._exclusive:
             data: Source = self._source(train, "train")
             held_out = None if validation is None else self._source(validation, "validation")
             if cache_frozen and epochs > 1:
@@ -302,7 +301,7 @@ class Trainer:
             OutputError: the file cannot be written; an earlier one is as it was.
             CheckpointError: a loss or optimizer that is not cconv's own.
         """
-        with self._exclusive():
+        with self._exclusive:
             checkpoint.save(self, path)
 
     @classmethod
@@ -320,23 +319,6 @@ class Trainer:
         return checkpoint.resume(cls, path, threads, limits)
 
     # What the above are made of.
-
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """This thread alone; callbacks of `fit` may come back in."""
-        if not self._lock.acquire(blocking=False):
-            raise TrainingError(
-                explain(
-                    "trainer",
-                    "is used by one thread at a time",
-                    "another thread in it",
-                    "Give each thread a Trainer of its own.",
-                )
-            )
-        try:
-            yield
-        finally:
-            self._lock.release()
 
     def _checked_targets(self, batch: Batch, outputs: Mapping[str, np.ndarray]) -> None:
         for name, target in batch.targets.items():
@@ -364,11 +346,7 @@ class Trainer:
     def _run(self, plan: Plan, until: str | None = None) -> float:
         control = plan.control
         rate = self.learning_rate if until is None else None  # what runs up to the update needs none
-        control["learning_rate"] = rate or 0
-        control["gradient_scale"] = 1
-        control["loss"] = 0
-        control["step"] = self.steps
-        control["seed"] = self.seed
+        control[0] = rate or 0, 1, 0, self.steps, self.seed  # in the order of kernels/control.py
         label, status = plan.run(until)
         loss = float(control["loss"][0])
         if status:

@@ -336,7 +336,7 @@ def test_a_trainer_in_use_by_another_thread_refuses():
     inside, leave = threading.Event(), threading.Event()
 
     def hold():
-        with trainer._exclusive():
+        with trainer._exclusive:
             inside.set()
             leave.wait(30)
 
