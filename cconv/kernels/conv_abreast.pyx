@@ -85,10 +85,8 @@ cdef class Base(Step):
 
     def weigh(self, double nbytes, Py_ssize_t plan_bytes=0):
         self.step.weigh(nbytes, plan_bytes)
-        super().weigh(self.weights)
-
-    cdef int useful_threads(self) noexcept nogil:
-        return max(Step.useful_threads(self), self.step.useful_threads())
+        super().weigh(self.weights, plan_bytes)
+        self.gain += self.step.gain
 
     cdef real* long_weights(self, real* base, Py_ssize_t a, Py_ssize_t k) noexcept nogil:
         """The longer convolution's weights of pixel a's output k: its first tap there."""

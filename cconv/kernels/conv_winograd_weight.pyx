@@ -84,7 +84,7 @@ cdef class WeightGradient(Step):
             and g.input[0] == g.output[0] == 1 and g.pad[0] == 0 and g.channels % VL == g.outputs % VL == 0
         ):
             raise ValueError(f"conv_winograd_weight: not for this geometry: {g}")
-        self.work = geometry.flops / (FLOPS_PER_LANE * VL)
+        self.work = geometry.flops / (2 * FLOPS_PER_LANE * VL)  # a quarter of the multiplications, and transforms
         self.operands = 4
         self.inner, self.outer = g.channels, g.outputs
         self.column_blocks = ceil_div(self.outer, TILE_COLS)

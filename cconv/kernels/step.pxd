@@ -14,13 +14,12 @@ cdef class Step:
     cdef readonly int operands         # how many of them the step uses
     cdef int threads
     cdef double work                   # nanoseconds that its arithmetic takes one core, roughly; 0: not known
-    cdef double cost                   # of a run, roughly, once `weigh` was called
+    cdef double cost                   # nanoseconds of a run, roughly, once `weigh` was called; 0: not known
+    cdef double gain                   # nanoseconds that more threads are worth, roughly; negative: they take as many
     cdef bint cold                     # its plan takes more memory than the caches hold
     cdef int run(self) noexcept nogil
     # Run self.chunk(phase, i, thread) for i in 0..chunks-1, in any order, on any thread; returns when all ran.
     cdef void parallel(self, int phase, Py_ssize_t chunks) noexcept nogil
-    # How many threads a run can use.
-    cdef int useful_threads(self) noexcept nogil
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil
     # Whether operand `target`, of so many bytes, is to be stored past the caches, if its vectors are whole.
     cdef bint streams_to(self, int target, Py_ssize_t nbytes) noexcept nogil

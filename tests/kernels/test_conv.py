@@ -210,6 +210,18 @@ def test_a_program_has_the_threads_that_a_step_within_a_step_can_use():
             assert Program([step]).threads == threads, (build.name, size)
 
 
+def test_a_program_whose_data_stay_in_one_cache_has_threads_for_its_arithmetic_alone():
+    g = geometry(2, 64, 64, 1, (16, 16), (3, 3), pad=1)
+    for build in ALL_BUILDS:
+        step = build.conv_direct.Gather(g)
+        step.bind([0] * step.operands, 0, 3)
+        few, many, small, large = 10_000, 100_000_000, 1 << 20, 1 << 30
+        cases = [(few, small, 3), (many, small, 1), (few, large, 3), (many, large, 3)]
+        for operand_bytes, plan_bytes, threads in cases:
+            step.weigh(operand_bytes, plan_bytes)
+            assert Program([step]).threads == threads, (build.name, operand_bytes, plan_bytes)
+
+
 @pytest.mark.parametrize("name", ["3x3", "two channel blocks", "1x1 conflicting channels", "depthwise"])
 def test_rounding_error(name):
     """Float32 sums of n terms in some fixed order: the rms error stays near eps * sqrt(n) / 2."""
