@@ -23,7 +23,9 @@ cdef extern from *:
     real SQRT(real x) nogil
 
 cdef enum:
-    LANES = 8  # sums kept side by side, so that the compiler may vectorise without reordering any
+    # Sums kept side by side, so that the compiler may vectorise without reordering any: four vectors of them and more,
+    # since one waits for its last addition (AVX-512, 74,000 elements, with 8 sums 13.4 us, 16 6.7, 32 6.4).
+    LANES = 32
 
 # Elements of a chunk: four operands of them stay in L2.
 cdef Py_ssize_t CHUNK = 32768
