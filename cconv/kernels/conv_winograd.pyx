@@ -360,7 +360,7 @@ cdef class Gather(Base):
         e.residual = self.operand[3] - self.operand[4]
         e.add_residual = self.residual
         e.clamped = self.clamped
-        e.stream = self.streams_to(
+        e.stream = VL == CACHE_LINE_REALS and self.streams_to(
             4, self.batch * self.out_height * self.out_width * self.outer * <Py_ssize_t>sizeof(real))
         e.low = self.low
         e.high = self.high

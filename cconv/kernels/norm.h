@@ -46,13 +46,16 @@ INLINE vf factor_of(const norm_terms *t, ptrdiff_t c, ptrdiff_t n)
 
 /* Rows that are read together: FEW at once keep the memory busy (26 MB a tensor, 512 channels, 2 threads: 1.2 ms for
  * dx; one at a time 2.7). Rows multiples of 4 KiB apart would all share the same sets of L1 (1024 channels, 13 MB a
- * tensor: one at a time 0.6 ms, FEW 0.8). */
-INLINE ptrdiff_t together(ptrdiff_t stride) { return stride * sizeof(real) % 4096 ? FEW : 1; }
+ * tensor: one at a time 0.6 ms, FEW 0.8); and what is stored past the caches must be whole lines. */
+INLINE ptrdiff_t together(ptrdiff_t stride, int stream)
+{
+    return stride * sizeof(real) % 4096 && !(stream && VL < CACHE_LINE_REALS) ? FEW : 1;
+}
 
 /* For each group of rows, of whose elements neighbours are `stride` apart, and of these for each vector of channels. */
 #define EACH_VECTOR                                                                                                 \
     const vf a = vset(t->a), b = vset(t->b);                                                                        \
-    for (ptrdiff_t first = 0, group = together(stride); first < rows; first += group)                               \
+    for (ptrdiff_t first = 0, group = together(stride, t->stream); first < rows; first += group)                               \
         for (ptrdiff_t c = 0; c < channels; c += VL)
 #define VECTOR                                                                                                      \
     const ptrdiff_t n = channels - c < VL ? channels - c : VL, few = rows - first < group ? rows - first : group;   \

@@ -29,7 +29,7 @@ from libc.math cimport sqrt
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
-from cconv.kernels.simd cimport VL, real, stream_end, vf, vload, vload_n, vset, vstore, vstore_n, vzero
+from cconv.kernels.simd cimport CACHE_LINE_REALS, VL, real, stream_end, vf, vload, vload_n, vset, vstore, vstore_n, vzero
 from cconv.kernels.step cimport OK, Step
 
 cdef extern from "norm.h" nogil:
@@ -154,7 +154,7 @@ cdef class Rows(Step):
 
     cdef inline bint streams_rows_to(self, int target) noexcept nogil:
         """Whether what is written to this operand goes past the caches."""
-        return self.channels % VL == 0 and self.streams_to(
+        return self.channels % CACHE_LINE_REALS == 0 and self.streams_to(
             target, self.batch * self.rows * self.channels * <Py_ssize_t>sizeof(real))
 
     cdef inline Py_ssize_t first(self, Py_ssize_t sample, Py_ssize_t block) noexcept nogil:

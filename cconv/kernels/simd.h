@@ -53,8 +53,9 @@ typedef lane vi __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)),
 INLINE vf vload(const real *p) { return *(const vf *)p; }
 INLINE void vstore(real *p, vf v) { *(vf *)p = v; }
 /* Past the caches, for what is too large to be found in them later: an ordinary store first reads the line that it
- * overwrites. p is aligned to a vector; stream_end comes after the last. Step.streams_to says
- * where. */
+ * overwrites. p is aligned to a vector; stream_end comes after the last. Whole cache lines only, one after the other:
+ * of a line whose halves come with others in between each half goes to memory by itself, and takes twice as long as
+ * an ordinary store. Step.streams_to says where. */
 #if defined(__AVX512F__)
 INLINE void vstream(real *p, vf v) { _mm512_stream_si512((__m512i *)p, (__m512i)v); }
 #elif defined(__AVX__)
