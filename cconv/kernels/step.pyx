@@ -84,7 +84,7 @@ cdef class Step:
         """Judge from its arithmetic and from the bytes of its operands what a run costs, and from its plan's memory what
         is in the caches and what threads gain. A step that was not weighed uses all its threads, however small."""
         self.cost = max(self.work, nbytes * NANOSECONDS_PER_BYTE)
-        self.gain = self.cost if plan_bytes > CORE_CACHE else self.work - nbytes * EXCHANGE_PER_BYTE
+        self.gain = self.cost if max(<double>plan_bytes, nbytes) > CORE_CACHE else self.work - nbytes * EXCHANGE_PER_BYTE
         if self.cost < WORTH_THREADS:
             self.gain = 0
         self.cold = plan_bytes > COLD_PLAN_BYTES
