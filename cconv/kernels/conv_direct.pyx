@@ -345,7 +345,8 @@ cdef class Gather(Step):
 
     cdef inline bint streamed(self) noexcept nogil:
         """Whether the target goes past the caches. What is summed up block by block is read again."""
-        return self.blocks == 1 and TILE_COLS % CACHE_LINE_REALS == self.outer % CACHE_LINE_REALS == 0 and self.streams_to(
+        cdef bint whole_lines = TILE_COLS % CACHE_LINE_REALS == 0 and self.outer % CACHE_LINE_REALS == 0
+        return self.blocks == 1 and whole_lines and self.streams_to(
             4, self.batch * self.target[0] * self.target[1] * self.target[2] * self.target_channels
             * <Py_ssize_t>sizeof(real))
 

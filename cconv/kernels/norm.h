@@ -55,7 +55,7 @@ INLINE ptrdiff_t together(ptrdiff_t stride, int stream)
 /* For each group of rows, of whose elements neighbours are `stride` apart, and of these for each vector of channels. */
 #define EACH_VECTOR                                                                                                 \
     const vf a = vset(t->a), b = vset(t->b);                                                                        \
-    for (ptrdiff_t first = 0, group = together(stride, t->stream); first < rows; first += group)                               \
+    for (ptrdiff_t first = 0, group = together(stride, t->stream); first < rows; first += group)                    \
         for (ptrdiff_t c = 0; c < channels; c += VL)
 #define VECTOR                                                                                                      \
     const ptrdiff_t n = channels - c < VL ? channels - c : VL, few = rows - first < group ? rows - first : group;   \
