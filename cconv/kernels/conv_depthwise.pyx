@@ -20,7 +20,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from cconv.kernels.moments cimport moments_found
-from cconv.kernels.simd cimport CACHE_LINE_REALS, VL, ceil_div, real, stream_end
+from cconv.kernels.simd cimport VL, ceil_div, real, stream_end
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 
 from cconv.kernels.geometry import forward_part, input_gradient_parts
@@ -264,8 +264,9 @@ cdef class Gather(Depthwise):
         job.residual = self.operand[3] - self.operand[4]
         job.add_residual = self.residual
         job.clamped = self.clamped
-        job.stream = VL == CACHE_LINE_REALS and self.channels % VL == 0 and self.streams_to(
-            4, self.batch * self.target[0] * self.target[1] * self.target[2] * self.channels * <Py_ssize_t>sizeof(real))
+        job.stream = self.streams_to(
+            4, self.batch * self.target[0] * self.target[1] * self.target[2] * self.channels * sizeof(real),
+            self.channels * sizeof(real), VL * sizeof(real))
         job.low = self.low
         job.high = self.high
         job.moments = moments

@@ -345,10 +345,9 @@ cdef class Gather(Step):
 
     cdef inline bint streamed(self) noexcept nogil:
         """Whether the target goes past the caches. What is summed up block by block is read again."""
-        cdef bint whole_lines = TILE_COLS % CACHE_LINE_REALS == 0 and self.outer % CACHE_LINE_REALS == 0
-        return self.blocks == 1 and whole_lines and self.streams_to(
-            4, self.batch * self.target[0] * self.target[1] * self.target[2] * self.target_channels
-            * <Py_ssize_t>sizeof(real))
+        cdef Py_ssize_t pixels = self.batch * self.target[0] * self.target[1] * self.target[2]
+        return self.blocks == 1 and self.streams_to(
+            4, pixels * self.target_channels * sizeof(real), self.outer * sizeof(real), TILE_COLS * sizeof(real))
 
     cdef Py_ssize_t following(self, Py_ssize_t nb, Py_ssize_t b, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
         """Where the weights begin, per tap, that come after those of block nb of outputs and block b of channels, in a job of

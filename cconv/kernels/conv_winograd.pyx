@@ -360,8 +360,8 @@ cdef class Gather(Base):
         e.residual = self.operand[3] - self.operand[4]
         e.add_residual = self.residual
         e.clamped = self.clamped
-        e.stream = VL == CACHE_LINE_REALS and self.streams_to(
-            4, self.batch * self.out_height * self.out_width * self.outer * <Py_ssize_t>sizeof(real))
+        e.stream = self.streams_to(4, self.batch * self.out_height * self.out_width * self.outer * sizeof(real),
+                                   self.outer * sizeof(real), VL * sizeof(real))
         e.low = self.low
         e.high = self.high
         for t in range(first, first + count):

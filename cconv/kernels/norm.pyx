@@ -29,7 +29,7 @@ from libc.math cimport sqrt
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
-from cconv.kernels.simd cimport CACHE_LINE_REALS, VL, real, stream_end, vf, vload, vload_n, vset, vstore, vstore_n, vzero
+from cconv.kernels.simd cimport VL, real, stream_end, vf, vload, vload_n, vset, vstore, vstore_n, vzero
 from cconv.kernels.step cimport OK, Step
 
 cdef extern from "norm.h" nogil:
@@ -153,9 +153,9 @@ cdef class Rows(Step):
         return t
 
     cdef inline bint streams_rows_to(self, int target) noexcept nogil:
-        """Whether what is written to this operand goes past the caches."""
-        return self.channels % CACHE_LINE_REALS == 0 and self.streams_to(
-            target, self.batch * self.rows * self.channels * <Py_ssize_t>sizeof(real))
+        """Whether what is written to this operand, row after row, goes past the caches."""
+        cdef Py_ssize_t row = self.channels * sizeof(real)
+        return self.streams_to(target, self.batch * self.rows * row, row, row)
 
     cdef inline Py_ssize_t first(self, Py_ssize_t sample, Py_ssize_t block) noexcept nogil:
         """The first element of a block of rows."""

@@ -21,6 +21,6 @@ cdef class Step:
     # Run self.chunk(phase, i, thread) for i in 0..chunks-1, in any order, on any thread; returns when all ran.
     cdef void parallel(self, int phase, Py_ssize_t chunks) noexcept nogil
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil
-    # Whether operand `target`, of so many bytes, is to be stored past the caches, if its vectors are whole.
-    cdef bint streams_to(self, int target, Py_ssize_t nbytes) noexcept nogil
+    # Whether operand `target` is to be stored past the caches; bytes of it, of one of its rows, and stored side by side.
+    cdef bint streams_to(self, int target, Py_ssize_t nbytes, Py_ssize_t row, Py_ssize_t run) noexcept nogil
     cdef char* scratch_of(self, int thread) noexcept nogil

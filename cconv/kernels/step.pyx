@@ -39,7 +39,7 @@ cdef Py_ssize_t CORE_CACHE = 2 << 20
 # takes more memory than a last-level cache has, smaller ones are, too: what they overwrite has long gone from it, and an
 # ordinary store fetches it first (Xeon, batch 16, a training step of MobileNetV2: 270 -> 262 ms).
 cdef Py_ssize_t STREAM_BYTES = 16 << 20, COLD_STREAM_BYTES = 2 << 20, COLD_PLAN_BYTES = 64 << 20
-cdef size_t ALIGNMENT = 64    # of the widest vector
+cdef Py_ssize_t CACHE_LINE = 64
 
 
 cdef struct Phase:
@@ -67,10 +67,13 @@ cdef class Step:
         context.phase = phase
         parallel_for(run_chunk, &context, chunks, 1 if 0 < self.cost < WORTH_THREADS else self.threads)
 
-    cdef bint streams_to(self, int target, Py_ssize_t nbytes) noexcept nogil:
-        """It is large, starts where any vector may, and no operand is read from there, which would have fetched it."""
+    cdef bint streams_to(self, int target, Py_ssize_t nbytes, Py_ssize_t row, Py_ssize_t run) noexcept nogil:
+        """It is large, is written in whole cache lines (see vstream), and no operand is read from there, which would have
+        fetched it."""
         cdef int i
-        if nbytes < (COLD_STREAM_BYTES if self.cold else STREAM_BYTES) or <uintptr_t>self.operand[target] % ALIGNMENT:
+        if nbytes < (COLD_STREAM_BYTES if self.cold else STREAM_BYTES):
+            return False
+        if <uintptr_t>self.operand[target] % CACHE_LINE or row % CACHE_LINE or run % CACHE_LINE:
             return False
         for i in range(self.operands):
             if i != target and self.operand[i] == self.operand[target]:
