@@ -19,6 +19,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from cconv.kernels.gradient_sums cimport bound_terms, derivative_known, gradient_sums, gradient_terms, sums_found
 from cconv.kernels.moments cimport moments_found
 from cconv.kernels.simd cimport VL, ceil_div, real, stream_end
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
@@ -50,6 +51,7 @@ cdef extern from "depthwise.h" nogil:
 
 cdef enum:
     MOST_TAPS = 7    # of a row of the kernel that has loops of its own
+    FEW_PIXELS = 8   # of all whose channels the sums of a gradient are found at once
 
 # Rows of the target that a job takes at the most, so that neighbouring rows meet the same inputs in one core's cache; and
 # jobs that there are at the least, if there are rows enough.
@@ -160,8 +162,8 @@ cdef class Gather(Depthwise):
         bias, residual, clamp: as conv_direct.Gather's.
 
     Operands: source (N, spatial, C) channels-last, packed weights, bias (C,) or none, residual or none, target,
-    workspace (none is needed); feature maps channels-last. The target may be the residual's memory. And if `measure` was
-    called, partials (blocks, 2, channels) double.
+    workspace (none is needed); feature maps channels-last. The target may be the residual's memory. Behind them what
+    conv_direct.Gather has there after `measure` or `measure_gradient`.
     """
 
     cdef readonly Py_ssize_t workspace                # 0
@@ -170,7 +172,8 @@ cdef class Gather(Depthwise):
     cdef Part* parts
     cdef Py_ssize_t part_count, job_rows, jobs
     cdef Py_ssize_t target[3]
-    cdef bint measured
+    cdef bint measured, passes_back
+    cdef gradient_terms terms
     cdef Py_ssize_t pointer_bytes, padded    # of the scratch; channels in whole vectors
 
     def __cinit__(self, geometry, str role="forward", *args, **kwargs):
@@ -223,6 +226,25 @@ cdef class Gather(Depthwise):
         self.scratch_bytes = self.pointer_bytes + 3 * self.padded * sizeof(real)
         return [min(self.job_rows, p.rows - i * self.job_rows) * p.axis[2].output for i in range(self.jobs)]
 
+    def add_residual(self):
+        """See conv_direct.Gather.add_residual."""
+        if self.residual or self.clamped or self.measured or self.passes_back:
+            return None
+        self.residual = True
+        return 3
+
+    def measure_gradient(self, activation):
+        """See conv_direct.Gather.measure_gradient; row by row."""
+        if self.clamped or self.measured or self.passes_back or self.channels % VL or not self.jobs:
+            return None
+        if not derivative_known(activation, &self.terms):
+            return None
+        self.passes_back = True
+        self.operands = 13
+        most = max(self.parts[i].axis[2].output for i in range(self.part_count))
+        self.scratch_bytes = self.pointer_bytes + (2 + most) * self.channels * sizeof(real)
+        return self.jobs
+
     cdef int run(self) noexcept nogil:
         self.parallel(0, self.jobs)
         return OK
@@ -232,21 +254,25 @@ cdef class Gather(Depthwise):
         cdef Part* p = self.parts
         cdef Py_ssize_t row, first, end
         cdef char* scratch = self.scratch_of(thread)
-        cdef real* moments = <real*>(scratch + self.pointer_bytes) if self.measured else NULL
-        cdef double* mean
+        cdef real* found = <real*>(scratch + self.pointer_bytes)
+        cdef double* partial = <double*>self.operand[6] + 2 * i * self.channels
         while i >= ceil_div(p.rows, self.job_rows):
             i -= ceil_div(p.rows, self.job_rows)
             p += 1
         first, end = i * self.job_rows, min((i + 1) * self.job_rows, p.rows)
+        if self.passes_back:
+            memset(found, 0, 2 * self.channels * sizeof(real))
         for row in range(first, end):
-            self.row(p, row, <const real**>scratch, moments, row == first)
+            self.row(p, row, <const real**>scratch, found, row == first)
         stream_end()
         if self.measured:
-            mean = <double*>self.operand[6] + 2 * i * self.channels
-            moments_found(moments, self.padded, self.channels, (end - first) * p.axis[2].output, mean, mean + self.channels)
+            moments_found(found, self.padded, self.channels, (end - first) * p.axis[2].output, partial,
+                          partial + self.channels)
+        elif self.passes_back:
+            sums_found(found, found + self.channels, self.channels, partial, self.channels)
 
-    cdef void row(self, const Part* p, Py_ssize_t row, const real** pointers, real* moments, bint begins) noexcept nogil:
-        """All pixels of one row of a part."""
+    cdef void row(self, const Part* p, Py_ssize_t row, const real** pointers, real* found, bint begins) noexcept nogil:
+        """All pixels of one row of a part. What is found of them, `found` has, with a buffer for a row behind the sums."""
         cdef const Walk* d = &p.axis[0]
         cdef const Walk* h = &p.axis[1]
         cdef const Walk* w = &p.axis[2]
@@ -264,17 +290,19 @@ cdef class Gather(Depthwise):
         job.residual = self.operand[3] - self.operand[4]
         job.add_residual = self.residual
         job.clamped = self.clamped
-        job.stream = self.streams_to(
-            4, self.batch * self.target[0] * self.target[1] * self.target[2] * self.channels * sizeof(real),
-            self.channels * sizeof(real), VL * sizeof(real))
+        job.stream = self.streamed()
         job.low = self.low
         job.high = self.high
-        job.moments = moments
+        job.moments = found if self.measured else NULL
         job.moments_apart = self.padded
         job.begins = begins
         job.y = <real*>self.operand[4] + self.channels * (
             ((n * self.target[0] + z * d.out_step + d.out_start) * self.target[1] + y * h.out_step + h.out_start)
             * self.target[2] + w.out_start)
+        cdef real* target = job.y
+        if self.passes_back:
+            job.y, job.y_step = found + 2 * self.channels, self.channels
+            job.add_residual = job.stream = False
         # Outputs below this one meet the last tap inside.
         interior = w.output
         if w.taps:
@@ -290,6 +318,24 @@ cdef class Gather(Depthwise):
             job.begins = False
             job.y += run * job.y_step
             x += run
+        if self.passes_back:
+            self.pass_back(target, w.out_step * self.channels, w.output, found)
+
+    cdef void pass_back(self, real* target, Py_ssize_t stride, Py_ssize_t pixels, real* found) noexcept nogil:
+        """A row of dy, in the buffer behind the sums, to dz."""
+        cdef gradient_terms t = bound_terms(self.terms, self.operand, 0)
+        cdef Py_ssize_t x = 0
+        t.adds, t.stream = self.residual, self.streamed()
+        while x < pixels:
+            gradient_sums(&t, self.channels, found + (2 + x) * self.channels, self.channels, target + x * stride, stride,
+                          min(FEW_PIXELS, pixels - x), found, found + self.channels)
+            x += FEW_PIXELS
+
+    cdef inline bint streamed(self) noexcept nogil:
+        """Whether the target goes past the caches."""
+        return self.streams_to(
+            4, self.batch * self.target[0] * self.target[1] * self.target[2] * self.channels * sizeof(real),
+            self.channels * sizeof(real), VL * sizeof(real))
 
     cdef Py_ssize_t place(self, depthwise_job* job, const Part* p, Py_ssize_t n, Py_ssize_t z, Py_ssize_t y,
                           Py_ssize_t x, Py_ssize_t tap, Py_ssize_t last, bint apart) noexcept nogil:

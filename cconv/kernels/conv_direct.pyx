@@ -21,7 +21,11 @@ import numpy as np
 
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
+from cconv.kernels.gradient_sums cimport (
+    SLOPE_OF_Y, bound_terms, derivative_known, gradient_sums, gradient_terms, sums_found,
+)
 from cconv.kernels.moments cimport moments_found
 from cconv.kernels.simd cimport (
     CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, ceil_div, real, stream_end, vf, vload_n, vstore,
@@ -29,8 +33,8 @@ from cconv.kernels.simd cimport (
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.strip cimport Strip, load_strip
 from cconv.kernels.tile cimport (
-    TILE_ADD, TILE_BEGIN, TILE_BIAS, TILE_CLAMP, TILE_MEASURE, TILE_RESIDUAL, TILE_STORE, TILE_STREAM, block_vectors,
-    tile_across, tile_job,
+    TILE_ADD, TILE_BEGIN, TILE_BIAS, TILE_CLAMP, TILE_FETCH, TILE_MEASURE, TILE_RESIDUAL, TILE_STORE, TILE_STREAM,
+    block_vectors, tile_across, tile_job,
 )
 from cconv.kernels.turn cimport LANES, load_turned
 
@@ -43,6 +47,8 @@ JOB_PIXELS, JOB_ELEMENTS = 448, 65536
 BLOCK_CHANNELS, BLOCK_CHANNELS_ONE_TAP = 128, 512
 # Channels that a chunk packs for an input gradient.
 cdef Py_ssize_t SLICE_CHANNELS = 16
+# Channels of a segment where tiles fetch several things, one after the other: a line a channel, so a line of each row.
+cdef Py_ssize_t PIECE = 16
 # Jobs that a convolution is cut into at the least, if its output channels allow.
 LEAST_JOBS = 16
 
@@ -107,6 +113,22 @@ def row_share(Py_ssize_t pixels, Py_ssize_t most):
     return min(pixels, most)
 
 
+cdef inline void fetch_for(const gradient_terms* t, const real* dz, Py_ssize_t ldc, tile_job* job) noexcept nogil:
+    """Have a tile fetch what the sums at dz, the tile behind it, read: two lines of each row."""
+    cdef const char* place = <const char*>dz
+    cdef Py_ssize_t line = CACHE_LINE_REALS * sizeof(real)
+    job.mode |= TILE_FETCH
+    job.ahead_step = ldc * sizeof(real)
+    job.stream[0], job.stream[1] = place + t.x, place + t.x + line
+    job.streams = 2
+    if t.slope == SLOPE_OF_Y:
+        job.stream[2], job.stream[3] = place + t.y, place + t.y + line
+        job.streams = 4
+    if t.adds:
+        job.stream[job.streams], job.stream[job.streams + 1] = place + t.addend, place + t.addend + line
+        job.streams += 2
+
+
 cdef class Gather(Step):
     """A direct convolution pass.
 
@@ -119,7 +141,8 @@ cdef class Gather(Step):
 
     Operands: source (N, spatial, channels) channels-last, packed weights, bias or none, residual or none, target,
     workspace (none is needed); feature maps channels-last. The target may be the residual's memory. And if `measure` was
-    called, partials (blocks, 2, channels) double.
+    called, partials (blocks, 2, channels) double. If `measure_gradient` was, partials and then, of the normalisation, x, mean,
+    inverse, scale, bias and y: either y or inverse, scale and bias with an activation, none of them without.
     """
 
     cdef Part* parts
@@ -135,7 +158,10 @@ cdef class Gather(Step):
     cdef bint pointwise                               # all pixels are one row, each its own input's
     cdef bint in_place                                # pixels are read where they are, no strip
     cdef bint merged                                  # a kernel row's taps and channels are one run
-    cdef bint measured
+    cdef bint measured                                # `measure` was called
+    cdef bint passes_back                             # `measure_gradient` was, with these terms
+    cdef gradient_terms terms
+    cdef bint in_pieces                               # channels are cut into segments of PIECE
     cdef Py_ssize_t strip_bytes
     cdef list keep
 
@@ -213,6 +239,40 @@ cdef class Gather(Step):
             * min(p.columns, p.strip.axis[2].output - w * p.columns)
             for n in range(p.jobs_n) for _ in range(p.jobs_d) for h in range(p.jobs_h) for w in range(p.jobs_w)
         ]
+
+    def add_residual(self):
+        """Have it add a tensor of the target's shape to its result.
+
+        Returns:
+            Which operand that is; None: it adds one already, or does something else to its result.
+        """
+        if self.residual or self.clamped or self.measured or self.passes_back:
+            return None
+        self.residual = True
+        return 3
+
+    def measure_gradient(self, activation):
+        """Have it turn what it computes, a gradient dy of y = f(z), z being normalised, into that of z, dz = dy * f'(z), and
+        find the sums that norm.ParameterGradient is for: tile by tile, while it is in the cache.
+
+        Args:
+            activation: f as (name, a, b), see norm.pyx; None: there is none.
+
+        Returns:
+            The number of blocks of pixels whose sums it finds; None: it does not, or does something else to its result.
+        """
+        if self.clamped or self.measured or self.passes_back or self.outer % VL or not self.part_count:
+            return None
+        if not derivative_known(activation, &self.terms):
+            return None
+        self.passes_back = True
+        self.operands = 13
+        self.scratch_bytes = self.strip_bytes + (2 * self.columns + TILE_ROWS * TILE_COLS) * sizeof(real)
+        self.in_pieces = self.pointwise and self.blocks == 1 and self.inner % PIECE == 0
+        if self.in_pieces:
+            self.parts.segments = self.inner // PIECE
+            self.parts.offset = self.longs([i * PIECE * sizeof(real) for i in range(self.inner // PIECE)])
+        return sum(self.parts[i].jobs // self.parts[i].jobs_k // self.groups for i in range(self.part_count))
 
     cdef Py_ssize_t lay_out(self, Part* p, part, Py_ssize_t weights) except -1:
         """Fill in one part; returns the bytes of its strip."""
@@ -294,13 +354,14 @@ cdef class Gather(Step):
     # the same weights, which stay in the shared cache.
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
         cdef Part* p = self.parts
-        cdef Py_ssize_t k, w, h, d, n, g, b, block
+        cdef Py_ssize_t k, w, h, d, n, g, b, block = 0
         cdef Py_ssize_t images, rows, columns, channels
         cdef real* buffer = <real*>self.scratch_of(thread)
         cdef real* moments = <real*>(self.scratch_of(thread) + self.strip_bytes)
         cdef const real* source
         while i >= p.jobs:
             i -= p.jobs
+            block += p.jobs // p.jobs_k // self.groups
             p += 1
         if p.by_outputs:
             k = i // (p.jobs // p.jobs_k)
@@ -308,7 +369,7 @@ cdef class Gather(Step):
         else:
             k = i % p.jobs_k
             i //= p.jobs_k
-        block = i % (p.jobs // p.jobs_k // self.groups)
+        block += i % (p.jobs // p.jobs_k // self.groups)
         w = i % p.jobs_w
         i //= p.jobs_w
         h = i % p.jobs_h
@@ -320,6 +381,8 @@ cdef class Gather(Step):
         images = min(p.images, self.batch - n * p.images)
         rows = min(p.rows, p.strip.axis[1].output - h * p.rows)
         columns = min(p.columns, p.strip.axis[2].output - w * p.columns)
+        if self.passes_back:
+            memset(moments, 0, 2 * self.columns * sizeof(real))
         for b in range(self.blocks):
             channels = min(self.block, self.inner - b * self.block)
             if self.in_place:
@@ -332,16 +395,20 @@ cdef class Gather(Step):
             self.multiply(p, source, g, b, channels, k, n * p.images, images, d, h * p.rows, rows,
                           w * p.columns, columns, moments)
         stream_end()
-        if self.measured:
-            self.report(moments, block, g, k, images * rows * columns)
+        if self.measured or self.passes_back:
+            self.report(p, moments, block, g, k, images * rows * columns)
 
-    cdef void report(self, const real* moments, Py_ssize_t block, Py_ssize_t g, Py_ssize_t k,
+    cdef void report(self, const Part* p, const real* moments, Py_ssize_t block, Py_ssize_t g, Py_ssize_t k,
                      Py_ssize_t pixels) noexcept nogil:
         """What a job found of its outputs to `partials`."""
-        cdef Py_ssize_t begin = self.column_blocks * k // self.parts.jobs_k * TILE_COLS
-        cdef Py_ssize_t end = min(self.column_blocks * (k + 1) // self.parts.jobs_k * TILE_COLS, self.outer)
-        cdef double* mean = <double*>self.operand[6] + 2 * block * self.target_channels + g * self.outer + begin
-        moments_found(moments + begin, self.columns, end - begin, pixels, mean, mean + self.target_channels)
+        cdef Py_ssize_t begin = self.column_blocks * k // p.jobs_k * TILE_COLS
+        cdef Py_ssize_t end = min(self.column_blocks * (k + 1) // p.jobs_k * TILE_COLS, self.outer)
+        cdef double* found = <double*>self.operand[6] + 2 * block * self.target_channels + g * self.outer + begin
+        moments += begin
+        if self.measured:
+            moments_found(moments, self.columns, end - begin, pixels, found, found + self.target_channels)
+        else:
+            sums_found(moments, moments + self.columns, end - begin, found, self.target_channels)
 
     cdef inline bint streamed(self) noexcept nogil:
         """Whether the target goes past the caches. What is summed up block by block is read again."""
@@ -375,6 +442,7 @@ cdef class Gather(Step):
         cdef Py_ssize_t pixel = s.axis[2].strip_step * s.pixel_stride
         cdef Py_ssize_t target_z = depth * s.axis[0].out_step + s.axis[0].out_start
         cdef Py_ssize_t target_y, target_x = column * s.axis[2].out_step + s.axis[2].out_start
+        cdef Py_ssize_t ldc = self.target_channels * s.axis[2].out_step
         cdef int vectors
         cdef bint ahead, paired = 2 * columns <= TILE_ROWS
         cdef Py_ssize_t fetched
@@ -383,13 +451,18 @@ cdef class Gather(Step):
         cdef real* c
         cdef real* other_c = NULL
         cdef const real* packed
+        cdef real* buffer = moments + 2 * self.columns
+        cdef gradient_terms terms
+        cdef const gradient_terms* back = NULL
         cdef tile_job job
         job.offset = p.offset
         job.segments = p.segments
         job.depth = channels * s.axis[2].span if self.merged else channels
+        if self.in_pieces:
+            job.depth = PIECE
         job.row = pixel * sizeof(real)
         job.step = sizeof(real)
-        job.ldc = self.target_channels * s.axis[2].out_step
+        job.ldc = ldc
         # The residual goes in with the first block, so that the target may take its memory.
         job.mode = TILE_STORE
         if b > 0:
@@ -400,6 +473,11 @@ cdef class Gather(Step):
             job.mode |= TILE_CLAMP
         if self.streamed():
             job.mode |= TILE_STREAM
+        if self.passes_back and b == self.blocks - 1:
+            back = &terms
+            if self.blocks == 1:
+                job.mode = TILE_BIAS if self.biased else TILE_STORE
+                job.ldc = TILE_COLS
         if b == self.blocks - 1 and self.measured:
             job.mode |= TILE_MEASURE
         job.moments_apart = self.columns
@@ -413,6 +491,10 @@ cdef class Gather(Step):
             job.b = packed + (nb * TILE_COLS * self.inner + b * self.block * vectors * VL) * p.taps
             job.bias = <real*>self.operand[2] + g * self.outer + nb * TILE_COLS
             job.moments = moments + nb * TILE_COLS
+            if back != NULL:
+                terms = bound_terms(self.terms, self.operand, g * self.outer + nb * TILE_COLS)
+                terms.adds = self.residual and self.blocks == 1
+                terms.stream = self.streamed()
             job.mode |= TILE_BEGIN
             other_a = NULL
             # Pixels that are read where they are come from memory; each tile fetches the next one's. Where weights are
@@ -439,7 +521,7 @@ cdef class Gather(Step):
                         other_a = a
                         other_c = c
                     else:
-                        tile_across[2 * columns][vectors - 1](&job, other_a, a, other_c, c)
+                        self.tile(&job, back, buffer, 2 * columns, vectors, other_a, a, other_c, c, ldc)
                         job.ahead += fetched
                         job.mode &= ~TILE_BEGIN
                         other_a = NULL
@@ -451,15 +533,30 @@ cdef class Gather(Step):
                     half = (end - begin + 1) // 2
                     if ahead:
                         job.ahead = a + end * job.row
-                    tile_across[end - begin][vectors - 1](
-                        &job, a + begin * job.row, a + (begin + half) * job.row,
-                        c + begin * job.ldc, c + (begin + half) * job.ldc)
+                    if back != NULL and self.in_pieces and nb > first:
+                        fetch_for(&terms, c + end * ldc if t + 1 < tiles else c + TILE_COLS, ldc, &job)
+                    self.tile(&job, back, buffer, end - begin, vectors, a + begin * job.row,
+                              a + (begin + half) * job.row, c + begin * ldc, c + (begin + half) * ldc, ldc)
                     job.ahead += fetched
                     job.mode &= ~TILE_BEGIN
             if other_a != NULL:
                 half = (columns + 1) // 2
-                tile_across[columns][vectors - 1](
-                    &job, other_a, other_a + half * job.row, other_c, other_c + half * job.ldc)
+                self.tile(&job, back, buffer, columns, vectors, other_a, other_a + half * job.row,
+                          other_c, other_c + half * ldc, ldc)
+
+    cdef inline void tile(self, const tile_job* job, const gradient_terms* back, real* buffer, Py_ssize_t rows, int vectors,
+                          const char* a0, const char* a1, real* c0, real* c1, Py_ssize_t ldc) noexcept nogil:
+        """A tile, its halves to c0 and c1; what is passed back by way of the buffer, if the tile alone makes it up."""
+        cdef Py_ssize_t half = (rows + 1) // 2
+        cdef real* first = c0
+        cdef real* second = c1
+        if back != NULL and self.blocks == 1:
+            first, second = buffer, buffer + half * TILE_COLS
+        tile_across[rows][vectors - 1](job, a0, a1, first, second)
+        if back != NULL:
+            gradient_sums(back, vectors * VL, first, job.ldc, c0, ldc, half, job.moments, job.moments + self.columns)
+            gradient_sums(back, vectors * VL, second, job.ldc, c1, ldc, rows - half, job.moments,
+                          job.moments + self.columns)
 
 
 cdef class Pack(Step):

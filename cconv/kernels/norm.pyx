@@ -20,7 +20,8 @@ the number of threads.
 What follows a normalisation costs no pass of its own: the steps that write y add a residual and apply an activation
 f, y = f(z + residual) with z the normalised x, while the value is in a register; the steps that read dy take f's
 derivative there, from z, which they compute again of the x they read anyway, or from y. An activation is
-(name, a, b), one of ACTIVATIONS with the parameters of its loop in elementwise.h, or None.
+(name, a, b), one of ACTIVATIONS with the parameters of its loop in elementwise.h, or None. Sums over dy, too, can have
+been found by the convolution that made it (gradient_sums.h).
 """
 
 import numpy as np
@@ -463,18 +464,31 @@ cdef class ParameterGradient(Rows):
     f' is taken from y if that is given, else from z = (x - mean) * (inverse * scale) + bias, by the formula of
     Normalize. dz is stored if it has a place: where a residual was added it is that one's gradient.
 
+    Args:
+        measured: the number of blocks whose sums, of dz * (x - mean) and of dz, `partials` already has; 0: none.
+
     Operands: dy, x (rows, channels), mean, inverse, scale, bias (channels,), y, dz (rows, channels),
     partials (row_blocks_of(rows, channels), 2, channels) double, dscale, dbias (channels,). scale and bias are read
-    with an activation and no y, and may be absent otherwise; so may y and dz always. dz may be dy.
+    with an activation and no y, and may be absent otherwise; so may y and dz always. dz may be dy. With measured blocks
+    inverse and partials alone are read.
+
+    Attributes:
+        measures: whether dy and x are read.
     """
 
-    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, activation=None, Py_ssize_t batch=1):
+    cdef readonly bint measures
+
+    def __init__(self, Py_ssize_t rows, Py_ssize_t channels, activation=None, Py_ssize_t batch=1, Py_ssize_t measured=0):
         Rows.__init__(self, rows, channels, 1, activation, batch)
+        self.measures = measured == 0
+        if not self.measures:
+            self.row_blocks = measured
         self.operands = 11
         self.scratch_bytes = 2 * self.channel_block * sizeof(real)
 
     cdef int run(self) noexcept nogil:
-        self.parallel(0, self.jobs(0))
+        if self.measures:
+            self.parallel(0, self.jobs(0))
         self.parallel(1, self.jobs(1))
         return OK
 

@@ -1,5 +1,5 @@
 cdef enum:
-    MAX_OPERANDS = 12
+    MAX_OPERANDS = 14
     FLOPS_PER_LANE = 8   # of a vector, in a nanosecond, by one core at two thirds of its peak; for Step.work
 
 cdef enum Status:

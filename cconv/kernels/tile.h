@@ -24,7 +24,10 @@
 enum tile_mode { TILE_STORE = 0, TILE_ADD = 1, TILE_BIAS = 2, TILE_RESIDUAL = 4, TILE_CLAMP = 8,
                  TILE_STREAM = 16,  /* past the caches; all vectors are whole and aligned */
                  TILE_MEASURE = 32, /* what is stored goes to the columns' moments, too (tile_across) */
-                 TILE_BEGIN = 64 /* and is the first that does */ };
+                 TILE_BEGIN = 64,   /* and is the first that does */
+                 TILE_FETCH = 128 /* segments fetch from `stream` instead of `ahead` (tile_across) */ };
+
+enum { TILE_STREAMS = 6 };
 
 typedef struct {
     const ptrdiff_t *offset; /* of each segment, bytes from a0 and a1 */
@@ -39,6 +42,8 @@ typedef struct {
     real low, high;          /* for TILE_CLAMP; a NaN stays NaN */
     const char *ahead;       /* what is read after this tile: one line a step is fetched to L2 meanwhile */
     ptrdiff_t ahead_step;    /* bytes from one to the next; 0 for none but the first */
+    const char *stream[TILE_STREAMS]; /* where a segment begins to fetch, for TILE_FETCH: the first `streams` of them */
+    ptrdiff_t streams;
     int mode;                /* bits of tile_mode */
     real *moments;           /* of the columns, for TILE_MEASURE; see moments.h */
     ptrdiff_t moments_apart;
@@ -113,6 +118,7 @@ INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const
 
     for (ptrdiff_t s = 0; s < job->segments; s++) {
         const char *p0 = a0 + job->offset[s], *p1 = a1 + job->offset[s];
+        if (measures && job->mode & TILE_FETCH) ahead = job->stream[s < job->streams ? s : 0];
         for (ptrdiff_t k = 0; k < job->depth; k++) {
             vf b0 = vload(b), b1 = vectors > 1 ? vload(b + VL) : vzero();
             UNROLL for (int i = 0; i < n; i++) {

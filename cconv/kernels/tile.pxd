@@ -1,7 +1,7 @@
 from cconv.kernels.simd cimport real, vf
 
 cdef extern from "tile.h" nogil:
-    const int TILE_STORE, TILE_ADD, TILE_BIAS, TILE_RESIDUAL, TILE_CLAMP, TILE_STREAM, TILE_MEASURE, TILE_BEGIN
+    const int TILE_STORE, TILE_ADD, TILE_BIAS, TILE_RESIDUAL, TILE_CLAMP, TILE_STREAM, TILE_MEASURE, TILE_BEGIN, TILE_FETCH
     ctypedef struct tile_job:
         const Py_ssize_t* offset
         Py_ssize_t segments
@@ -16,6 +16,8 @@ cdef extern from "tile.h" nogil:
         real low, high
         const char* ahead
         Py_ssize_t ahead_step
+        const char* stream[6]
+        Py_ssize_t streams
         int mode
         real* moments
         Py_ssize_t moments_apart

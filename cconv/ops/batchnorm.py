@@ -203,7 +203,8 @@ class BatchNormalization(Operator):
         The activation's derivative is never a pass of its own if another pass over dy is needed. After batch
         statistics all passes read x, of which z is computed again: y is not read, dz not written (5 tensors moved
         instead of 8). With a residual that would mean reading it too, and dz is its gradient, so the first pass reads
-        y and writes dz. With frozen statistics x may not be needed at all: likewise.
+        y and writes dz. With frozen statistics x may not be needed at all: likewise. Where the convolution that
+        computes dy can do so, it is what takes the derivative and finds the sums (Lowering.measured_gradient).
 
         Args:
             dy: gradient of y.
@@ -228,12 +229,19 @@ class BatchNormalization(Operator):
         dscale = dbias = dx = None
         if wants_sums:
             dscale, dbias = lower.tensor(scale.shape), lower.tensor(scale.shape)
-            lower.emit(
-                kernels.ParameterGradient(*rows_of(x), tail.activation),
-                reads=[dy, x, mean, inverse, *((scale, bias) if again else (None, None)), gate],
-                writes=[None if dz is dy else dz, partials(lower, x), dscale, dbias],
-                inplace=True,
-            )
+            terms = (inverse, scale, bias) if again else (None, None, None)
+            found, blocks = lower.measured_gradient(dy, tail.activation, [x, mean, *terms, gate])
+            if found is None:
+                lower.emit(
+                    kernels.ParameterGradient(*rows_of(x), tail.activation),
+                    reads=[dy, x, mean, inverse, *terms[1:], gate],
+                    writes=[None if dz is dy else dz, partials(lower, x), dscale, dbias],
+                    inplace=True,
+                )
+            else:
+                again, dz = False, dy
+                step = kernels.ParameterGradient(*rows_of(x), measured=blocks)
+                lower.emit(step, reads=[None] * 3 + [inverse] + [None] * 3, writes=[None, found, dscale, dbias])
         elif gate is not None and dz is not None:
             name, a, b = tail.activation
             step = lower.kernels.elementwise.UnaryGradient(name, x.size, a, b)

@@ -173,6 +173,19 @@ class Lowering(Protocol):
         (blocks, 2, channels), and how many values of each channel a block has. (None, None): it cannot."""
         ...
 
+    def measured_gradient(
+        self, dy: Tensor, activation: tuple[str, float, float] | None, reads: Sequence[Tensor | None]
+    ) -> tuple[Tensor | None, int]:
+        """What kernels.norm.ParameterGradient is given where the step that computes dy, the gradient of
+        y = activation(z), can multiply it by the activation's derivative and find the sums meanwhile: partials
+        (blocks, 2, channels), and how many blocks. dy is then the gradient of z. (None, 0): it cannot.
+
+        Args:
+            reads: what z was made of, x and its mean, and what the derivative is told from: inverse, scale and bias, by
+                which z is computed again, or y.
+        """
+        ...
+
     def derive(self, step: Any, reads: Sequence[Tensor | None], writes: Sequence[Tensor | None]) -> None:
         """Append a step that depends on weights alone; run once where the weights do not change."""
         ...
@@ -184,10 +197,6 @@ class Lowering(Protocol):
     def differentiate(self, of: int, to: Sequence[int]) -> list[Tensor]:
         """The gradients of the sum of input `of` of the node that is being lowered, with respect to its inputs `to`, as
         far as Operator.independent has announced them."""
-        ...
-
-    def add(self, a: Tensor, b: Tensor) -> Tensor:
-        """a + b of equal shapes, as a new tensor."""
         ...
 
     def after_update(

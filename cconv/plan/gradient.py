@@ -74,5 +74,6 @@ def backward(builder: Builder, lowered: list[Lowered], grads: dict[str, Tensor])
         assert len(results) == len(node.inputs), f"{call.place}: {len(results)} gradients of {len(node.inputs)} inputs"
         for name, wanted, grad in zip(node.inputs, call.wants, results):
             if wanted and grad is not None:
-                grads[name] = builder.add(grads[name], grad) if name in grads else grad
+                shared = sum(t is not None and t.buffer is grad.buffer for t in (*results, *grads.values())) > 1
+                grads[name] = builder.accumulate(grads[name], grad, not shared) if name in grads else grad
     return grads

@@ -28,7 +28,11 @@ Operands = Sequence[Tensor | None]
 
 @dataclass
 class Emission:
-    """A step with its operands, before they have addresses."""
+    """A step with its operands, before they have addresses.
+
+    Attributes:
+        more: what it reads besides, behind all other operands.
+    """
 
     step: Any
     reads: tuple[Tensor | None, ...]
@@ -36,10 +40,11 @@ class Emission:
     writes: tuple[Tensor | None, ...]
     label: str
     inplace: bool = False
+    more: tuple[Tensor | None, ...] = ()
 
     @property
     def operands(self) -> tuple[Tensor | None, ...]:
-        return self.reads + self.updates + self.writes
+        return self.reads + self.updates + self.writes + self.more
 
 
 @dataclass
@@ -77,6 +82,7 @@ class Builder:
         batchnorm: mode of the BatchNormalization node of a given name.
         differentiate: see Lowering; of the node that is being lowered.
         is_trained: whether the values of a weight's buffer change between runs.
+        owned: whether a gradient is one value's alone, and no result of the plan.
     """
 
     dtype: np.dtype
@@ -86,6 +92,7 @@ class Builder:
     fuse: bool = True
     batchnorm: Callable[[str], str] = lambda name: "frozen"
     is_trained: Callable[[Buffer], bool] = lambda buffer: False
+    owned: Callable[[Tensor], bool] = lambda gradient: False
     differentiate: Callable[[int, Sequence[int]], list[Tensor]] = field(init=False)
     label: str = ""
     emissions: list[Emission] = field(default_factory=list)
@@ -163,14 +170,58 @@ class Builder:
         )
 
     def measured(self, x: Tensor) -> tuple[Tensor | None, list[int] | None]:
-        source = next((e for e in reversed(self.emissions) if any(t is x for t in e.writes)), None)
-        measure = getattr(source.step, "measure", None) if source else None
+        writer, _ = self._writer(x)
+        measure = getattr(writer.step, "measure", None) if writer else None
         lengths = measure() if measure else None
-        if source is None or lengths is None:
+        if writer is None or lengths is None:
             return None, None
         found = self.tensor((len(lengths), 2, x.shape[1]), dtype=float)
-        source.writes += (found,)
+        writer.writes += (found,)
         return found, lengths
+
+    def measured_gradient(
+        self, dy: Tensor, activation: tuple[str, float, float] | None, reads: Operands
+    ) -> tuple[Tensor | None, int]:
+        writer, behind = self._writer(dy)
+        # What another step has read, or another value has for a gradient, cannot become dz.
+        if activation is not None and (_touches(behind, dy) or not self.owned(dy)):
+            return None, 0
+        measure = getattr(writer.step, "measure_gradient", None) if writer else None
+        blocks = measure(activation) if measure else None
+        if writer is None or blocks is None:
+            return None, 0
+        found = self.tensor((blocks, 2, dy.shape[1]), dtype=float)
+        writer.writes += (found,)
+        writer.more = tuple(reads)
+        return found, blocks
+
+    def accumulate(self, gradient: Tensor, more: Tensor, alone: bool) -> Tensor:
+        """The sum of two gradients of one value: a new tensor, or `more`, if the step that writes it can add it.
+
+        Args:
+            alone: whether `more` is nothing else's gradient.
+        """
+        writer, behind = self._writer(more)
+        add_residual = getattr(writer.step, "add_residual", None) if writer else None
+        if (
+            writer is None
+            or add_residual is None
+            or not alone
+            or more.layout is not gradient.layout
+            or _touches(behind, more)
+            or _touches([writer, *behind], gradient)
+            or (at := add_residual()) is None
+        ):
+            return self.add(gradient, more)
+        writer.reads = (*writer.reads[:at], gradient, *writer.reads[at + 1 :])
+        return more
+
+    def _writer(self, x: Tensor) -> tuple[Emission | None, list[Emission]]:
+        """The step that writes x, and those behind it."""
+        for i in range(len(self.emissions) - 1, -1, -1):
+            if any(t is x for t in self.emissions[i].writes):
+                return self.emissions[i], self.emissions[i + 1 :]
+        return None, []
 
     def derive(self, step: Any, reads: Operands, writes: Operands) -> None:
         # A tensor in the arena is computed, or given, anew at every run, unless it was itself derived.
@@ -273,6 +324,11 @@ def _plain(dtype: np.dtype, name: str) -> np.dtype:
     if dtype.hasobject:
         raise DTypeError(explain(f"value {name!r}", "holds numbers or bools", "strings"))
     return dtype
+
+
+def _touches(emissions: Sequence[Emission], tensor: Tensor) -> bool:
+    """Whether one of these steps reads or writes the tensor's memory."""
+    return any(t is not None and t.buffer is tensor.buffer for e in emissions for t in e.operands)
 
 
 def _merge_inplace(emissions: list[Emission], pinned: set[int]) -> Callable[[Buffer], Buffer]:

@@ -326,6 +326,7 @@ def training_plan(
         builder.pin(tensor)
 
     builder.mark("backward")
+    builder.owned = lambda gradient: sum(t.buffer is gradient.buffer for t in grads.values()) == 1
     found = backward(builder, lowered, grads)
     if missing := [name for name in trained if name not in found]:
         raise TrainingError(

@@ -161,6 +161,90 @@ def test_measured_on_the_way(build, name, threads):
             np.testing.assert_allclose(variance, exact.var(0), tolerance, 1e-12)
 
 
+# Whose input gradient has whole vectors of channels, on every build.
+PASSED_BACK = {
+    "1x1": geometry(2, 64, 100, 1, (9, 10), (1, 1)),
+    "1x1, channels in pieces": geometry(3, 48, 32, 1, (5, 60), (1, 1)),
+    "1x1, channels in blocks": geometry(1, 32, 1100, 1, (3, 6), (1, 1)),
+    "1x1 stride 2": geometry(2, 32, 20, 1, (9, 10), (1, 1), 2),
+    "3x3, two rows a tile": geometry(3, 32, 5, 1, (7, 7), (3, 3), pad=1),
+    "3x3 stride 2": geometry(3, 16, 33, 1, (13, 11), (3, 3), 2, pad=1),
+    "stride over kernel": geometry(2, 16, 7, 1, (7, 8), (2, 2), 3),
+    "groups": geometry(2, 32, 6, 2, (8, 9), (3, 3), (1, 2), (2, 1), (2, 1)),
+    "depthwise": geometry(2, 48, 48, 48, (8, 9), (3, 3), pad=1),
+    "depthwise stride 2": geometry(2, 32, 32, 32, (9, 8), (5, 5), 2, pad=2),
+    "depthwise dilated": geometry(1, 16, 16, 16, (12, 13), (3, 3), (2, 3), (2, 3), (2, 1)),
+}
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=lambda build: build.name)
+@pytest.mark.parametrize("name", PASSED_BACK)
+def test_passed_back_on_the_way(build, name, threads):
+    """dz has the bits, and the sums the value, that norm.ParameterGradient makes of the finished dy."""
+    g, norm, dtype = PASSED_BACK[name], build.norm, build.dtype
+    rng = np.random.default_rng(6)
+    x, w, _, dy = arrays_of(g, rng.standard_normal)
+    x, w, dy = channels_last(x).astype(dtype), w.astype(dtype), channels_last(dy).astype(dtype)
+    rows, channels = math.prod(x.shape) // g.channels, g.channels
+    mean, inverse, scale, bias = (rng.uniform(0.5, 1, channels).astype(dtype) for _ in range(4))
+    y, residual = (rng.standard_normal(x.shape).astype(dtype) for _ in range(2))
+    for algorithm in candidates(g, "input_gradient", "direct", build):
+        kernels = getattr(build, algorithm)
+        if algorithm == "conv_scatter" or (algorithm == "conv_direct" and g.groups == channels):
+            continue  # these cannot
+        packed = nans(kernels.packed_size(g, "input_gradient"), dtype)
+        run_step(kernels.Pack(g, "input_gradient"), w, packed)
+        for activation, told_from, adds in [
+            *((None, None, adds) for adds in (False, True)),
+            *((("relu", 0, 0), told, adds) for told in "yz" for adds in (False, True)),
+            *((("clip", -0.4, 0.9), told, True) for told in "yz"),
+        ]:
+            terms = {"z": [inverse, scale, bias, None], "y": [None, None, None, y], None: [None] * 4}[told_from]
+            gather = kernels.Gather(g, "input_gradient")
+            if adds:
+                assert gather.add_residual() == 3
+            blocks = gather.measure_gradient(activation)
+            assert blocks > 0 and gather.measure_gradient(activation) is None and gather.add_residual() is None
+            dz, partials = nans(x.shape, dtype), nans((blocks, 2, channels), np.float64)
+            operands = [dy, packed, None, residual if adds else None, dz, None, partials, x, mean, *terms]
+            assert run_step(gather, *operands, threads=threads) == 0
+            dscale, dbias = (nans(channels, dtype) for _ in range(2))
+            step = norm.ParameterGradient(rows, channels, measured=blocks)
+            assert not step.measures
+            run_step(step, *[None] * 3, inverse, *[None] * 4, partials, dscale, dbias, threads=threads)
+
+            finished, expected = (nans(x.shape, dtype) for _ in range(2))
+            plain = kernels.Gather(g, "input_gradient", residual=adds)
+            run_step(plain, dy, packed, None, residual if adds else None, finished, None)
+            sums = [nans(channels, dtype) for _ in range(2)]
+            partials = nans((norm.row_blocks_of(rows, channels), 2, channels), np.float64)
+            step = norm.ParameterGradient(rows, channels, activation)
+            assert step.measures
+            again = [scale, bias, None] if told_from == "z" else [None, None, y if told_from else None]
+            run_step(step, finished, x, mean, inverse, *again, expected, partials, *sums)
+            assert np.array_equal(dz, expected)
+            tolerance = (1e-5 if dtype == np.float32 else 1e-13) * np.abs(expected).sum((0, 1, 2, 3)).max()
+            np.testing.assert_allclose([dscale, dbias], sums, 0, tolerance)
+
+
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=lambda build: build.name)
+def test_passed_back_only_where_it_can_be(build):
+    plain, clamped = PASSED_BACK["1x1"], {"clamp": (0.0, 1.0)}
+    for g, options, activation in [
+        (plain, {}, ("leaky_relu", 0.1, 0)),  # its derivative takes other values than 0 and 1
+        (plain, clamped, None),
+        (geometry(2, 3, 8, 1, (6, 6), (3, 3)), {}, None),  # not a whole vector of channels on any build but float64's
+    ]:
+        if g is plain or build.dtype == np.float32:
+            assert build.conv_direct.Gather(g, "input_gradient", **options).measure_gradient(activation) is None
+    measured = build.conv_direct.Gather(plain)
+    measured.measure()
+    assert measured.measure_gradient(None) is None and measured.add_residual() is None
+    assert build.conv_direct.Gather(plain, **clamped).add_residual() is None
+    assert build.conv_direct.Gather(plain, residual=True).add_residual() is None
+
+
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_same_bits_at_any_number_of_threads(name):
     g = GEOMETRIES[name]

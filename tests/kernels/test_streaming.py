@@ -59,6 +59,43 @@ def test_convolutions(build, name, off):
         assert np.array_equal(found[n : n + 1], run(one, x[n : n + 1], residual[n : n + 1]))
 
 
+PASSED_BACK = {
+    "one tap": ("conv_direct", geometry(4, 64, 16, 1, (128, 130), (1, 1))),
+    "depthwise": ("conv_depthwise", geometry(4, 64, 64, 64, (128, 130), (3, 3), pad=1)),
+}
+
+
+@pytest.mark.parametrize("off", [0, 1], ids=["aligned", "not aligned"])
+@pytest.mark.parametrize("name", PASSED_BACK)
+@BY_BUILD
+def test_gradients_passed_back(build, name, off):
+    module, whole = PASSED_BACK[name]
+    kernels, dtype = getattr(build, module), build.dtype
+    rng = np.random.default_rng(0)
+    dy = rng.standard_normal((whole.batch, *whole.output, whole.outputs)).astype(dtype)
+    w = rng.standard_normal((whole.outputs, whole.channels // whole.groups, *whole.kernel)).astype(dtype)
+    x, y, residual = (rng.standard_normal((whole.batch, *whole.input, whole.channels)).astype(dtype) for _ in range(3))
+    mean = rng.standard_normal(whole.channels).astype(dtype)
+    packed = nans(kernels.packed_size(whole, "input_gradient"), dtype)
+    run_step(kernels.Pack(whole, "input_gradient"), w, packed)
+
+    def run(g, dy, x, y, residual):
+        step = kernels.Gather(g, "input_gradient")
+        step.add_residual()
+        partials = nans((step.measure_gradient(("relu", 0, 0)), 2, g.channels), np.float64)
+        target, x, y, residual = (shifted(a, off) for a in (nans(x.shape, dtype), x, y, residual))
+        operands = [dy, packed, None, residual, target, None, partials, x, mean, None, None, None, y]
+        assert run_step(step, *operands, threads=2) == 0
+        return target
+
+    found = run(whole, dy, x, y, residual)
+    assert found.nbytes >= LARGE
+    one = dataclasses.replace(whole, batch=1)
+    for n in range(whole.batch):
+        part = slice(n, n + 1)
+        assert np.array_equal(found[part], run(one, dy[part], x[part], y[part], residual[part]))
+
+
 @pytest.mark.parametrize("off", [0, 1], ids=["aligned", "not aligned"])
 @pytest.mark.parametrize("channels", [64, 72, 1024])
 @BY_BUILD

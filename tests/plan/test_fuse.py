@@ -352,6 +352,87 @@ def test_residual_blocks_train_alike():
     assert all(close(found[name], plain[1][name], np.float64) for name in trained)
 
 
+def wide_network(nodes, outputs=("y",)):
+    """Of 8 channels, whole vectors of doubles on every machine; 1x1 and depthwise convolutions of the width of x."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for n in nodes:
+        for i, name in enumerate(n.input[1:] if n.op_type in ("Conv", "BatchNormalization") else []):
+            if n.op_type == "Conv":
+                depthwise = any(a.name == "group" for a in n.attribute)
+                arrays[name] = rng.standard_normal((8, 1, 3, 3) if depthwise else (8, 8, 1, 1)).astype(np.float32)
+            else:
+                low, high = ((0.5, 1.5), (-0.3, 0.3), (-0.5, 0.5), (0.5, 2))[i]
+                arrays[name] = rng.uniform(low, high, 8).astype(np.float32)
+    return network(nodes, outputs, arrays, x_shape=(3, 8, 6, 7))
+
+
+def narrow(source, target):
+    return conv(source, target, pads=[0, 0, 0, 0])
+
+
+def depthwise(source, target):
+    return conv(source, target, group=8)
+
+
+BOTTLENECK = [
+    *(narrow("x", "c1"), norm("c1", "b1"), relu("b1", "r1"), depthwise("r1", "c2"), norm("c2", "b2"), relu("b2", "r2")),
+    *(narrow("r2", "c3"), norm("c3", "b3"), add("b3", "x", "s"), relu("s", "t")),
+    *(narrow("t", "c4"), norm("c4", "b4"), add("b4", "t", "u"), narrow("u", "y")),
+]
+
+
+def in_training(model):
+    """Names of the BatchNormalizations whose sums a convolution finds, and how many sums of two gradients are steps."""
+    plan, _ = projection_plan(model, trainable(model, "batch"), batchnorm="batch")
+    steps = list(zip(plan.memory.labels, plan.memory.program.steps))
+    found = [label for label, step in steps if type(step).__name__ == "ParameterGradient" and not step.measures]
+    sums = [label for label, step in steps if type(step).__name__ == "Binary"]
+    return [label.split(":")[0].split(" + ")[0] for label in found], len(sums)
+
+
+def check_in_training(model):
+    """Gradients as those of the nodes one by one, and as differences."""
+    trained = trainable(model, "batch")
+    plain = gradients(model, "batch", trained, np.float64, fuse=False)
+    y, found, _ = gradients(model, "batch", trained, np.float64)
+    assert close(y, plain[0], np.float64)
+    assert all(close(found[name], plain[1][name], np.float64) for name in trained)
+    plan, weights = projection_plan(model, trained, batchnorm="batch")
+    errors = directional_error(plan, weights, np.random.default_rng(3))
+    assert max(errors.values()) < 1e-6, errors
+
+
+def test_an_input_gradient_adds_another_one_and_passes_back_through_a_normalisation():
+    """t is read twice: the convolution behind it adds what comes past it, and finds the sums of b3. x is no
+    normalisation's result, so its two gradients are only added."""
+    model = wide_network(BOTTLENECK)
+    assert in_training(model) == (["b4", "b3", "b2", "b1"], 0)
+    check_in_training(model)
+
+
+def test_a_gradient_that_is_another_values_too_is_not_written_over():
+    """r and q have one gradient, that of their sum, which only one of them may see where it is positive."""
+    nodes = [narrow("x", "c"), norm("c", "b"), relu("b", "r"), narrow("x", "q"), add("r", "q", "s"), narrow("s", "y")]
+    model = wide_network(nodes)
+    assert in_training(model) == ([], 0)
+    check_in_training(model)
+    # Without an activation nothing is written over; the sums of two normalisations are more than one step finds.
+    nodes = [narrow("x", "c"), norm("c", "b"), norm("x", "q"), add("q", "b", "s"), narrow("s", "y")]
+    model = wide_network(nodes)
+    assert in_training(model) == (["b"], 0)
+    check_in_training(model)
+
+
+def test_a_gradient_that_two_branches_have_is_added_to_neither():
+    """a's gradient comes twice, by x and by the sum's other operand; the second time it is also that of c."""
+    nodes = [narrow("x", "a"), narrow("a", "c"), add("a", "c", "s"), narrow("s", "d"), add("a", "d", "u")]
+    model = wide_network([*nodes, narrow("u", "y")])
+    found, _ = in_training(model)
+    assert found == []
+    check_in_training(model)
+
+
 def test_a_normalisation_of_vectors_is_fused_too():
     """(N, C), as behind a Gemm."""
     model = network([norm("x", "b"), relu("b", "y")], x_shape=(9, CHANNELS))
