@@ -168,9 +168,17 @@ class BatchNormalization(Operator):
             lower.emit(step, reads=[x], writes=[partials(lower, x), mean, variance, inverse])
         else:
             lower.emit(step, reads=[None, found], writes=[mean, variance, inverse])
-        y = lower.tensor(x.shape, x.layout)
-        step = kernels.Normalize(rows, channels, tail.activation)
-        lower.emit(step, reads=[x, mean, inverse, scale, bias, tail.residual], writes=[y], inplace=True)
+
+        def normalized() -> Tensor:
+            y = lower.tensor(x.shape, x.layout)
+            step = kernels.Normalize(rows, channels, tail.activation)
+            lower.emit(step, reads=[x, mean, inverse, scale, bias, tail.residual], writes=[y], inplace=True)
+            return y
+
+        y = normalized()
+        # The gradient reads x anyway, but the residual need not be kept.
+        if any(call.wants) and tail.residual is None:
+            lower.repeatable(y, normalized)
 
         average = kernels.RunningAverage(channels, float(call.attribute("momentum", 0.9)))
         statistics = [mean, variance, running_mean, running_variance]

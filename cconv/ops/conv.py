@@ -122,7 +122,7 @@ class Convolution(Operator):
         if call.wanted(0):
             dx = gather(lower, geometry, self.transposed_role, dy, w, None, x.shape)
         if call.wanted(1):
-            dw = self.weight_gradient(lower, geometry, x, dy, w.shape)
+            dw = self.weight_gradient(lower, geometry, lower.kept(x, geometry.flops), dy, w.shape)
         if call.wanted(2):
             db = channel_sums(lower, dy)
         return [dx, dw, db][: len(call.specs)]

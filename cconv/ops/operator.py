@@ -10,7 +10,7 @@ tests/cases, and a kernel only where a new loop is needed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -184,6 +184,16 @@ class Lowering(Protocol):
             reads: what z was made of, x and its mean, and what the derivative is told from: inverse, scale and bias, by
                 which z is computed again, or y.
         """
+        ...
+
+    def repeatable(self, tensor: Tensor, again: Callable[[], Tensor]) -> None:
+        """Say that a step computes `tensor` cheaply from what is kept for the way back anyway; `again` emits it once
+        more and returns its result."""
+        ...
+
+    def kept(self, tensor: Tensor, flops: int) -> Tensor:
+        """A tensor of the forward pass for a step of the way back that takes so many floating-point operations: itself,
+        or, where that is little against them, computed again, so that it need not be kept."""
         ...
 
     def derive(self, step: Any, reads: Sequence[Tensor | None], writes: Sequence[Tensor | None]) -> None:

@@ -341,6 +341,7 @@ def training_plan(
     for name in trained:
         builder.label = f"{name}:gradient"
         final[name] = builder.as_layout(found[name], Layout.ROW_MAJOR)
+    builder.drop_needless_copies(builder.marks["backward"])
     builder.mark("update")
     builder.emissions = postponed(builder.emissions, builder.marks["backward"], builder.marks["update"])
     if update is not None:

@@ -7,6 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cconv.kernels import reference
 from cconv.ops.tensor import Spec
+from cconv.plan import lowering
 from cconv.plan.plan import inference_plan
 from harness import THREADS, directional_error, forward, model_of, projection_plan
 
@@ -431,6 +432,47 @@ def test_a_gradient_that_two_branches_have_is_added_to_neither():
     found, _ = in_training(model)
     assert found == []
     check_in_training(model)
+
+
+BRANCHES = [narrow("x", "c1"), norm("c1", "b1"), relu("b1", "r1"), narrow("r1", "c2"), depthwise("r1", "c3")]
+
+
+@pytest.mark.parametrize(
+    "nodes, again",
+    [
+        (BOTTLENECK, 2),  # r1 and r2: what a residual went into is not made again
+        ([*BRANCHES, add("c2", "c3", "y")], 1),  # once for both
+        ([*BRANCHES, node("Mul", ["c2", "r1"], ["m"], "m"), add("m", "c3", "y")], 0),  # kept for the product anyway
+    ],
+)
+def test_what_a_weight_gradient_reads_is_computed_again_to_the_same_bits(nodes, again, monkeypatch):
+    model = wide_network(nodes)
+    trained = trainable(model, "batch")
+    found = []
+    for worth in (0, np.inf):
+        monkeypatch.setattr(lowering, "FLOPS_WORTH_A_BYTE", worth)
+        plan, _ = projection_plan(model, trained, np.float32, 1, batchnorm="batch")
+        count = sum(type(step).__name__ == "Normalize" for step in plan.memory.program.steps)
+        found.append((gradients(model, "batch", trained, np.float32), count, plan.memory.arena_bytes))
+    (a, count_again, less), (b, count, more) = found
+    assert count_again - count == again
+    assert less < more if nodes is BOTTLENECK else less <= more
+    assert np.array_equal(a[0], b[0]) and all(np.array_equal(a[1][name], b[1][name]) for name in trained)
+
+
+def test_a_map_is_kept_where_it_costs_more_than_it_saves():
+    """3x3 convolutions of 64 outputs take enough operations for a byte of the map, those of 32 do not."""
+    counts = []
+    for outputs in (32, 64):
+        rng = np.random.default_rng(0)
+        shapes = {"c.w": (8, 8, 3, 3), "y.w": (outputs, 8, 3, 3)}
+        arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+        arrays |= {f"b.{name}": np.ones(8, np.float32) for name in ("scale", "bias", "mean", "var")}
+        nodes = [conv("x", "c"), norm("c", "b"), relu("b", "r"), conv("r", "y")]
+        model = network(nodes, arrays=arrays, x_shape=(3, 8, 6, 7))
+        plan, _ = projection_plan(model, trainable(model, "batch"), np.float32, 1, batchnorm="batch")
+        counts.append(sum(type(step).__name__ == "Normalize" for step in plan.memory.program.steps))
+    assert counts == [1, 2]
 
 
 def test_a_normalisation_of_vectors_is_fused_too():
