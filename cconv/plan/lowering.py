@@ -26,8 +26,9 @@ from cconv.plan.arena import Lifetime, place
 Operands = Sequence[Tensor | None]
 
 # Floating-point operations, for each byte of a feature map, of the step that reads it, from which on the map is rather
-# computed again than kept. ResNet-50 at batch 16, Xeon: 1.68 -> 1.52 GB, a step takes 0.8 % longer.
-FLOPS_WORTH_A_BYTE = 200
+# computed again than kept. ResNet-50 at batch 16, Xeon: 1.68 -> 1.52 GB, a step takes 0.8 % longer. A map smaller than
+# MAP_WORTH_GIVING_UP is kept.
+FLOPS_WORTH_A_BYTE, MAP_WORTH_GIVING_UP = 200, 1 << 20
 
 
 @dataclass
@@ -211,7 +212,9 @@ class Builder:
 
     def kept(self, tensor: Tensor, flops: int) -> Tensor:
         key = id(tensor)
-        if "backward" not in self.marks or key not in self._repeatable or flops < FLOPS_WORTH_A_BYTE * tensor.nbytes:
+        if "backward" not in self.marks or key not in self._repeatable:
+            return tensor
+        if tensor.nbytes < MAP_WORTH_GIVING_UP or flops < FLOPS_WORTH_A_BYTE * tensor.nbytes:
             return tensor
         if key not in self._repeated:
             copy = self._repeatable[key][1]()
