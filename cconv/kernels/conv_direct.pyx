@@ -623,6 +623,8 @@ cdef class Pack(Step):
         cdef Py_ssize_t g = i // self.slices % self.groups
         cdef Py_ssize_t part = i // (self.slices * self.groups)
         cdef Py_ssize_t c = 0, end = self.inner, first = slice_, last = slice_ + 1
+        if self.part_taps[part] == 0:
+            return
         if self.run_channels == 1:
             c = slice_ * SLICE_CHANNELS
             end = min(c + SLICE_CHANNELS, self.inner)
