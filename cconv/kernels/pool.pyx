@@ -404,30 +404,29 @@ cdef class AveragePoolGradient(Averaging):
     cdef void row(self, Py_ssize_t source, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w, Py_ssize_t stop,
                   Py_ssize_t t) noexcept nogil:
         cdef real* dx = <real*>self.operand[1] + t * self.channels
-        cdef Py_ssize_t deep = self.count[0][d], high = self.count[1][h], wide
-        cdef Py_ssize_t n, v, i, j, k, od, oh, ow
+        cdef Py_ssize_t i, j, k, od, oh, ow
         cdef const real* dy
         cdef real outer
-        cdef vf total
+        memset(dx, 0, (stop - w) * self.channels * sizeof(real))
         for w in range(w, stop):
-            wide = self.count[2][w]
-            for v in range(self.vectors):
-                n = min(<Py_ssize_t>VL, self.channels - v * VL)
-                total = vzero()
-                for i in range(deep):
-                    od = self.first[0][d] + i * self.step[0]
-                    for j in range(high):
-                        oh = self.first[1][h] + j * self.step[1]
-                        ow = self.first[2][w]
-                        outer = self.divisor[0][od] * self.divisor[1][oh]
-                        dy = <const real*>self.operand[0] + v * VL
-                        dy += (source + (od * self.source_size[1] + oh) * self.source_size[2] + ow) * self.channels
-                        for k in range(wide):
-                            total = total + load(dy, n) * vset(outer * self.divisor[2][ow])
-                            dy += self.step[2] * self.channels
-                            ow += self.step[2]
-                store(dx + v * VL, total, n)
+            for i in range(self.count[0][d]):
+                od = self.first[0][d] + i * self.step[0]
+                for j in range(self.count[1][h]):
+                    oh = self.first[1][h] + j * self.step[1]
+                    outer = self.divisor[0][od] * self.divisor[1][oh]
+                    for k in range(self.count[2][w]):
+                        ow = self.first[2][w] + k * self.step[2]
+                        dy = <const real*>self.operand[0] + self.channels * (
+                            source + (od * self.source_size[1] + oh) * self.source_size[2] + ow)
+                        self.add_scaled(dx, dy, outer * self.divisor[2][ow])
             dx += self.channels
+
+    cdef inline void add_scaled(self, real* dx, const real* dy, real factor) noexcept nogil:
+        """dx += dy * factor, for the channels of a pixel."""
+        cdef Py_ssize_t v, n
+        for v in range(self.vectors):
+            n = min(<Py_ssize_t>VL, self.channels - v * VL)
+            store(dx + v * VL, load(dx + v * VL, n) + load(dy + v * VL, n) * vset(factor), n)
 
 
 cdef class WinnerIndex(Step):
