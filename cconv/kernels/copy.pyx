@@ -36,25 +36,32 @@ cdef inline void tile(
             target[r * target_row + c] = held[c][r]
 
 
-cdef inline void interleave(
-    const item* source, item* target, Py_ssize_t pixels, Py_ssize_t plane, const int planes) noexcept nogil:
-    """transpose() of a constant few planes, an image's colours or a map of few pixels: compilers make shuffles of this, 5
-    times as fast."""
+cdef inline void shuffle(const item* source, item* target, Py_ssize_t pixels, Py_ssize_t plane, const int planes,
+                         const bint apart) noexcept nogil:
+    """transpose() of a constant few planes, an image's colours or a map of few pixels, to pixels or `apart` again:
+    compilers make shuffles of this, 5 times as fast."""
     cdef Py_ssize_t i
     cdef int p
     for i in range(pixels):
         for p in range(planes):
-            target[planes * i + p] = source[p * plane + i]
+            if apart:
+                target[p * plane + i] = source[planes * i + p]
+            else:
+                target[planes * i + p] = source[p * plane + i]
 
 
-cdef inline void part(
-    const item* source, item* target, Py_ssize_t pixels, Py_ssize_t plane, const int planes) noexcept nogil:
-    """The other way round."""
-    cdef Py_ssize_t i
-    cdef int p
-    for i in range(pixels):
-        for p in range(planes):
-            target[p * plane + i] = source[planes * i + p]
+cdef inline bint shuffled(const item* source, item* target, Py_ssize_t pixels, Py_ssize_t plane, Py_ssize_t planes,
+                          const bint apart) noexcept nogil:
+    """Whether there are so few planes; then it is done."""
+    if planes == 2:
+        shuffle(source, target, pixels, plane, 2, apart)
+    elif planes == 3:
+        shuffle(source, target, pixels, plane, 3, apart)
+    elif planes == 4:
+        shuffle(source, target, pixels, plane, 4, apart)
+    else:
+        return False
+    return True
 
 
 cdef void transpose(
@@ -67,21 +74,9 @@ cdef void transpose(
     if rows == 1 and source_column == 1 and target_column == 1:
         memcpy(target, source, columns * sizeof(item))
         return
-    if whole and columns == target_row and 2 <= columns <= 4:
-        if columns == 2:
-            interleave(source, target, rows, source_column, 2)
-        elif columns == 3:
-            interleave(source, target, rows, source_column, 3)
-        else:
-            interleave(source, target, rows, source_column, 4)
+    if whole and columns == target_row and shuffled(source, target, rows, source_column, columns, False):
         return
-    if whole and rows == source_column and 2 <= rows <= 4:
-        if rows == 2:
-            part(source, target, columns, target_row, 2)
-        elif rows == 3:
-            part(source, target, columns, target_row, 3)
-        else:
-            part(source, target, columns, target_row, 4)
+    if whole and rows == source_column and shuffled(source, target, columns, target_row, rows, True):
         return
     for i in range((rows + TILE - 1) // TILE):
         for j in range((columns + TILE - 1) // TILE):

@@ -73,7 +73,11 @@ def backward(builder: Builder, lowered: list[Lowered], grads: dict[str, Tensor])
             ) from error
         assert len(results) == len(node.inputs), f"{call.place}: {len(results)} gradients of {len(node.inputs)} inputs"
         for name, wanted, grad in zip(node.inputs, call.wants, results):
-            if wanted and grad is not None:
-                shared = sum(t is not None and t.buffer is grad.buffer for t in (*results, *grads.values())) > 1
-                grads[name] = builder.accumulate(grads[name], grad, not shared) if name in grads else grad
+            if not wanted or grad is None:
+                continue
+            if name in grads:
+                known = (*results, *grads.values())
+                alone = sum(t is not None and t.buffer is grad.buffer for t in known) == 1
+                grad = builder.accumulate(grads[name], grad, alone)
+            grads[name] = grad
     return grads
