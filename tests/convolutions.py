@@ -4,6 +4,7 @@ import numpy as np
 
 from cconv.kernels import reference
 from cconv.kernels.geometry import ConvGeometry, three_axes
+from harness import nans, run_step
 
 
 def geometry(n, c, k, groups, sizes, kernel, stride=1, dilation=1, pad=0, pad_end=None):
@@ -23,6 +24,16 @@ def geometry(n, c, k, groups, sizes, kernel, stride=1, dilation=1, pad=0, pad_en
 
 def channels_last(array):
     return np.ascontiguousarray(np.moveaxis(array, 1, -1))
+
+
+def packed_weights(kernels, g, role, w, threads=1):
+    """w as the gather of an algorithm reads it: packed by a step of its own, or as it is."""
+    size = kernels.packed_size(g, role)
+    if not size:
+        return w
+    packed = nans(size, w.dtype)
+    assert run_step(kernels.Pack(g, role), w, packed, threads=threads) == 0
+    return packed
 
 
 def reference_passes(g, x, w, b, dy):

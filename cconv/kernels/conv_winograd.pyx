@@ -119,26 +119,43 @@ cdef class Base(Step):
         """Packed columns of a block of outputs."""
         return block_vectors(min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)) * VL
 
+    cdef void transform_weights(self, const real* weights, Py_ssize_t nb, Py_ssize_t first, Py_ssize_t count, real* u,
+                                Py_ssize_t plane) noexcept nogil:
+        """Weights (K, C, 3, 3) of a block of outputs, channels first..first+count-1, to u[plane][channel][column]."""
+        cdef Py_ssize_t width = self.width_of(nb), live = self.outer - nb * TILE_COLS, c, t, v, begin, taps
+        cdef const real* w = weights + nb * TILE_COLS * self.outer_stride + first * self.inner_stride
+        cdef vf turned[LANES]
+        cdef vf kernel[TAPS]
+        for c in range(count):
+            for v in range(width // VL):
+                begin = 0
+                while begin < TAPS:  # narrow vectors take the taps in pieces
+                    taps = min(<Py_ssize_t>VL, TAPS - begin)
+                    load_turned(w + c * self.inner_stride + v * VL * self.outer_stride + begin, self.outer_stride,
+                                live - v * VL, taps, turned)
+                    for t in range(taps):
+                        kernel[self.place[begin + t]] = turned[t]
+                    begin += taps
+                winograd_weights(<real*>kernel, VL, u + c * width + v * VL, plane)
+
 
 def packed_size(geometry, str role):
-    """Elements of the packed weights: as they are (walk by outputs), or transformed."""
+    """Elements of the packed weights; 0: they are not packed, the walk by outputs reads them as they are."""
     cdef Base base = Base(geometry, role)
-    if base.walk == BY_OUTPUTS:
-        return base.inner * base.columns * TAPS
-    return base.column_blocks * PLANES * odd_lines(base.inner * TILE_COLS)
+    return 0 if base.walk == BY_OUTPUTS else base.column_blocks * PLANES * odd_lines(base.inner * TILE_COLS)
 
 
 cdef class Pack(Base):
-    """Weights (K, C, 3, 3) to [output block][channel][tap][column], or, for the walk by tiles, transformed to
-    [output block][plane][channel][column].
+    """Weights (K, C, 3, 3) transformed to [output block][plane][channel][column].
 
     Operands: weights, packed.
     """
 
     def __init__(self, geometry, str role="forward"):
         super().__init__(geometry, role)
+        if self.walk == BY_OUTPUTS:
+            raise ValueError(f"conv_winograd: weights are read as they are: {geometry}")
         self.operands = 2
-        self.scratch_bytes = 0 if self.walk == BY_OUTPUTS else TAPS * TILE_COLS * sizeof(real)
 
     cdef int run(self) noexcept nogil:
         self.parallel(0, self.column_blocks * ceil_div(self.inner, 16))
@@ -147,27 +164,10 @@ cdef class Pack(Base):
     # Parallel axis: blocks of outputs x 16 channels.
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
         cdef Py_ssize_t nb = i % self.column_blocks, first = i // self.column_blocks * 16
-        cdef Py_ssize_t width = self.width_of(nb), live = self.outer - nb * TILE_COLS
-        cdef bint plain = self.walk == BY_OUTPUTS
-        cdef Py_ssize_t c, t, v, begin, count
-        cdef const real* w = <real*>self.operand[0] + nb * TILE_COLS * self.outer_stride
-        cdef real* packed = <real*>self.operand[1] + nb * (TILE_COLS * self.inner * TAPS if plain else PLANES * odd_lines(self.inner * TILE_COLS))
-        cdef real* taps = <real*>self.scratch_of(thread)
-        cdef vf turned[LANES]
-        for c in range(first, min(first + 16, self.inner)):
-            if plain:
-                taps = packed + c * TAPS * width
-            for v in range(width // VL):
-                begin = 0
-                while begin < TAPS:  # narrow vectors take the taps in pieces
-                    count = min(<Py_ssize_t>VL, TAPS - begin)
-                    load_turned(w + v * VL * self.outer_stride + c * self.inner_stride + begin, self.outer_stride,
-                                live - v * VL, count, turned)
-                    for t in range(count):
-                        vstore(taps + self.place[begin + t] * width + v * VL, turned[t])
-                    begin += count
-                if not plain:
-                    winograd_weights(taps + v * VL, width, packed + c * width + v * VL, odd_lines(self.inner * width))
+        cdef Py_ssize_t width = self.width_of(nb), count = min(<Py_ssize_t>16, self.inner - first)
+        cdef real* packed = <real*>self.operand[1] + nb * PLANES * odd_lines(self.inner * TILE_COLS)
+        self.transform_weights(<real*>self.operand[0], nb, first, count, packed + first * width,
+                               odd_lines(self.inner * width))
 
 
 cdef class Gather(Base):
@@ -179,8 +179,8 @@ cdef class Gather(Base):
     Attributes:
         workspace: elements of the workspace.
 
-    Operands: source (N, H, W, C), packed weights, bias or none, residual or none, target, workspace (written; none
-    where its size is 0). The target may be the residual's memory.
+    Operands: source (N, H, W, C), packed weights (the weights where packed_size is 0), bias or none, residual or none,
+    target, workspace (written; none where its size is 0). The target may be the residual's memory.
     """
 
     cdef bint biased, residual, clamped
@@ -272,7 +272,8 @@ cdef class Gather(Base):
             channels = min(WEIGHT_CHANNELS, self.inner - channel)
             size = PLANES * odd_lines(channels * TILE_COLS)
             for nb in range(begin, end):
-                self.transform_weights(nb, channel, channels, u + (nb - begin) * size)
+                self.transform_weights(<real*>self.operand[1], nb, channel, channels, u + (nb - begin) * size,
+                                       odd_lines(channels * self.width_of(nb)))
             for plane in range(PLANES):
                 for nb in range(begin, end):
                     self.multiply(v, u + (nb - begin) * size, channels, m + (nb - begin) * TILE_COLS, nb, channel,
@@ -303,14 +304,6 @@ cdef class Gather(Base):
                     else:
                         p[6 * i + j] = x + ((n * self.height + y) * self.width + z) * self.inner
             winograd_input(p, self.inner, self.inner, v + (row + t - first) * self.v_row, self.v_plane)
-
-    cdef void transform_weights(self, Py_ssize_t nb, Py_ssize_t channel, Py_ssize_t channels, real* u) noexcept nogil:
-        """Packed weights of one block of outputs and some channels to [plane][channel][column]."""
-        cdef Py_ssize_t width = self.width_of(nb), c, k
-        cdef const real* g = <real*>self.operand[1] + (nb * TILE_COLS * self.inner + channel * width) * TAPS
-        for c in range(channels):
-            for k in range(width // VL):
-                winograd_weights(g + c * TAPS * width + k * VL, width, u + c * width + k * VL, odd_lines(channels * width))
 
     cdef void multiply(
         self, const real* v, const real* u, Py_ssize_t u_channels, real* m, Py_ssize_t nb, Py_ssize_t channel,

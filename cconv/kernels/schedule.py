@@ -13,7 +13,7 @@ process, and all plans follow it.
 
 An algorithm is a kernel module that offers
 
-    packed_size(geometry, role), Pack(geometry, role)     weights in the order the algorithm reads them
+    packed_size(geometry, role), Pack(geometry, role)     weights in the order the algorithm reads them; size 0: ONNX's
     Gather(geometry, role, bias, residual, clamp)         role "forward" or "input_gradient"; .workspace elements;
                                                           .measure(), if it can: see conv_direct
 

@@ -140,15 +140,20 @@ cdef void time_stretch(void* context) noexcept nogil:
 cdef class Program:
     """Bound steps in the order they run; the whole of it runs without the GIL.
 
+    Args:
+        flush: numbers below the least normal one (1.2e-38 in float32) are taken for 0, and none is a result.
+
     Raises:
         TypeError: something in `steps` is no Step.
     """
 
     cdef readonly tuple steps
+    cdef readonly bint flush
     cdef void** items   # borrowed from `steps`
 
-    def __cinit__(self, steps):
+    def __cinit__(self, steps, bint flush=False):
         self.steps = tuple(steps)
+        self.flush = flush
         self.items = <void**>malloc(max(1, len(self.steps)) * sizeof(void*))
         if self.items == NULL:
             raise MemoryError
@@ -172,7 +177,7 @@ cdef class Program:
             raise IndexError(f"steps {begin}..{end} of {len(self.steps)}")
         stretch.items, stretch.next, stretch.end, stretch.status = self.items, begin, end, OK
         with nogil:
-            with_team(run_stretch, &stretch, self.threads_of(begin, end))
+            with_team(run_stretch, &stretch, self.threads_of(begin, end), self.flush)
         return stretch.next, stretch.status
 
     def profile(self, int repeats=1):
@@ -184,7 +189,7 @@ cdef class Program:
         for _ in range(repeats):
             stretch.next = 0
             with nogil:
-                with_team(time_stretch, &stretch, self.threads_of(0, n))
+                with_team(time_stretch, &stretch, self.threads_of(0, n), self.flush)
         return list(least[:n])
 
     @property

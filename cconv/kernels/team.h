@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "subnormal.h"
+
 enum { MOST_THREADS = 256, CACHE_LINE = 64 };
 
 /* How often a helper looks for the next loop before it goes to sleep, and the leader for the last helper before it
@@ -34,6 +36,7 @@ typedef struct {
     team_body body;
     void* context;
     int threads;                        /* that may join; each has a share */
+    int flush;                          /* subnormal numbers are 0 in this program */
     _Alignas(CACHE_LINE) int asleep;
     int patience;
     pthread_mutex_t mutex;
@@ -77,8 +80,9 @@ static void work(team* t, int thread)
     }
 }
 
-static void team_init(team* t, int patient)
+static void team_init(team* t, int patient, int flush)
 {
+    t->flush = flush;
     t->word = 0;
     t->asleep = 0;
     t->patience = patient ? PATIENCE : LITTLE_PATIENCE;
@@ -118,10 +122,11 @@ static void team_help(team* t, int thread)
 {
     uint64_t joined = 0; /* the last loop that this helper was in */
     int looks = 0;
+    const float_mode before = flush_subnormals(t->flush);
     for (;;) {
         uint64_t word = __atomic_load_n(&t->word, __ATOMIC_ACQUIRE);
         if (word == DISMISSED)
-            return;
+            break;
         if ((word & OPEN) && word / NEXT != joined) {
             if (__atomic_compare_exchange_n(&t->word, &word, word + 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
                 joined = word / NEXT;
@@ -137,14 +142,17 @@ static void team_help(team* t, int thread)
             looks = 0;
         }
     }
+    set_float_mode(before);
 }
 
 /* The leader's life: the program, whose loops are put up by team_loop. */
 static void team_lead(team* t, team_program program, void* context)
 {
+    const float_mode before = flush_subnormals(t->flush);
     led = t;
     program(context);
     led = NULL;
+    set_float_mode(before);
     announce(t, DISMISSED);
 }
 

@@ -4,4 +4,4 @@ ctypedef void (*leader_body)(void* context) noexcept nogil
 ctypedef void (*chunk_body)(void* context, Py_ssize_t chunk, int thread) noexcept nogil
 
 cdef void parallel_for(chunk_body body, void* context, Py_ssize_t chunks, int threads) noexcept nogil
-cdef void with_team(leader_body body, void* context, int threads) noexcept nogil
+cdef void with_team(leader_body body, void* context, int threads, bint flush) noexcept nogil

@@ -32,13 +32,18 @@ cdef extern from *:
     """
     const int CCONV_OPENMP
 
+cdef extern from "subnormal.h" nogil:
+    ctypedef unsigned long float_mode
+    float_mode flush_subnormals(bint flush)
+    void set_float_mode(float_mode mode)
+
 cdef extern from "team.h" nogil:
     enum:
         MOST_THREADS
     ctypedef struct team:
         pass
     team* led
-    void team_init(team* t, bint patient)
+    void team_init(team* t, bint patient, bint flush)
     void team_destroy(team* t)
     void team_lead(team* t, leader_body body, void* context)
     void team_help(team* t, int thread)
@@ -48,14 +53,20 @@ cdef bint forked = False
 cdef int processors
 
 
-cdef void with_team(leader_body body, void* context, int threads) noexcept nogil:
-    """Run body(context) on this thread; `parallel_for` within it has `threads` threads, this one among them."""
+cdef void with_team(leader_body body, void* context, int threads, bint flush) noexcept nogil:
+    """Run body(context) on this thread; `parallel_for` within it has `threads` threads, this one among them.
+
+    `flush`: to them all, numbers below the least normal one are 0; see subnormal.h.
+    """
     cdef team t
+    cdef float_mode before
     threads = min(threads, <int>MOST_THREADS)
     if threads <= 1 or forked or not CCONV_OPENMP:
+        before = flush_subnormals(flush)
         body(context)
+        set_float_mode(before)
         return
-    team_init(&t, threads <= processors)
+    team_init(&t, threads <= processors, flush)
     with parallel(num_threads=threads):
         if threadid() == 0:
             team_lead(&t, body, context)

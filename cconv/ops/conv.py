@@ -40,15 +40,17 @@ def gather(
     To the result a residual of its shape is added, and it is clamped to an interval, if they are given.
     """
     kernels = getattr(lower.kernels, algorithm(geometry, role, lower.precision, lower.kernels))
-    packed = lower.tensor((kernels.packed_size(geometry, role),), name="packed weights")
-    lower.derive(kernels.Pack(geometry, role), reads=[weight], writes=[packed])
+    if size := kernels.packed_size(geometry, role):
+        packed = lower.tensor((size,), name="packed weights")
+        lower.derive(kernels.Pack(geometry, role), reads=[weight], writes=[packed])
+        weight = packed
     target = lower.tensor(shape, Layout.CHANNELS_LAST)
     step = kernels.Gather(geometry, role, bias is not None, residual is not None, clamp)
     source = lower.as_layout(source, Layout.CHANNELS_LAST)
     if residual is not None:
         residual = lower.as_layout(residual, Layout.CHANNELS_LAST)
     workspace = lower.tensor((step.workspace,), name="workspace") if step.workspace else None
-    lower.emit(step, reads=[source, packed, bias, residual], writes=[target, workspace])
+    lower.emit(step, reads=[source, weight, bias, residual], writes=[target, workspace])
     return target
 
 

@@ -43,6 +43,9 @@ NOT_FINITE = 1  # of kernels/step.pxd
 class Trainer:
     """Trains a model's weights in place.
 
+    In a training step numbers closer to 0 than 1.2e-38 are 0, as many processors compute with them a hundred times as
+    slowly; `evaluate` and `Model.run` compute with them as they are.
+
     Args:
         model: the model; its graph must not be edited while this trainer is in use.
         loss: "cross_entropy", "mse" or an object like CrossEntropy(); for a model of several outputs a dict

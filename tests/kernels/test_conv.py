@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cconv.kernels import FLOAT32
 from cconv.kernels.schedule import ROLES, candidates
-from convolutions import channels_last, geometry, reference_passes
+from convolutions import channels_last, geometry, packed_weights, reference_passes
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 GEOMETRIES = {
@@ -57,9 +57,8 @@ def our_passes(build, g, x, w, b, dy, threads):
     for role, source, bias, shape in [("forward", x, b, dy.shape), ("input_gradient", dy, None, x.shape)]:
         for name in candidates(g, role, "direct", build):
             kernels = getattr(build, name)
-            packed = nans(kernels.packed_size(g, role), dtype)
+            packed = packed_weights(kernels, g, role, w, threads)
             target = nans(shape, dtype)
-            assert run_step(kernels.Pack(g, role), w, packed, threads=threads) == 0
             gather = kernels.Gather(g, role, bias is not None)
             assert run_step(gather, source, packed, bias, None, target, None, threads=threads) == 0
             results[role, name] = np.moveaxis(target, -1, 1)
@@ -116,8 +115,7 @@ def test_epilogue(build, name, role):
     source, residual = (channels_last(a).astype(dtype) for a in (source, residual))
     for algorithm in candidates(g, role, "direct", build):
         kernels = getattr(build, algorithm)
-        packed = nans(kernels.packed_size(g, role), dtype)
-        assert run_step(kernels.Pack(g, role), w, packed) == 0
+        packed = packed_weights(kernels, g, role, w)
         for clamp in (None, (0.0, np.inf), (-3.0, 5.0)):
             target = residual.copy()
             step = kernels.Gather(g, role, True, True, clamp)
@@ -144,8 +142,7 @@ def test_measured_on_the_way(build, name, threads):
                 assert role == "input_gradient" or algorithm == "conv_abreast" or not g.batch
                 continue
             assert gather.measure() is None
-            packed = nans(kernels.packed_size(g, role), dtype)
-            run_step(kernels.Pack(g, role), w.astype(dtype), packed)
+            packed = packed_weights(kernels, g, role, w.astype(dtype))
             expected, target = (nans(channels_last(np.empty(shape)).shape, dtype) for _ in range(2))
             partials = nans((len(lengths), 2, channels), np.float64)
             operands = [channels_last(source).astype(dtype), packed, None if bias is None else bias.astype(dtype), None]
@@ -193,8 +190,7 @@ def test_passed_back_on_the_way(build, name, threads):
         kernels = getattr(build, algorithm)
         if algorithm == "conv_scatter" or (algorithm == "conv_direct" and g.groups == channels):
             continue  # these cannot
-        packed = nans(kernels.packed_size(g, "input_gradient"), dtype)
-        run_step(kernels.Pack(g, "input_gradient"), w, packed)
+        packed = packed_weights(kernels, g, "input_gradient", w)
         for activation, told_from, adds in [
             *((None, None, adds) for adds in (False, True)),
             *((("relu", 0, 0), told, adds) for told in "yz" for adds in (False, True)),

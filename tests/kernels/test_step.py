@@ -90,3 +90,18 @@ def test_sizes_around_a_chunk(size):
     y = np.full(size, np.nan, np.float32)
     assert run_step(FLOAT32.elementwise.Unary("relu", size), x, y, threads=2) == 0
     assert np.array_equal(y, np.maximum(x, 0))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_subnormal_numbers_are_flushed_where_asked_for(threads):
+    """On all threads of the program, as operands and as results; and nowhere after it."""
+    n = 1 << 20
+    x, factor = np.full(n, 1e-38, np.float32), np.full(n, 4, np.float32)  # a subnormal operand
+    x[::2], factor[::2] = 1.2e-38, 0.5  # a subnormal result
+    y = np.empty(n, np.float32)
+    step = FLOAT32.broadcast.Broadcast("mul", (n,), (1,), (1,))
+    step.bind([x.ctypes.data, factor.ctypes.data, y.ctypes.data], 0, threads)
+    for flush in (False, True, False):
+        assert Program([step], flush=flush).run() == (1, 0)
+        assert np.array_equal(y, np.zeros(n) if flush else x * factor)
+        assert (x[:2] * factor[:2] > 0).all()

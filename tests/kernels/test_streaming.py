@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from convolutions import geometry
+from convolutions import geometry, packed_weights
 from harness import ALL_BUILDS, nans, run_step
 
 BY_BUILD = pytest.mark.parametrize("build", ALL_BUILDS, ids=lambda build: build.name)
@@ -42,8 +42,7 @@ def test_convolutions(build, name, off):
     w = rng.standard_normal((whole.outputs, whole.channels // whole.groups, *whole.kernel)).astype(dtype)
     bias = rng.standard_normal(whole.outputs).astype(dtype)
     residual = rng.standard_normal((whole.batch, *whole.output, whole.outputs)).astype(dtype)
-    packed = nans(kernels.packed_size(whole, "forward"), dtype)
-    run_step(kernels.Pack(whole, "forward"), w, packed)
+    packed = packed_weights(kernels, whole, "forward", w)
 
     def run(g, x, residual):
         step = kernels.Gather(g, "forward", True, True, (-1.0, 1.0))
@@ -76,8 +75,7 @@ def test_gradients_passed_back(build, name, off):
     w = rng.standard_normal((whole.outputs, whole.channels // whole.groups, *whole.kernel)).astype(dtype)
     x, y, residual = (rng.standard_normal((whole.batch, *whole.input, whole.channels)).astype(dtype) for _ in range(3))
     mean = rng.standard_normal(whole.channels).astype(dtype)
-    packed = nans(kernels.packed_size(whole, "input_gradient"), dtype)
-    run_step(kernels.Pack(whole, "input_gradient"), w, packed)
+    packed = packed_weights(kernels, whole, "input_gradient", w)
 
     def run(g, dy, x, y, residual):
         step = kernels.Gather(g, "input_gradient")

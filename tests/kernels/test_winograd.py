@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cconv.kernels import FLOAT32
-from convolutions import channels_last, geometry, reference_passes
+from convolutions import channels_last, geometry, packed_weights, reference_passes
 from harness import ALL_BUILDS, THREADS, nans, run_step
 
 # Every walk; outputs that do not fill their tiles; outputs of one vector in the last block.
@@ -30,8 +30,7 @@ def passes(build, kind, g, x, w, dy, threads=1, bias=None, residual=None, clamp=
     results = []
     for role, source, target in ((ROLES[0], x, dy), (ROLES[1], dy, x)):
         step = kernels.Gather(g, role, bias is not None, residual is not None, clamp)
-        packed = nans(kernels.packed_size(g, role), dtype)
-        assert run_step(kernels.Pack(g, role), w.astype(dtype), packed, threads=threads) == 0
+        packed = packed_weights(kernels, g, role, w.astype(dtype), threads)
         out = nans(channels_last(target).shape, dtype)
         workspace = nans(step.workspace, dtype)
         operands = [channels_last(source).astype(dtype), packed, bias, residual, out, workspace]
@@ -103,8 +102,7 @@ def test_epilogue(build, name):
     bias = rng.standard_normal(g.outputs).astype(dtype)
     residual = rng.standard_normal(channels_last(plain).shape).astype(dtype)
     expected = np.clip(channels_last(plain) + bias + residual, -0.5, 0.5)
-    packed = nans(kernels.packed_size(g, "forward"), dtype)
-    run_step(kernels.Pack(g, "forward"), w.astype(dtype), packed)
+    packed = packed_weights(kernels, g, "forward", w.astype(dtype))
     step = kernels.Gather(g, "forward", True, True, (-0.5, 0.5))
     operands = [channels_last(x).astype(dtype), packed, bias, residual, residual, nans(step.workspace, dtype)]
     assert run_step(step, *operands, threads=2) == 0

@@ -98,13 +98,16 @@ def our_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads: i
         out = zeros(w.shape, np.float32)
         steps = [(step, [x, dy, zeros((step.partial_size,), np.float32), out])]
     else:
-        packed = zeros((kernels.packed_size(g, role),), np.float32)
+        size = kernels.packed_size(g, role)
+        packed = zeros((size,), np.float32) if size else w
         out = zeros((dy if role == "forward" else x).shape, np.float32)
         source = x if role == "forward" else dy
         step = kernels.Gather(g, role)
         workspace = zeros((step.workspace,), np.float32)
         operands = [source, packed, None, None, out, workspace]
-        steps = [(kernels.Pack(g, role), [w, packed]), (step, operands)]
+        steps = [(step, operands)]
+        if size:
+            steps.insert(0, (kernels.Pack(g, role), [w, packed]))
     for step, operands in steps:  # as in a plan: small ones run on one thread
         step.weigh(sum(a.nbytes for a in operands if a is not None))
     return Timed(bound(steps, threads).run, lambda: out)
