@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -17,7 +17,11 @@ from cconv.train.options import closest, number, whole
 
 
 class Loss(LoweredLoss, Protocol):
-    """What training asks of a loss, beyond what a plan does."""
+    """What training asks of a loss, beyond what a plan does.
+
+    It may have an attribute `checks_values`, which is true if its steps stop at a target that check_target would refuse
+    although its shape and dtype are those of target_spec(output).
+    """
 
     def check_target(self, output: Spec, target: np.ndarray, place: str) -> np.ndarray:
         """`target` in the shape and dtype of target_spec(output), or an error that says what is wrong."""
@@ -48,6 +52,7 @@ class CrossEntropy:
     class_weights: tuple[float, ...] | None = None
     label_smoothing: float = 0.0
     ignore_index: int = -100
+    checks_values: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         number("CrossEntropy", "label_smoothing", self.label_smoothing, least=0)
@@ -148,6 +153,8 @@ class CrossEntropy:
 @dataclass(frozen=True)
 class MeanSquaredError:
     """Mean over all elements of (output - target)^2; the target has the output's shape."""
+
+    checks_values: ClassVar[bool] = True  # there is none to refuse
 
     def target_spec(self, output: Spec) -> Spec:
         return output

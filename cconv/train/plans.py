@@ -63,6 +63,25 @@ class Plans:
             ),
         )
 
+    def repeated(self, x: Any, y: Any) -> Plan | None:
+        """The training plan that was asked for last, with x and y in place, if they are arrays just like its own.
+
+        Checks of shapes and dtypes would find what they found when the plan was made. In a small network's step they
+        take 30 of 250 microseconds, as their code and data have left the caches since the last one.
+        """
+        plan = next(reversed(self._kept.values()), None)
+        if not isinstance(plan, Plan) or len(plan.inputs) != 1 or len(plan.targets) != 1:
+            return None
+        if plan.threads != (self.threads or get_num_threads()) or plan.outdated:
+            return None
+        pairs = [(x, *plan.inputs.values()), (y, *plan.targets.values())]
+        for array, own in pairs:
+            if type(array) is not np.ndarray or array.shape != own.shape or array.dtype != own.dtype:
+                return None
+        for array, own in pairs:
+            own[...] = array
+        return plan
+
     def evaluation(self, shapes: Shapes) -> EvaluationPlan:
         return self._find(
             ("evaluation", *shapes.items()),

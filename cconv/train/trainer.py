@@ -120,6 +120,7 @@ class Trainer:
         updates = Updates(optimizer, self.state, max_gradient_norm)
         self._inputs = model.input_specs
         dtypes = {name: spec.dtype for name, spec in self._inputs.items()}
+        self._values_checked = all(getattr(loss, "checks_values", False) for loss in self.losses.values())
         self._plans = Plans(
             model, nodes, dtypes, self.losses, self.trained, updates, self.batchnorm, threads, precision
         )
@@ -160,8 +161,11 @@ class Trainer:
                 as they were.
         """
         with self._exclusive:
-            batch = batch_of(x, y, self._inputs, list(self.losses), self.check_inputs)
-            return self._step(batch, self._plans)[0]
+            plan = None if self.check_inputs or not self._values_checked else self._plans.repeated(x, y)
+            if plan is None:
+                batch = batch_of(x, y, self._inputs, list(self.losses), self.check_inputs)
+                plan = self._filled(batch, self._plans)
+            return self._run(plan)
 
     def gradients(self, x: Any, y: Any) -> tuple[float, dict[str, np.ndarray]]:
         """Loss of one batch and its gradient for every trained weight, before clipping; nothing changes.
@@ -323,10 +327,14 @@ class Trainer:
 
     # What the above are made of.
 
-    def _checked_targets(self, batch: Batch, outputs: Mapping[str, np.ndarray]) -> None:
-        for name, target in batch.targets.items():
+    def _checked_targets(
+        self, targets: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        checked = {}
+        for name, target in targets.items():
             spec = Spec(outputs[name].shape, outputs[name].dtype)
-            batch.targets[name] = self.losses[name].check_target(spec, target, f"target of {name!r}")
+            checked[name] = self.losses[name].check_target(spec, target, f"target of {name!r}")
+        return checked
 
     def _source(self, data: Any, what: str) -> Source:
         """A dataset, or a pair (x, y), for the whole network."""
@@ -335,7 +343,7 @@ class Trainer:
     def _filled(self, batch: Batch, plans: Plans) -> Plan:
         """The training plan for this batch, its inputs and targets in place."""
         plan = plans.training({name: array.shape for name, array in batch.inputs.items()})
-        self._checked_targets(batch, plan.outputs)
+        batch.targets = self._checked_targets(batch.targets, plan.outputs)
         for name, array in batch.inputs.items():
             plan.inputs[name][...] = array
         for name, array in batch.targets.items():
@@ -353,12 +361,13 @@ class Trainer:
         label, status = plan.run(until)
         loss = float(control["loss"][0])
         if status:
-            raise self._stopped(label, status, loss, rate)
+            raise self._stopped(plan, label, status, loss, rate)
         return loss
 
-    def _stopped(self, label: str, status: int, loss: float, rate: float | None) -> TrainingError:
+    def _stopped(self, plan: Plan, label: str, status: int, loss: float, rate: float | None) -> TrainingError:
         place = f"step {self.steps + 1}" + (f" (learning rate {rate:g})" if rate is not None else "")
         if status != NOT_FINITE:
+            self._checked_targets(plan.targets, plan.outputs)
             return TrainingError(
                 explain(f"{place}, {label}", "indices lie within their axis", "one that does not")
             )
@@ -377,7 +386,7 @@ class Trainer:
         mean = Mean()
         for batch in source.batches(batch_size, shuffle=False, seed=self.seed, epoch=0):
             found = source.plans.evaluation({name: array.shape for name, array in batch.inputs.items()})
-            self._checked_targets(batch, found.plan.outputs)
+            batch.targets = self._checked_targets(batch.targets, found.plan.outputs)
             for name, array in batch.inputs.items():
                 found.plan.inputs[name][...] = array
             for name, array in batch.targets.items():

@@ -209,8 +209,10 @@ def refused(trainer, x, y, error, *words):
     trainer.step(*examples())  # still of use
 
 
-def test_bad_batches():
-    trainer = Trainer(perceptron(), check_inputs=True)
+@pytest.mark.parametrize("check_inputs", [False, True])
+def test_bad_batches(check_inputs):
+    """After a batch that was good, too, whose like is not checked again."""
+    trainer = Trainer(perceptron(), check_inputs=check_inputs)
     x, y = examples()
     refused(trainer, x[:, :5], y, ShapeError, "input 'x'", r"\(N, 6\)", "5 on axis 1")
     refused(trainer, x[0], y[:1], ShapeError, r"\(N, 6\); found 1 axes, shape \(6,\)", r"x\[None\]")
@@ -226,7 +228,42 @@ def test_bad_batches():
     refused(trainer, x, y + 1, ValueRangeError, r"0\.\.3 \(4 classes\)", r"4 at \[\d+\]")
     bad = x.copy()
     bad[3, 2] = np.nan
-    refused(trainer, bad, y, ValueRangeError, "input 'x'.*finite.*nan at \\[3, 2\\]")
+    error, words = (ValueRangeError, "input 'x'.*finite.*nan at \\[3, 2\\]") if check_inputs else (TrainingError, "nan")
+    refused(trainer, bad, y, error, words)
+
+
+def test_a_loss_of_ones_own_sees_every_target():
+    """Unlike cconv's, whose steps look at the values: nothing is known of what this one refuses."""
+
+    class Even(CrossEntropy):
+        checks_values = False
+
+        def check_target(self, output, target, place):
+            if (target % 2).any():
+                raise ValueRangeError("odd")
+            return super().check_target(output, target, place)
+
+    trainer = Trainer(perceptron(), loss=Even())
+    x, y = examples()
+    for _ in range(2):
+        trainer.step(x, y // 2 * 2)
+        with pytest.raises(ValueRangeError, match="odd"):
+            trainer.step(x, y)
+
+
+def test_a_batch_like_the_last_one_is_trained_on_alike():
+    """Whether it is given as an array, which is checked once, or by name, which is checked every time."""
+    results = []
+    for by_name in (False, True):
+        trainer = Trainer(convolutional(), optimizer=Adam(0.01))
+        x, y = images(60)
+        for i in range(6):
+            part = slice(9 * i, 9 * i + (9 if i < 5 else 5))
+            trainer.step(*(({"x": x[part]}, {"logits": y[part]}) if by_name else (x[part], y[part])))
+            if i % 2:  # a plan of another kind comes between
+                trainer.evaluate((x[:9], y[:9]), 9)
+        results.append(state_of(trainer))
+    assert same(*results)
 
 
 def test_what_converts_is_converted():
