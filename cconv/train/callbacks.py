@@ -96,8 +96,9 @@ class ProgressBar:
         self._bar.close()
 
     def advance(self, examples: int, loss: float) -> None:
-        self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-        self._bar.update(examples)
+        if not self._bar.disable:
+            self._bar.set_postfix_str(f"loss={loss:.4f}", refresh=False)
+            self._bar.update(examples)
 
     def finish(self, row: Row) -> None:
         """Show the whole epoch's figures."""

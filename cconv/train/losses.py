@@ -147,7 +147,8 @@ class CrossEntropy:
 
     def hits(self, output: np.ndarray, target: np.ndarray) -> tuple[int, int]:
         counted = target != self.ignore_index
-        return int(np.sum((output.argmax(axis=1) == target) & counted)), int(counted.sum())
+        right = (output.argmax(axis=1) == target) & counted
+        return int(np.count_nonzero(right)), int(np.count_nonzero(counted))
 
 
 @dataclass(frozen=True)
