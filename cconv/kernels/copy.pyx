@@ -9,7 +9,9 @@ Parallel over the other axes times blocks of rows and columns; every chunk write
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memcpy
 
+from cconv.kernels.simd cimport VL, real, vf, vstore, vstore_n
 from cconv.kernels.step cimport OK, Step
+from cconv.kernels.turn cimport LANES, load_turned
 
 ctypedef fused item:
     uint8_t
@@ -23,17 +25,25 @@ cdef enum:
     CHUNK = 32768   # elements that a chunk should at least copy
 
 
-cdef inline void tile(
-    const item* source, item* target, Py_ssize_t source_column, Py_ssize_t target_row) noexcept nogil:
-    """transpose() for one whole tile with both sides contiguous: 1.3 to 2 times as fast, as the
-    compiler knows the sizes."""
-    cdef item held[TILE][TILE]
-    cdef int r, c
-    for c in range(TILE):
-        memcpy(held[c], source + c * source_column, TILE * sizeof(item))
-    for r in range(TILE):
-        for c in range(TILE):
-            target[r * target_row + c] = held[c][r]
+cdef inline void squares(const real* source, real* target, Py_ssize_t rows, Py_ssize_t columns,
+                         Py_ssize_t source_column, Py_ssize_t target_row) noexcept nogil:
+    """transpose() with both sides contiguous, for elements as large as `real`, in registers: 2 to 2.5 times as fast where
+    they are in a cache (32 times 16 x 25 floats, 7.5 and 2.9 us)."""
+    cdef Py_ssize_t r = 0, c, k, count, live
+    cdef vf turned[LANES]
+    while r < rows:
+        count = min(<Py_ssize_t>VL, rows - r)
+        c = 0
+        while c < columns:
+            live = min(<Py_ssize_t>VL, columns - c)
+            load_turned(source + r + c * source_column, source_column, live, count, turned)
+            for k in range(count):
+                if live == VL:
+                    vstore(target + (r + k) * target_row + c, turned[k])
+                else:
+                    vstore_n(target + (r + k) * target_row + c, turned[k], live)
+            c += VL
+        r += VL
 
 
 cdef inline void shuffle(const item* source, item* target, Py_ssize_t pixels, Py_ssize_t plane, const int planes,
@@ -78,12 +88,11 @@ cdef void transpose(
         return
     if whole and rows == source_column and shuffled(source, target, columns, target_row, rows, True):
         return
+    if whole and sizeof(item) == sizeof(real):
+        squares(<const real*>source, <real*>target, rows, columns, source_column, target_row)
+        return
     for i in range((rows + TILE - 1) // TILE):
         for j in range((columns + TILE - 1) // TILE):
-            if whole and (i + 1) * TILE <= rows and (j + 1) * TILE <= columns:
-                tile(source + i * TILE + j * TILE * source_column, target + i * TILE * target_row + j * TILE,
-                     source_column, target_row)
-                continue
             for r in range(i * TILE, min((i + 1) * TILE, rows)):
                 for c in range(j * TILE, min((j + 1) * TILE, columns)):
                     target[r * target_row + c * target_column] = source[r * source_row + c * source_column]

@@ -28,7 +28,9 @@ cdef extern from "dots.h" nogil:
 cdef Py_ssize_t BLOCK_ROWS = 224, BLOCK_INNER = 256
 # A product of at most this many rows is computed as its transpose. 2 threads, before and after, in ms: one row of 1280 by
 # 1000 columns 0.37 / 0.22, of 25088 by 4096 54 / 23; 16 rows of 4096 by 4096 10.9 / 6.0.
-cdef Py_ssize_t FEW_ROWS = 2 * VL
+# Of more than VL rows only where B does not stay in L2. One thread, before and after, in us: 32 rows of 2048 by 1000
+# columns 1,180 / 1,030, of 512 by 1000 286 / 267, of 400 by 120 28 / 40; 24 of 512 by 1000 243 / 258.
+cdef Py_ssize_t FEW_ROWS = 2 * VL, MANY_WEIGHTS = 1 << 20
 # At most so many rows are multiplied by dot products. One thread, transpose and dot products, in us: 1000 columns of 1280
 # by 1 row 436 / 60, by 4 rows 484 / 228, by 8 rows 617 / 496; 120 columns of 400 by 8 rows 39 / 11.
 cdef Py_ssize_t DOT_ROWS = 8
@@ -89,7 +91,7 @@ cdef class Gemm(Step):
         self.jobs_n = max(1, min(self.column_blocks, ceil_div(LEAST_JOBS, max(1, jobs))))
         few = self.across and self.b_row == 1 and inner > 1 and columns > TILE_COLS
         self.dotted = few and rows <= DOT_ROWS
-        self.turned = few and not self.dotted and rows <= FEW_ROWS
+        self.turned = few and not self.dotted and rows <= (FEW_ROWS if columns * inner >= MANY_WEIGHTS else VL)
         self.job_columns = ceil_div(columns, max(1, ceil_div(LEAST_JOBS, max(1, self.batch))))
         unit = VL if self.dotted else TILE_ROWS
         self.job_columns = ceil_div(self.job_columns, unit) * unit

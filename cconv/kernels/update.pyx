@@ -28,7 +28,7 @@ cdef enum:
     LANES = 32
 
 # Elements of a chunk: four operands of them stay in L2.
-cdef Py_ssize_t CHUNK = 32768
+cdef Py_ssize_t CHUNK = 8192
 
 
 cdef class Flat(Step):
