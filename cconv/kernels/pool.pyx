@@ -221,42 +221,55 @@ cdef class MaxPool(Sliding):
 
     cdef void row(self, Py_ssize_t source, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w, Py_ssize_t stop,
                   Py_ssize_t t) noexcept nogil:
-        cdef const real* image = <real*>self.operand[0] + source * self.channels
-        cdef real* y = <real*>self.operand[1] + t * self.channels
+        # Here and below what the loops need of `self` is held in variables: the compiler cannot know that a store leaves
+        # it as it is, and loads it anew.
+        cdef Py_ssize_t channels = self.channels
+        cdef const real* image = <real*>self.operand[0] + source * channels
+        cdef real* y = <real*>self.operand[1] + t * channels
         cdef real* winner = <real*>self.operand[2]
+        cdef const Py_ssize_t* first = self.first[2]
+        cdef const Py_ssize_t* count = self.count[2]
         cdef Py_ssize_t deep = self.count[0][d], high = self.count[1][h], wide
         cdef Py_ssize_t line = (self.first[0][d] * self.source_size[1] + self.first[1][h]) * self.source_size[2]
-        cdef Py_ssize_t begin, at, n, v, i, j, k
+        cdef Py_ssize_t across = self.step[2], down = self.step[1] * self.source_size[2]
+        cdef Py_ssize_t deeper = self.step[0] * self.source_size[1] * self.source_size[2] - high * down
+        cdef Py_ssize_t begin, at, pixel, n, v, i, j, k
         cdef const real* x
-        cdef vf best
+        cdef bint floored = self.floored
+        cdef vf floor = vset(self.floor), best
         cdef vi where
         if winner != NULL:
-            winner += t * self.channels
+            winner += t * channels
         for w in range(w, stop):
-            wide = self.count[2][w]
-            begin = line + self.first[2][w]
-            for v in range(self.vectors):
-                n = min(<Py_ssize_t>VL, self.channels - v * VL)
+            wide = count[w]
+            begin = line + first[w]
+            v = 0
+            while v < channels:
+                n = min(<Py_ssize_t>VL, channels - v)
                 if deep > 0 and high > 0 and wide > 0:
-                    best = vset(self.floor)
-                    where = lanes_of(<lane>-1 if self.floored else <lane>begin)
+                    best = floor
+                    where = lanes_of(<lane>-1 if floored else <lane>begin)
                 else:
                     best = vset(LOWEST)
                     where = lanes_of(-1)
+                at = begin
                 for i in range(deep):
                     for j in range(high):
-                        at = begin + (i * self.step[0] * self.source_size[1] + j * self.step[1]) * self.source_size[2]
-                        x = image + at * self.channels + v * VL
+                        pixel = at
+                        x = image + at * channels + v
                         for k in range(wide):
-                            keep_max(load(x, n), <lane>at, &best, &where)
-                            at += self.step[2]
-                            x += self.step[2] * self.channels
-                store(y + v * VL, best, n)
+                            keep_max(load(x, n), <lane>pixel, &best, &where)
+                            pixel += across
+                            x += across * channels
+                        at += down
+                    at += deeper
+                store(y + v, best, n)
                 if winner != NULL:
-                    store(winner + v * VL, bits_of(where), n)
-            y += self.channels
+                    store(winner + v, bits_of(where), n)
+                v += VL
+            y += channels
             if winner != NULL:
-                winner += self.channels
+                winner += channels
 
 
 cdef class MaxPoolGradient(Sliding):
