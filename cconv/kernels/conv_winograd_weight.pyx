@@ -108,6 +108,8 @@ cdef class WeightGradient(Step):
             self.shares = 1
             sum_bytes = SUM_TILES * (self.v_row + self.outer) * sizeof(real)
             most = SUM_TILES * max(1, min(<Py_ssize_t>BLOCK_SUMS, PLANE_BYTES // sum_bytes))
+            if self.by_outputs:
+                most = FEW_TILES  # what is transformed back is not added to
         share = ceil_div(self.tiles, self.shares)
         self.block = ceil_div(share, max(1, ceil_div(share, most)))
         self.v_plane = odd_lines(self.block * self.v_row)
@@ -239,7 +241,8 @@ cdef class WeightGradient(Step):
     cdef void multiply(self, real* sums, const Block* block, Py_ssize_t plane, Py_ssize_t nb, Py_ssize_t first,
                        Py_ssize_t last, bint add) noexcept nogil:
         """sums[channel - first][column] = or (`add`) += a block's V[plane]^T @ Y[plane] for one block of outputs."""
-        cdef Py_ssize_t width = self.width_of(nb), count = block.count, t, begin, end, half, zero = 0, tile = 0
+        cdef Py_ssize_t width = self.width_of(nb), count = block.count, t, begin, end, half, zero = 0, tile
+        cdef Py_ssize_t pieces = ceil_div(count, SUM_TILES), k
         cdef Py_ssize_t tiles = (last - first + TILE_ROWS - 1) // TILE_ROWS
         cdef int vectors = <int>(width // VL)
         cdef const real* v = block.v + plane * self.v_plane
@@ -256,8 +259,9 @@ cdef class WeightGradient(Step):
         job.mode = TILE_ADD if add else TILE_STORE
         job.ahead = <const char*>v
         job.ahead_step = 0
-        while tile < count:
-            job.depth = min(SUM_TILES, count - tile)
+        for k in range(pieces):
+            tile = count * k // pieces
+            job.depth = count * (k + 1) // pieces - tile
             job.b = y + tile * width
             for t in range(tiles):
                 begin = (last - first) * t // tiles
@@ -267,7 +271,6 @@ cdef class WeightGradient(Step):
                 c = sums + begin * width
                 tile_along[end - begin][vectors - 1](&job, a, a + half * job.row, c, c + half * width)
             job.mode = TILE_ADD
-            tile += SUM_TILES
 
     cdef void back(self, const real* sums, Py_ssize_t plane, Py_ssize_t nb, Py_ssize_t base, Py_ssize_t first,
                    Py_ssize_t last) noexcept nogil:
