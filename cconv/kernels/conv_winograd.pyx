@@ -5,7 +5,9 @@ product [tiles x channels] @ [channels x outputs] for the register tile; 36 plan
 (winograd.h). 2.25 times as many bytes move, 4 times fewer are multiplied. Three walks:
 
     by tiles     a job is a block of tiles: transform, multiply all 36 planes, transform back, block by block, so that
-                 V, the transformed tiles, stays in L2. Transformed weights are streamed from the shared cache.
+                 V, the transformed tiles, stays in L2. Transformed weights are streamed from the shared cache. Where
+                 all tiles are few, each job has a part of the outputs: it costs less to transform the tiles again than
+                 to fetch what another core has made of them.
     by planes    where the transformed weights are too many to stream past every small block of tiles, or all tiles are
                  so few that threads would run out of blocks: a large block is transformed, then multiplied plane by
                  plane, then transformed back, each part shared out over all threads. A plane's tiles and weights are
@@ -48,6 +50,10 @@ cdef Py_ssize_t BLOCK_TILES = 2 * TILE_ROWS if TILE_ROWS > 8 else 4 * TILE_ROWS
 # All tiles that are at most so many are few; up to FEW_WEIGHTS, whose transforms stay in L2, only LEAST_TILES are (Xeon,
 # 32 -> 64 channels at 8x8, batch 32, 2 threads: by planes 190 us, by tiles 150). Jobs that few tiles make a power of two of.
 cdef Py_ssize_t FEW_TILES = 128, FEW_WEIGHTS = 64 * 64, LEAST_TILES = 48, LEAST_JOBS = 16
+# V of all tiles up to which they are small, and the most blocks of outputs, each a part. Xeon, 2 threads, by planes / by
+# tiles in parts, us: 64 -> 128 channels at 4x4, batch 8 49 / 32, batch 32 108 / 108; 128 -> 128 at 4x4, batch 8 77 / 56;
+# 256 -> 256, in 8 parts, 236 / 279. One part in two blocks: 64 -> 32 at 8x8, batch 8 47 / 31.
+cdef Py_ssize_t OWN_BYTES = 1 << 19, OWN_PARTS = 4
 # Channels that are summed from zero: with 512 the rms error is 4.7 times a direct convolution's.
 cdef Py_ssize_t SUM_CHANNELS = 256
 # Blocks of TILE_COLS outputs whose products are kept at once in the walk by tiles.
@@ -84,6 +90,8 @@ cdef class Base(Step):
     cdef Py_ssize_t batch, height, width, out_height, out_width, pad_y, pad_x
     cdef Py_ssize_t tiles_y, tiles_x, tiles
     cdef int walk
+    cdef bint small         # by tiles: all tiles are a few whose V is small
+    cdef Py_ssize_t parts   # of the outputs, by tiles
     cdef int place[TAPS]   # which tap of the gather each element of ONNX's kernel is
     cdef Py_ssize_t inner_stride, outer_stride
 
@@ -106,10 +114,13 @@ cdef class Base(Step):
         self.pad_y, self.pad_x = h.pad, w.pad
         self.tiles_y, self.tiles_x = ceil_div(h.output, 4), ceil_div(w.output, 4)
         self.tiles = self.batch * self.tiles_y * self.tiles_x
-        self.walk = BY_TILES
+        self.walk, self.parts = BY_TILES, 1
         weights = self.inner * self.outer
         few = self.tiles <= (LEAST_TILES if weights <= FEW_WEIGHTS else FEW_TILES)
-        if few and weights >= HUGE_WEIGHTS:
+        own_bytes = PLANES * self.tiles * (self.inner + CACHE_LINE_REALS) * sizeof(real)
+        if few and self.column_blocks <= OWN_PARTS and own_bytes <= OWN_BYTES:
+            self.small, self.parts = True, self.column_blocks
+        elif few and weights >= HUGE_WEIGHTS:
             self.walk = BY_OUTPUTS
         elif few or weights >= MANY_WEIGHTS:
             self.walk = BY_PLANES
@@ -163,9 +174,9 @@ cdef class Pack(Base):
         self.parallel(0, self.column_blocks * ceil_div(self.inner, 16))
         return OK
 
-    # Parallel axis: blocks of outputs x 16 channels.
+    # Parallel axis: blocks of outputs x 16 channels, so that what a chunk writes lies side by side.
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
-        cdef Py_ssize_t nb = i % self.column_blocks, first = i // self.column_blocks * 16
+        cdef Py_ssize_t pieces = ceil_div(self.inner, 16), nb = i // pieces, first = i % pieces * 16
         cdef Py_ssize_t width = self.width_of(nb), count = min(<Py_ssize_t>16, self.inner - first)
         cdef real* packed = <real*>self.operand[1] + nb * PLANES * odd_lines(self.inner * TILE_COLS)
         self.transform_weights(<real*>self.operand[0], nb, first, count, packed + first * width,
@@ -200,12 +211,15 @@ cdef class Gather(Base):
             self.low, self.high = clamp
         most = {BY_TILES: BLOCK_TILES, BY_PLANES: PLANE_TILES, BY_OUTPUTS: FEW_TILES}[self.walk]
         blocks = ceil_div(self.tiles, most)
-        if self.walk == BY_TILES and blocks < LEAST_JOBS:
+        if self.small:
+            blocks = 2 if self.parts == 1 else 1
+        elif self.walk == BY_TILES and blocks < LEAST_JOBS:
             blocks = 1 << (blocks - 1).bit_length()
         self.block = ceil_div(self.tiles, max(1, blocks))
         self.v_row = self.inner + CACHE_LINE_REALS
         self.v_plane = odd_lines(self.block * self.v_row)
-        self.group = min(self.column_blocks, {BY_TILES: GROUP, BY_PLANES: self.column_blocks, BY_OUTPUTS: JOB_BLOCKS}[self.walk])
+        group = {BY_TILES: GROUP, BY_PLANES: self.column_blocks, BY_OUTPUTS: JOB_BLOCKS}[self.walk]
+        self.group = min(ceil_div(self.column_blocks, self.parts), group)
         self.m_row = self.group * TILE_COLS + CACHE_LINE_REALS
         self.m_plane = odd_lines(self.block * self.m_row)
         v, m = PLANES * self.v_plane, PLANES * self.m_plane
@@ -218,7 +232,7 @@ cdef class Gather(Base):
     cdef int run(self) noexcept nogil:
         cdef Py_ssize_t blocks = ceil_div(self.tiles, self.block)
         if self.walk == BY_TILES:
-            self.parallel(0, blocks)
+            self.parallel(0, blocks * self.parts)
             return OK
         for self.current in range(blocks):
             self.parallel(1, self.count_of(self.current))
@@ -231,17 +245,19 @@ cdef class Gather(Base):
         """Tiles of a block."""
         return min(self.block, self.tiles - block * self.block)
 
-    # Parallel axis: blocks of tiles; or tiles, then planes or blocks of outputs, then tiles again. Every output is
-    # written by one chunk.
+    # Parallel axis: blocks of tiles x parts of the outputs; or tiles, then planes or blocks of outputs, then tiles again.
+    # Every output is written by one chunk.
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
         cdef real* zeros = <real*>self.scratch_of(thread)
         cdef real* own = zeros + odd_lines(self.inner)
         cdef real* v = <real*>self.operand[5]
         cdef real* m = v + PLANES * self.v_plane
         cdef Py_ssize_t first = self.current * self.block, count = self.count_of(self.current)
-        cdef Py_ssize_t nb
+        cdef Py_ssize_t nb, part
         if phase == 0:
-            self.tile_block(i, zeros, own, own + PLANES * self.v_plane)
+            part = i % self.parts
+            self.tile_block(i // self.parts, self.column_blocks * part // self.parts,
+                            self.column_blocks * (part + 1) // self.parts, zeros, own, own + PLANES * self.v_plane)
         elif phase == 1:
             memset(zeros, 0, self.inner * sizeof(real))
             self.transform(zeros, v, i, first + i, 1)
@@ -253,13 +269,14 @@ cdef class Gather(Base):
         else:
             self.output_block(i, v, own, own + PLANES * self.m_plane, count)
 
-    cdef void tile_block(self, Py_ssize_t block, real* zeros, real* v, real* m) noexcept nogil:
-        """The walk by tiles: all of one block."""
-        cdef Py_ssize_t first = block * self.block, count = self.count_of(block), nb, begin = 0, end
+    cdef void tile_block(self, Py_ssize_t block, Py_ssize_t begin, Py_ssize_t stop, real* zeros, real* v,
+                         real* m) noexcept nogil:
+        """The walk by tiles: one block of them, blocks of outputs begin..stop-1."""
+        cdef Py_ssize_t first = block * self.block, count = self.count_of(block), nb, end
         memset(zeros, 0, self.inner * sizeof(real))
         self.transform(zeros, v, 0, first, count)
-        while begin < self.column_blocks:
-            end = min(begin + self.group, self.column_blocks)
+        while begin < stop:
+            end = min(begin + self.group, stop)
             for nb in range(begin, end):
                 self.multiply(v, self.weights_of(nb), self.inner, m + (nb - begin) * TILE_COLS, nb, 0, self.inner,
                               0, PLANES, count)

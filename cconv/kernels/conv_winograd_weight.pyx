@@ -8,8 +8,9 @@ taps. Three walks:
                  leave its core's cache; the shares are added in the end
     by planes    blocks of tiles one after another: x and dy are transformed into memory that all threads share, then
                  each plane's product is added to dU
-    by outputs   where all tiles together are few and the weights many: dU of a block of outputs and some channels
-                 stays in the thread's buffer, and is transformed back there
+    by outputs   where all tiles together are few: dU of a block of outputs and some channels stays in the thread's
+                 buffer, and is transformed back there. Where V and Y of these fit in beside it, a job makes them, too:
+                 that costs less than to fetch what another core has made.
 
 Every sum runs over some tiles of a block from zero in registers, and over these, the blocks and the shares in their order.
 """
@@ -42,16 +43,21 @@ cdef Py_ssize_t FEW_WEIGHTS = 64 * 64, SHARE_TILES = 56, LEAST_SHARE = 112, MOST
 # The walk by planes has blocks of up to so many sums, as far as V and Y of one plane stay in L2: the longer, the less
 # often dU is read and written.
 cdef Py_ssize_t BLOCK_SUMS = 4, PLANE_BYTES = 1 << 19
-# The walk by outputs is taken up to FEW_TILES, from MANY_WEIGHTS on, and up to LEAST_TILES of any weights that are too
-# many for shares (Xeon, 64 -> 128 channels at 4x4, by planes / by outputs: batch 32 220 / 200 us, batch 8 110 / 83 us).
-# Channels of a piece of it; channels that are transformed back at once.
-cdef Py_ssize_t FEW_TILES = 128, MANY_WEIGHTS = 150 * 150, LEAST_TILES = 32, PIECE_CHANNELS = 112
+# The walk by outputs is taken up to FEW_TILES, from MANY_WEIGHTS on; channels of a piece of it.
+cdef Py_ssize_t FEW_TILES = 128, MANY_WEIGHTS = 150 * 150, PIECE_CHANNELS = 112
+# It is taken with fewer weights where each job makes V and Y, if these are no more than so many bytes, for at most so many
+# blocks of outputs, which all make the same V. Xeon, 2 threads, by outputs otherwise / so, us: 64 -> 128 channels at 4x4,
+# batch 32 190 / 160, batch 8 84 / 53; by planes / so: 32 -> 64 at 8x8, batch 8 75 / 46; 128 -> 128 at 7x7, batch 8 315 / 264.
+cdef Py_ssize_t OWN_BYTES = 5 << 17, OWN_PARTS = 4
+# Channels that are transformed back at once.
 cdef Py_ssize_t BACK_CHANNELS = 16
 
 
 cdef struct Block:
-    # Neighbouring tiles, transformed.
+    # Neighbouring tiles, transformed: all or some channels of x, all outputs or a block of them.
     Py_ssize_t first, count
+    Py_ssize_t channel, channels, output, outputs
+    Py_ssize_t v_row, v_plane, y_plane   # elements
     real* v
     real* y
 
@@ -70,10 +76,10 @@ cdef class WeightGradient(Step):
     cdef Py_ssize_t batch, height, width, out_height, out_width, pad_y, pad_x
     cdef Py_ssize_t tiles_y, tiles_x, tiles
     cdef Py_ssize_t block                     # tiles of a block
-    cdef Py_ssize_t v_row, v_plane, y_plane   # elements of V and Y
     cdef Py_ssize_t plane                     # elements of a plane of dU
+    cdef Py_ssize_t transformed               # elements of V and Y
     cdef Py_ssize_t shares, pieces
-    cdef bint by_shares, by_outputs
+    cdef bint by_shares, by_outputs, own      # own: each job makes V and Y
     cdef Block current                        # that all threads work on
     cdef readonly Py_ssize_t partial_size
 
@@ -96,9 +102,14 @@ cdef class WeightGradient(Step):
         self.tiles = self.batch * self.tiles_y * self.tiles_x
         weights = self.inner * self.outer
         self.by_shares = weights <= FEW_WEIGHTS and self.tiles >= SHARE_TILES
-        self.by_outputs = (self.tiles <= FEW_TILES and weights >= MANY_WEIGHTS) or (
-            self.tiles <= LEAST_TILES and weights > FEW_WEIGHTS)
-        self.v_row = self.inner + CACHE_LINE_REALS
+        self.pieces = ceil_div(self.inner, PIECE_CHANNELS)
+        self.block = self.tiles
+        piece = self.transformed_size(ceil_div(self.inner, self.pieces), TILE_COLS)
+        self.own = (
+            not self.by_shares and self.column_blocks <= OWN_PARTS and self.column_blocks * self.pieces > 1
+            and piece * sizeof(real) <= OWN_BYTES
+        )
+        self.by_outputs = self.own or (self.tiles <= FEW_TILES and weights >= MANY_WEIGHTS)
         if self.by_shares:
             # A power of two, so that a few cores have equal shares.
             shares = 1 << (ceil_div(self.tiles, LEAST_SHARE) - 1).bit_length()
@@ -106,31 +117,34 @@ cdef class WeightGradient(Step):
             most = SHARE_TILES
         else:
             self.shares = 1
-            sum_bytes = SUM_TILES * (self.v_row + self.outer) * sizeof(real)
+            sum_bytes = SUM_TILES * (self.inner + CACHE_LINE_REALS + self.outer) * sizeof(real)
             most = SUM_TILES * max(1, min(<Py_ssize_t>BLOCK_SUMS, PLANE_BYTES // sum_bytes))
-            if self.by_outputs:
-                most = FEW_TILES  # what is transformed back is not added to
         share = ceil_div(self.tiles, self.shares)
-        self.block = ceil_div(share, max(1, ceil_div(share, most)))
-        self.v_plane = odd_lines(self.block * self.v_row)
-        self.y_plane = odd_lines(self.block * self.outer)
+        if not self.by_outputs:  # which has one block, since what is transformed back is not added to
+            self.block = ceil_div(share, max(1, ceil_div(share, most)))
         self.plane = odd_lines(self.inner * self.outer)
-        self.pieces = ceil_div(self.inner, PIECE_CHANNELS) if self.by_outputs else 1
-        transformed = PLANES * (self.v_plane + self.y_plane)
+        self.transformed = self.transformed_size(self.inner, self.outer)
         sums = PLANES * odd_lines(min(self.inner, PIECE_CHANNELS) * TILE_COLS)
-        self.partial_size = (0 if self.by_shares else transformed) + (
+        self.partial_size = (0 if self.by_shares or self.own else self.transformed) + (
             0 if self.by_outputs else self.shares * PLANES * self.plane)
         self.scratch_bytes = sizeof(real) * (
-            max(self.inner, self.outer) + (transformed if self.by_shares else sums if self.by_outputs else 0))
+            max(self.inner, self.outer) + (self.transformed if self.by_shares else 0)
+            + (sums if self.by_outputs else 0) + (piece if self.own else 0))
         self.scratch_bytes = ceil_div(self.scratch_bytes, 64) * 64
+
+    cdef Py_ssize_t transformed_size(self, Py_ssize_t channels, Py_ssize_t outputs) noexcept nogil:
+        """Elements of V and Y of a block."""
+        return PLANES * (odd_lines(self.block * (channels + CACHE_LINE_REALS)) + odd_lines(self.block * outputs))
 
     cdef int run(self) noexcept nogil:
         cdef Py_ssize_t first = 0
         if self.by_shares:
             self.parallel(SHARE, self.shares)
+        elif self.own:
+            self.parallel(OUTPUTS, self.column_blocks * self.pieces)
         else:
             while first < self.tiles:
-                self.current = self.block_at(first, self.tiles, <real*>self.operand[2])
+                self.current = self.block_at(first, self.tiles, 0, self.inner, 0, self.outer, <real*>self.operand[2])
                 self.parallel(TRANSFORM, self.current.count)
                 if self.by_outputs:
                     self.parallel(OUTPUTS, self.column_blocks * self.pieces)
@@ -141,16 +155,20 @@ cdef class WeightGradient(Step):
             self.parallel(BACK, self.column_blocks * ceil_div(self.inner, BACK_CHANNELS))
         return OK
 
-    cdef Block block_at(self, Py_ssize_t first, Py_ssize_t end, real* transformed) noexcept nogil:
-        """The block of tiles from `first` on, with V and Y to be written to this memory."""
+    cdef Block block_at(self, Py_ssize_t first, Py_ssize_t end, Py_ssize_t channel, Py_ssize_t channels, Py_ssize_t output,
+                        Py_ssize_t outputs, real* transformed) noexcept nogil:
+        """The block of tiles from `first` on, with V and Y of these channels and outputs to be written to this memory."""
         cdef Block block
         block.first, block.count = first, min(self.block, end - first)
-        block.v, block.y = transformed, transformed + PLANES * self.v_plane
+        block.channel, block.channels, block.output, block.outputs = channel, channels, output, outputs
+        block.v_row = channels + CACHE_LINE_REALS
+        block.v_plane, block.y_plane = odd_lines(self.block * block.v_row), odd_lines(self.block * outputs)
+        block.v, block.y = transformed, transformed + PLANES * block.v_plane
         return block
 
     cdef real* sums_of(self, Py_ssize_t share, Py_ssize_t plane, Py_ssize_t nb) noexcept nogil:
         """dU of a share [plane][block of outputs][channel][column]: one block."""
-        cdef Py_ssize_t transformed = 0 if self.by_shares else PLANES * (self.v_plane + self.y_plane)
+        cdef Py_ssize_t transformed = 0 if self.by_shares else self.transformed
         return <real*>self.operand[2] + transformed + (share * PLANES + plane) * self.plane + nb * TILE_COLS * self.inner
 
     cdef Py_ssize_t width_of(self, Py_ssize_t nb) noexcept nogil:
@@ -161,7 +179,7 @@ cdef class WeightGradient(Step):
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
         cdef real* zeros = <real*>self.scratch_of(thread)
         cdef real* rest = zeros + max(self.inner, self.outer)
-        cdef Py_ssize_t nb = i % self.column_blocks, k = i // self.column_blocks, plane, first, last
+        cdef Py_ssize_t nb = i % self.column_blocks, k = i // self.column_blocks, first, last
         if phase == SHARE:
             memset(zeros, 0, max(self.inner, self.outer) * sizeof(real))
             self.sum_share(i, zeros, rest)
@@ -169,12 +187,8 @@ cdef class WeightGradient(Step):
             memset(zeros, 0, max(self.inner, self.outer) * sizeof(real))
             self.transform(zeros, &self.current, i)
         elif phase == OUTPUTS:
-            first = self.inner * k // self.pieces
-            last = self.inner * (k + 1) // self.pieces
-            for plane in range(PLANES):
-                self.multiply(rest + plane * odd_lines((last - first) * self.width_of(nb)), &self.current, plane, nb, first,
-                              last, False)
-            self.back(rest, odd_lines((last - first) * self.width_of(nb)), nb, first, first, last)
+            memset(zeros, 0, max(self.inner, self.outer) * sizeof(real))
+            self.sum_outputs(nb, self.inner * k // self.pieces, self.inner * (k + 1) // self.pieces, zeros, rest)
         elif phase == PLANE:
             self.multiply(self.sums_of(0, k, nb), &self.current, k, nb, 0, self.inner, self.current.first > 0)
         else:
@@ -188,13 +202,26 @@ cdef class WeightGradient(Step):
         cdef Py_ssize_t first = begin, tile, plane, nb
         cdef Block block
         while first < end:
-            block = self.block_at(first, end, transformed)
+            block = self.block_at(first, end, 0, self.inner, 0, self.outer, transformed)
             for tile in range(block.count):
                 self.transform(zeros, &block, tile)
             for plane in range(PLANES):
                 for nb in range(self.column_blocks):
                     self.multiply(self.sums_of(share, plane, nb), &block, plane, nb, 0, self.inner, first > begin)
             first += self.block
+
+    cdef void sum_outputs(self, Py_ssize_t nb, Py_ssize_t first, Py_ssize_t last, const real* zeros,
+                          real* sums) noexcept nogil:
+        """dw of a block of outputs and channels first..last-1."""
+        cdef Py_ssize_t width = self.width_of(nb), size = odd_lines((last - first) * width), plane, tile
+        cdef Block block = self.current
+        if self.own:
+            block = self.block_at(0, self.tiles, first, last - first, nb * TILE_COLS, width, sums + PLANES * size)
+            for tile in range(block.count):
+                self.transform(zeros, &block, tile)
+        for plane in range(PLANES):
+            self.multiply(sums + plane * size, &block, plane, nb, first, last, False)
+        self.back(sums, size, nb, first, first, last)
 
     cdef void add_shares(self, Py_ssize_t nb, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
         """Add the other shares to the first one, for some channels of a block of outputs."""
@@ -227,16 +254,16 @@ cdef class WeightGradient(Step):
                 if y < 0 or y >= self.height or z < 0 or z >= self.width:
                     p[6 * i + j] = zeros
                 else:
-                    p[6 * i + j] = x + ((n * self.height + y) * self.width + z) * self.inner
-        winograd_input(p, self.inner, self.inner, block.v + tile * self.v_row, self.v_plane)
+                    p[6 * i + j] = x + ((n * self.height + y) * self.width + z) * self.inner + block.channel
+        winograd_input(p, block.channels, self.inner, block.v + tile * block.v_row, block.v_plane)
         for i in range(4):
             for j in range(4):
                 y, z = 4 * ty + i, 4 * tx + j
                 if y >= self.out_height or z >= self.out_width:
                     p[4 * i + j] = zeros
                 else:
-                    p[4 * i + j] = dy + ((n * self.out_height + y) * self.out_width + z) * self.outer
-        winograd_gradient(p, self.outer, self.outer, block.y, self.y_plane, TILE_COLS, block.count, tile)
+                    p[4 * i + j] = dy + ((n * self.out_height + y) * self.out_width + z) * self.outer + block.output
+        winograd_gradient(p, block.outputs, self.outer, block.y, block.y_plane, TILE_COLS, block.count, tile)
 
     cdef void multiply(self, real* sums, const Block* block, Py_ssize_t plane, Py_ssize_t nb, Py_ssize_t first,
                        Py_ssize_t last, bint add) noexcept nogil:
@@ -245,15 +272,15 @@ cdef class WeightGradient(Step):
         cdef Py_ssize_t pieces = ceil_div(count, SUM_TILES), k
         cdef Py_ssize_t tiles = (last - first + TILE_ROWS - 1) // TILE_ROWS
         cdef int vectors = <int>(width // VL)
-        cdef const real* v = block.v + plane * self.v_plane
-        cdef const real* y = block.y + plane * self.y_plane + nb * TILE_COLS * count
+        cdef const real* v = block.v + plane * block.v_plane + first - block.channel
+        cdef const real* y = block.y + plane * block.y_plane + (nb * TILE_COLS - block.output) * count
         cdef const char* a
         cdef real* c
         cdef tile_job job
         job.offset = &zero
         job.segments = 1
         job.row = sizeof(real)
-        job.step = self.v_row * sizeof(real)
+        job.step = block.v_row * sizeof(real)
         job.columns = width
         job.ldc = width
         job.mode = TILE_ADD if add else TILE_STORE
@@ -267,7 +294,7 @@ cdef class WeightGradient(Step):
                 begin = (last - first) * t // tiles
                 end = (last - first) * (t + 1) // tiles
                 half = (end - begin + 1) // 2
-                a = <const char*>(v + tile * self.v_row + first + begin)
+                a = <const char*>(v + tile * block.v_row + begin)
                 c = sums + begin * width
                 tile_along[end - begin][vectors - 1](&job, a, a + half * job.row, c, c + half * width)
             job.mode = TILE_ADD

@@ -29,10 +29,11 @@ cdef double WORTH_THREADS = 10000, NANOSECONDS_PER_BYTE = 0.05
 
 # A plan of so many bytes stays in one core's cache. Threads share out its arithmetic, but fetch from each other what
 # they wrote: 74 KB took 25 us on the Xeon. That is what a byte of a step's operands costs then, of which a part changes
-# cores. A training step with one thread / two, and nanoseconds of arithmetic per byte: the demo's network at batch 1
-# 260 / 290 us (0.027), at batch 8 660 / 720 (0.034), at batch 16 1,050 / 880 (0.051), LeNet-5 at batch 8 330 / 330
-# (0.061), at batch 32 1,150 / 730 (0.080).
-cdef double EXCHANGE_PER_BYTE = 0.045
+# cores; and a whole run is not worth a second thread below so many nanoseconds of arithmetic, which it waits for its
+# helpers then. A training step with one thread / two, and microseconds of arithmetic less exchange: the demo's network at
+# batch 1 228 / 265 us (52), at batch 2 294 / 286 (88), at batch 4 453 / 390 (250), at batch 8 622 / 510 (290), LeNet-5 at
+# batch 4 171 / 210 (35), at batch 8 300 / 287 (110).
+cdef double EXCHANGE_PER_BYTE = 0.014, WORTH_TEAM = 90000
 cdef Py_ssize_t CORE_CACHE = 2 << 20
 
 # Results from this size on are stored past the caches: little is left there when they are read again. In a plan that
@@ -198,7 +199,7 @@ cdef class Program:
         return self.threads_of(0, len(self.steps))
 
     cdef int threads_of(self, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-        """As many as its steps have, if they gain by it together; one that was not weighed does."""
+        """As many as its steps have, if it is worth it for them together; for one that was not weighed it is."""
         cdef Py_ssize_t i
         cdef int most = 1
         cdef bint known = True
@@ -207,4 +208,4 @@ cdef class Program:
             most = max(most, (<Step>self.items[i]).threads)
             gain += (<Step>self.items[i]).gain
             known = known and (<Step>self.items[i]).cost > 0
-        return most if gain > 0 or not known else 1
+        return most if gain > WORTH_TEAM or not known else 1
