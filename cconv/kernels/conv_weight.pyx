@@ -24,7 +24,7 @@ from libc.string cimport memset
 from cconv.kernels.simd cimport CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, ceil_div, real, vf, vload
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.strip cimport Axis, Strip, load_strip
-from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, copy_pixels, tile_along, tile_job, zero_pixels
+from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, pad_pixels, tile_along, tile_job
 from cconv.kernels.turn cimport LANES, store_turned
 
 from cconv.kernels.geometry import CONFLICTING_CHANNELS, forward_part, is_pointwise, one_row
@@ -277,10 +277,8 @@ cdef class WeightGradient(Step):
         cdef real* target = job.packed
         for n in range(block.images):
             for y in range(block.rows):
-                copy_pixels(self.gradient_at(job, block, n, y, 0) + (nb - job.first) * TILE_COLS,
-                            self.outer * self.groups, target, width, block.columns, live)
-                if live < width:
-                    zero_pixels(target + live, width, block.columns, width - live)
+                pad_pixels(self.gradient_at(job, block, n, y, 0) + (nb - job.first) * TILE_COLS,
+                           self.outer * self.groups, target, width, block.columns, live)
                 target += block.columns * width
 
     cdef const real* gradient_at(self, const Job* job, const Block* block, Py_ssize_t n, Py_ssize_t y,
@@ -319,11 +317,12 @@ cdef class WeightGradient(Step):
 
         Meanwhile the streams that are left are fetched.
         """
-        cdef Py_ssize_t width = self.width_of(nb), segment, begin = 0, count, half
+        cdef Py_ssize_t width = self.width_of(nb), segment, begin = 0, count, half, rows
         cdef Stream* stream
         cdef int vectors = <int>(width // VL)
         cdef const real* x = self.input_at(job, block, 0, 0, 0) if self.in_place else job.strip
         cdef const char* a
+        cdef const char* next_a
         cdef real* c
         cdef tile_job t
         t.offset = self.row_offset
@@ -339,14 +338,22 @@ cdef class WeightGradient(Step):
         t.mode = TILE_STORE if first else TILE_ADD
         while begin < job.channels:
             count = min(self.tile, job.channels - begin)
-            half = (count + 1) // 2
-            for segment in range(self.segments):
+            segment = 0
+            while segment < self.segments:
                 a = <const char*>(x + self.tap_offset[segment])
                 c = self.place(job, nb, segment) + begin * width
+                if 2 * job.channels <= TILE_ROWS and segment + 1 < self.segments:  # the rows of two fill a tile
+                    half, rows = count, 2 * count
+                    next_a = <const char*>(x + self.tap_offset[segment + 1])
+                    segment += 2
+                else:
+                    half, rows = (count + 1) // 2, count
+                    next_a = a + half * t.row
+                    segment += 1
                 stream = &ahead[0] if ahead[0].lines > 0 else &ahead[1]
                 t.ahead = stream.place
                 t.ahead_step = stream.step if stream.lines > 0 else 0
-                tile_along[count][vectors - 1](&t, a, a + half * t.row, c, c + half * width)
+                tile_along[rows][vectors - 1](&t, a, next_a, c, c + half * width)
                 stream.place += CACHE_LINE_REALS * sizeof(real)
                 stream.lines -= 1
             begin += count

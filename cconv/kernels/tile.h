@@ -207,7 +207,23 @@ INLINE void copy_pixels(const real *source, ptrdiff_t source_stride, real *targe
 }
 INLINE void zero_pixels(real *target, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t channels)
 {
-    for (ptrdiff_t p = 0; p < count; p++) memset(target + p * stride, 0, channels * sizeof(real));
+    if (stride == channels) channels *= count, count = count > 0;
+    for (ptrdiff_t p = 0; p < count; p++, target += stride) {
+        ptrdiff_t c = 0;
+        for (; c + VL <= channels; c += VL) vstore(target + c, vzero());
+        if (c < channels) vstore_n(target + c, vzero(), channels - c);
+    }
+}
+/* Copy `count` pixels of `channels` each to rows of whole vectors, `width` wide; what is left of a row is 0. */
+INLINE void pad_pixels(const real *source, ptrdiff_t source_stride, real *target, ptrdiff_t width, ptrdiff_t count,
+                       ptrdiff_t channels)
+{
+    for (ptrdiff_t p = 0; p < count; p++, source += source_stride, target += width) {
+        ptrdiff_t c = 0;
+        for (; c + VL <= channels; c += VL) vstore(target + c, vload(source + c));
+        if (c < channels) vstore(target + c, vload_n(source + c, channels - c)), c += VL;
+        for (; c < width; c += VL) vstore(target + c, vzero());
+    }
 }
 
 #endif

@@ -28,4 +28,6 @@ cdef extern from "tile.h" nogil:
     int block_vectors(Py_ssize_t columns)
     void copy_pixels(const real* source, Py_ssize_t source_stride, real* target, Py_ssize_t target_stride,
                      Py_ssize_t count, Py_ssize_t channels)
+    void pad_pixels(const real* source, Py_ssize_t source_stride, real* target, Py_ssize_t width, Py_ssize_t count,
+                    Py_ssize_t channels)
     void zero_pixels(real* target, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t channels)
