@@ -29,11 +29,10 @@ cdef double WORTH_THREADS = 10000, NANOSECONDS_PER_BYTE = 0.05
 
 # A plan of so many bytes stays in one core's cache. Threads share out its arithmetic, but fetch from each other what
 # they wrote: 74 KB took 25 us on the Xeon. That is what a byte of a step's operands costs then, of which a part changes
-# cores; and a whole run is not worth a second thread below so many nanoseconds of arithmetic, which it waits for its
-# helpers then. A training step with one thread / two, and microseconds of arithmetic less exchange: the demo's network at
-# batch 1 228 / 265 us (52), at batch 2 294 / 286 (88), at batch 4 453 / 390 (250), at batch 8 622 / 510 (290), LeNet-5 at
-# batch 4 171 / 210 (35), at batch 8 300 / 287 (110).
-cdef double EXCHANGE_PER_BYTE = 0.014, WORTH_TEAM = 90000
+# cores; and each step has its threads wait for each other. A training step with one thread / two, and microseconds of
+# arithmetic less exchange, a step on the average: the demo's network at batch 1 228 / 265 us (4.7), at batch 2 294 / 286
+# (6.9), at batch 4 453 / 390 (20), at batch 8 622 / 510 (19), LeNet-5 at batch 4 171 / 210 (5.0), at batch 8 300 / 287 (10).
+cdef double EXCHANGE_PER_BYTE = 0.014, WAIT = 7000
 cdef Py_ssize_t CORE_CACHE = 2 << 20
 
 # Results from this size on are stored past the caches: little is left there when they are read again. In a plan that
@@ -88,7 +87,9 @@ cdef class Step:
         """Judge from its arithmetic and from the bytes of its operands what a run costs, and from its plan's memory what
         is in the caches and what threads gain. A step that was not weighed uses all its threads, however small."""
         self.cost = max(self.work, nbytes * NANOSECONDS_PER_BYTE)
-        self.gain = self.cost if max(<double>plan_bytes, nbytes) > CORE_CACHE else self.work - nbytes * EXCHANGE_PER_BYTE
+        self.gain = self.cost
+        if max(<double>plan_bytes, nbytes) <= CORE_CACHE:
+            self.gain = self.work - nbytes * EXCHANGE_PER_BYTE - WAIT
         if self.cost < WORTH_THREADS:
             self.gain = 0
         self.cold = plan_bytes > COLD_PLAN_BYTES
@@ -208,4 +209,4 @@ cdef class Program:
             most = max(most, (<Step>self.items[i]).threads)
             gain += (<Step>self.items[i]).gain
             known = known and (<Step>self.items[i]).cost > 0
-        return most if gain > WORTH_TEAM or not known else 1
+        return most if gain > 0 or not known else 1
