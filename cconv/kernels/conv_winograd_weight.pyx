@@ -45,10 +45,11 @@ cdef Py_ssize_t FEW_WEIGHTS = 64 * 64, SHARE_TILES = 56, LEAST_SHARE = 112, MOST
 cdef Py_ssize_t BLOCK_SUMS = 4, PLANE_BYTES = 1 << 19
 # The walk by outputs is taken up to FEW_TILES, from MANY_WEIGHTS on; channels of a piece of it.
 cdef Py_ssize_t FEW_TILES = 128, MANY_WEIGHTS = 150 * 150, PIECE_CHANNELS = 112
-# It is taken with fewer weights where each job makes V and Y, if these are no more than so many bytes, for at most so many
-# blocks of outputs, which all make the same V. Xeon, 2 threads, by outputs otherwise / so, us: 64 -> 128 channels at 4x4,
-# batch 32 190 / 160, batch 8 84 / 53; by planes / so: 32 -> 64 at 8x8, batch 8 75 / 46; 128 -> 128 at 7x7, batch 8 315 / 264.
-cdef Py_ssize_t OWN_BYTES = 5 << 17, OWN_PARTS = 4
+# With up to OWN_TILES each job makes V and Y, so many bytes at a time, in at most so many blocks of tiles and for at most so
+# many blocks of outputs, which all make the same V. Xeon, 2 threads, before / so, us: 64 -> 128 channels at 4x4, batch 32
+# 190 / 150, batch 8 84 / 53; 32 -> 64 at 8x8, batch 8 75 / 46; 128 -> 128 at 7x7, batch 8 320 / 265; 64 -> 64 at 8x8,
+# batch 16 157 / 133, batch 32, in 128 tiles, 239 / 252.
+cdef Py_ssize_t OWN_TILES = 64, OWN_BYTES = 5 << 17, OWN_BLOCKS = 4, OWN_PARTS = 4
 # Channels that are transformed back at once.
 cdef Py_ssize_t BACK_CHANNELS = 16
 
@@ -60,6 +61,11 @@ cdef struct Block:
     Py_ssize_t v_row, v_plane, y_plane   # elements
     real* v
     real* y
+
+
+cdef Py_ssize_t transformed_size(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t outputs) noexcept nogil:
+    """Elements of V and Y of a block."""
+    return PLANES * (odd_lines(tiles * (channels + CACHE_LINE_REALS)) + odd_lines(tiles * outputs))
 
 
 cdef class WeightGradient(Step):
@@ -101,14 +107,14 @@ cdef class WeightGradient(Step):
         self.tiles_y, self.tiles_x = ceil_div(self.out_height, 4), ceil_div(self.out_width, 4)
         self.tiles = self.batch * self.tiles_y * self.tiles_x
         weights = self.inner * self.outer
-        self.by_shares = weights <= FEW_WEIGHTS and self.tiles >= SHARE_TILES
         self.pieces = ceil_div(self.inner, PIECE_CHANNELS)
-        self.block = self.tiles
-        piece = self.transformed_size(ceil_div(self.inner, self.pieces), TILE_COLS)
+        channels = ceil_div(self.inner, self.pieces)
+        blocks = ceil_div(transformed_size(self.tiles, channels, TILE_COLS) * sizeof(real), OWN_BYTES)
         self.own = (
-            not self.by_shares and self.column_blocks <= OWN_PARTS and self.column_blocks * self.pieces > 1
-            and piece * sizeof(real) <= OWN_BYTES
+            self.column_blocks * self.pieces > 1 and self.column_blocks <= OWN_PARTS
+            and self.tiles <= OWN_TILES and blocks <= OWN_BLOCKS
         )
+        self.by_shares = not self.own and weights <= FEW_WEIGHTS and self.tiles >= SHARE_TILES
         self.by_outputs = self.own or (self.tiles <= FEW_TILES and weights >= MANY_WEIGHTS)
         if self.by_shares:
             # A power of two, so that a few cores have equal shares.
@@ -119,22 +125,21 @@ cdef class WeightGradient(Step):
             self.shares = 1
             sum_bytes = SUM_TILES * (self.inner + CACHE_LINE_REALS + self.outer) * sizeof(real)
             most = SUM_TILES * max(1, min(<Py_ssize_t>BLOCK_SUMS, PLANE_BYTES // sum_bytes))
-        share = ceil_div(self.tiles, self.shares)
-        if not self.by_outputs:  # which has one block, since what is transformed back is not added to
-            self.block = ceil_div(share, max(1, ceil_div(share, most)))
+        if not self.by_outputs:
+            blocks = ceil_div(ceil_div(self.tiles, self.shares), most)
+        elif not self.own:
+            blocks = 1  # what is transformed back is not added to
+        self.block = ceil_div(ceil_div(self.tiles, self.shares), max(1, blocks))
         self.plane = odd_lines(self.inner * self.outer)
-        self.transformed = self.transformed_size(self.inner, self.outer)
-        sums = PLANES * odd_lines(min(self.inner, PIECE_CHANNELS) * TILE_COLS)
+        self.transformed = transformed_size(self.block, self.inner, self.outer)
+        own = transformed_size(self.block, channels, TILE_COLS)
+        sums = PLANES * odd_lines(channels * TILE_COLS)
         self.partial_size = (0 if self.by_shares or self.own else self.transformed) + (
             0 if self.by_outputs else self.shares * PLANES * self.plane)
         self.scratch_bytes = sizeof(real) * (
             max(self.inner, self.outer) + (self.transformed if self.by_shares else 0)
-            + (sums if self.by_outputs else 0) + (piece if self.own else 0))
+            + (sums if self.by_outputs else 0) + (own if self.own else 0))
         self.scratch_bytes = ceil_div(self.scratch_bytes, 64) * 64
-
-    cdef Py_ssize_t transformed_size(self, Py_ssize_t channels, Py_ssize_t outputs) noexcept nogil:
-        """Elements of V and Y of a block."""
-        return PLANES * (odd_lines(self.block * (channels + CACHE_LINE_REALS)) + odd_lines(self.block * outputs))
 
     cdef int run(self) noexcept nogil:
         cdef Py_ssize_t first = 0
@@ -213,14 +218,16 @@ cdef class WeightGradient(Step):
     cdef void sum_outputs(self, Py_ssize_t nb, Py_ssize_t first, Py_ssize_t last, const real* zeros,
                           real* sums) noexcept nogil:
         """dw of a block of outputs and channels first..last-1."""
-        cdef Py_ssize_t width = self.width_of(nb), size = odd_lines((last - first) * width), plane, tile
+        cdef Py_ssize_t width = self.width_of(nb), size = odd_lines((last - first) * width), plane, tile, begin = 0
         cdef Block block = self.current
-        if self.own:
-            block = self.block_at(0, self.tiles, first, last - first, nb * TILE_COLS, width, sums + PLANES * size)
-            for tile in range(block.count):
-                self.transform(zeros, &block, tile)
-        for plane in range(PLANES):
-            self.multiply(sums + plane * size, &block, plane, nb, first, last, False)
+        while begin < self.tiles:
+            if self.own:
+                block = self.block_at(begin, self.tiles, first, last - first, nb * TILE_COLS, width, sums + PLANES * size)
+                for tile in range(block.count):
+                    self.transform(zeros, &block, tile)
+            for plane in range(PLANES):
+                self.multiply(sums + plane * size, &block, plane, nb, first, last, begin > 0)
+            begin += self.block
         self.back(sums, size, nb, first, first, last)
 
     cdef void add_shares(self, Py_ssize_t nb, Py_ssize_t first, Py_ssize_t last) noexcept nogil:

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cconv.kernels import FLOAT32
 from convolutions import channels_last, geometry, packed_weights, reference_passes
@@ -67,6 +69,23 @@ def test_equals_the_reference(build, name, threads):
     expected = reference_passes(g, x, w, np.zeros(g.outputs), dy)
     for ours, exact in zip(passes(build, "conv_winograd", g, x, w, dy, threads), expected):
         assert rms(ours - exact) < (1e-5 if build.dtype == np.float32 else 1e-13) * rms(exact)
+
+
+@st.composite
+def geometries(draw):
+    """Few tiles and many, of few channels and many: every walk and where one ends and the next begins."""
+    channels, outputs = (16 * draw(st.integers(1, 36)) for _ in range(2))
+    sizes = draw(st.integers(3, 18)), draw(st.integers(3, 18))
+    batch = min(draw(st.integers(1, 48)), max(1, 200_000_000 // (channels * outputs * sizes[0] * sizes[1])))
+    return geometry(batch, channels, outputs, 1, sizes, (3, 3), pad=1)
+
+
+@given(geometries(), st.sampled_from(ALL_BUILDS), st.sampled_from(THREADS))
+def test_any_geometry_equals_the_direct_algorithm(g, build, threads):
+    x, w, dy = data(g)
+    fast = passes(build, "conv_winograd", g, x, w, dy, threads)
+    for ours, direct in zip(fast, passes(build, "conv_direct", g, x, w, dy, threads)):
+        assert rms(ours - direct) < (1e-5 if build.dtype == np.float32 else 1e-13) * rms(direct)
 
 
 @pytest.mark.parametrize("mean", [0.0, 10.0])
