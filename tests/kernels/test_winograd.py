@@ -91,7 +91,7 @@ def test_any_geometry_equals_the_direct_algorithm(g, build, threads):
 @pytest.mark.parametrize("mean", [0.0, 10.0])
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_error_stays_within_a_multiple_of_the_direct_one(name, mean):
-    """The promise of precision="fast": 4 times, weight gradients 8 times, also where a large mean makes the
+    """The promise of precision="fast": 5 times, weight gradients 10 times, also where a large mean makes the
     transforms cancel. (A direct weight gradient sums blocks from zero and errs less than a plain sum.)"""
     g = GEOMETRIES[name]
     x, w, dy = data(g, mean)
