@@ -29,7 +29,7 @@ from cconv.train.evaluation import Evaluation, Mean, hits_of
 from cconv.train.exclusive import Exclusive
 from cconv.train.frozen import keep
 from cconv.train.history import History, Row
-from cconv.train.losses import Loss, losses_by_output
+from cconv.train.losses import Loss, checks_values, losses_by_output
 from cconv.train.optim import SGD, Optimizer, State, Updates, learning_rate
 from cconv.train.options import number, whole
 from cconv.train.plans import Plans
@@ -121,7 +121,7 @@ class Trainer:
         updates = Updates(optimizer, self.state, max_gradient_norm)
         self._inputs = model.input_specs
         dtypes = {name: spec.dtype for name, spec in self._inputs.items()}
-        self._values_checked = all(getattr(loss, "checks_values", False) for loss in self.losses.values())
+        self._values_checked = all(checks_values(loss) for loss in self.losses.values())
         self._plans = Plans(
             model, nodes, dtypes, self.losses, self.trained, updates, self.batchnorm, threads, precision
         )
