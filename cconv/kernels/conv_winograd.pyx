@@ -86,7 +86,7 @@ def fits(geometry):
 cdef class Base(Step):
     """Sizes that packing and multiplying share."""
 
-    cdef Py_ssize_t inner, outer, column_blocks, columns
+    cdef Py_ssize_t inner, outer, column_blocks
     cdef Py_ssize_t batch, height, width, out_height, out_width, pad_y, pad_x
     cdef Py_ssize_t tiles_y, tiles_x, tiles
     cdef int walk
@@ -106,8 +106,6 @@ cdef class Base(Step):
             self.inner, self.outer = self.outer, self.inner
             self.outer_stride, self.inner_stride = self.inner_stride, self.outer_stride
         self.column_blocks = ceil_div(self.outer, TILE_COLS)
-        last = self.outer - (self.column_blocks - 1) * TILE_COLS
-        self.columns = (self.column_blocks - 1) * TILE_COLS + block_vectors(last) * VL
         self.batch = geometry.batch
         self.height, self.width = h.input, w.input
         self.out_height, self.out_width = h.output, w.output

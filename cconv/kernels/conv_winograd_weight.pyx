@@ -116,17 +116,16 @@ cdef class WeightGradient(Step):
         )
         self.by_shares = not self.own and weights <= FEW_WEIGHTS and self.tiles >= SHARE_TILES
         self.by_outputs = self.own or (self.tiles <= FEW_TILES and weights >= MANY_WEIGHTS)
+        self.shares = 1
         if self.by_shares:
             # A power of two, so that a few cores have equal shares.
             shares = 1 << (ceil_div(self.tiles, LEAST_SHARE) - 1).bit_length()
             self.shares = max(2, min(<Py_ssize_t>MOST_SHARES, shares))
-            most = SHARE_TILES
-        else:
-            self.shares = 1
+            blocks = ceil_div(ceil_div(self.tiles, self.shares), SHARE_TILES)
+        elif not self.by_outputs:
             sum_bytes = SUM_TILES * (self.inner + CACHE_LINE_REALS + self.outer) * sizeof(real)
             most = SUM_TILES * max(1, min(<Py_ssize_t>BLOCK_SUMS, PLANE_BYTES // sum_bytes))
-        if not self.by_outputs:
-            blocks = ceil_div(ceil_div(self.tiles, self.shares), most)
+            blocks = ceil_div(self.tiles, most)
         elif not self.own:
             blocks = 1  # what is transformed back is not added to
         self.block = ceil_div(ceil_div(self.tiles, self.shares), max(1, blocks))

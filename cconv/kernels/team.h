@@ -148,11 +148,9 @@ static void team_help(team* t, int thread)
 /* The leader's life: the program, whose loops are put up by team_loop. */
 static void team_lead(team* t, team_program program, void* context)
 {
-    const float_mode before = flush_subnormals(t->flush);
     led = t;
     program(context);
     led = NULL;
-    set_float_mode(before);
     announce(t, DISMISSED);
 }
 

@@ -27,7 +27,8 @@ cdef enum:
     # since one waits for its last addition (AVX-512, 74,000 elements, with 8 sums 13.4 us, 16 6.7, 32 6.4).
     LANES = 32
 
-# Elements of a chunk: four operands of them stay in L2.
+# Elements of a chunk: few enough that threads have equal shares of a small network's weights, too (48,000 on 2 threads, with
+# 32,768 elements 38 us, 8,192 29).
 cdef Py_ssize_t CHUNK = 8192
 
 
