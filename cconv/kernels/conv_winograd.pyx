@@ -37,6 +37,8 @@ cdef extern from "winograd.h" nogil:
         Py_ssize_t residual
         int add_residual, clamped, stream
         real low, high
+    void winograd_pixels(const real* image, Py_ssize_t height, Py_ssize_t width, Py_ssize_t pixel, Py_ssize_t y,
+                         Py_ssize_t x, int size, const real* zeros, const real** p)
     void winograd_input(const real* const* p, Py_ssize_t channels, Py_ssize_t pixel, real* v, Py_ssize_t plane)
     void winograd_output(const real* m, Py_ssize_t plane, Py_ssize_t channels, real* y, Py_ssize_t row,
                          Py_ssize_t pixel, int rows, int columns, const winograd_epilogue* e)
@@ -307,19 +309,13 @@ cdef class Gather(Base):
         """Tiles first..first+count-1 to rows row.. of V."""
         cdef const real* x = <real*>self.operand[0]
         cdef const real* p[36]
-        cdef Py_ssize_t t, n, ty, tx, y, z, i, j
+        cdef Py_ssize_t t, n, ty, tx
         for t in range(first, first + count):
             tx = t % self.tiles_x
             ty = t // self.tiles_x % self.tiles_y
             n = t // (self.tiles_x * self.tiles_y)
-            for i in range(6):
-                y = 4 * ty - self.pad_y + i
-                for j in range(6):
-                    z = 4 * tx - self.pad_x + j
-                    if y < 0 or y >= self.height or z < 0 or z >= self.width:
-                        p[6 * i + j] = zeros
-                    else:
-                        p[6 * i + j] = x + ((n * self.height + y) * self.width + z) * self.inner
+            winograd_pixels(x + n * self.height * self.width * self.inner, self.height, self.width, self.inner,
+                            4 * ty - self.pad_y, 4 * tx - self.pad_x, 6, zeros, p)
             winograd_input(p, self.inner, self.inner, v + (row + t - first) * self.v_row, self.v_plane)
 
     cdef void multiply(

@@ -22,6 +22,8 @@ from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, tile_along, tile_job
 
 cdef extern from "winograd.h" nogil:
+    void winograd_pixels(const real* image, Py_ssize_t height, Py_ssize_t width, Py_ssize_t pixel, Py_ssize_t y,
+                         Py_ssize_t x, int size, const real* zeros, const real** p)
     void winograd_input(const real* const* p, Py_ssize_t channels, Py_ssize_t pixel, real* v, Py_ssize_t plane)
     void winograd_gradient(const real* const* p, Py_ssize_t channels, Py_ssize_t pixel, real* y, Py_ssize_t plane,
                            Py_ssize_t columns, Py_ssize_t tiles, Py_ssize_t tile)
@@ -250,25 +252,14 @@ cdef class WeightGradient(Step):
         cdef const real* x = <real*>self.operand[0]
         cdef const real* dy = <real*>self.operand[1]
         cdef const real* p[36]
-        cdef Py_ssize_t t = block.first + tile, i, j, y, z
+        cdef Py_ssize_t t = block.first + tile
         cdef Py_ssize_t tx = t % self.tiles_x, ty = t // self.tiles_x % self.tiles_y
         cdef Py_ssize_t n = t // (self.tiles_x * self.tiles_y)
-        for i in range(6):
-            y = 4 * ty - self.pad_y + i
-            for j in range(6):
-                z = 4 * tx - self.pad_x + j
-                if y < 0 or y >= self.height or z < 0 or z >= self.width:
-                    p[6 * i + j] = zeros
-                else:
-                    p[6 * i + j] = x + ((n * self.height + y) * self.width + z) * self.inner + block.channel
+        winograd_pixels(x + n * self.height * self.width * self.inner + block.channel, self.height, self.width, self.inner,
+                        4 * ty - self.pad_y, 4 * tx - self.pad_x, 6, zeros, p)
         winograd_input(p, block.channels, self.inner, block.v + tile * block.v_row, block.v_plane)
-        for i in range(4):
-            for j in range(4):
-                y, z = 4 * ty + i, 4 * tx + j
-                if y >= self.out_height or z >= self.out_width:
-                    p[4 * i + j] = zeros
-                else:
-                    p[4 * i + j] = dy + ((n * self.out_height + y) * self.out_width + z) * self.outer + block.output
+        winograd_pixels(dy + n * self.out_height * self.out_width * self.outer + block.output, self.out_height,
+                        self.out_width, self.outer, 4 * ty, 4 * tx, 4, zeros, p)
         winograd_gradient(p, block.outputs, self.outer, block.y, block.y_plane, TILE_COLS, block.count, tile)
 
     cdef void multiply(self, real* sums, const Block* block, Py_ssize_t plane, Py_ssize_t nb, Py_ssize_t first,

@@ -51,6 +51,17 @@ INLINE void winograd_g(vf a, vf b, vf c, vf *u, const int stride)
     u[5 * stride] = c;
 }
 
+/* p[row * size + column]: `size` x `size` pixels from (y, x) of an image on, zeros for those outside. */
+INLINE void winograd_pixels(const real *image, ptrdiff_t height, ptrdiff_t width, ptrdiff_t pixel, ptrdiff_t y,
+                            ptrdiff_t x, const int size, const real *zeros, const real **p)
+{
+    for (int i = 0; i < size; i++)
+        for (int j = 0; j < size; j++) {
+            const int inside = y + i >= 0 && y + i < height && x + j >= 0 && x + j < width;
+            p[i * size + j] = inside ? image + ((y + i) * width + x + j) * pixel : zeros;
+        }
+}
+
 /* One tile of 6x6 pixels, `channels` (a multiple of VL) of each from p[row * 6 + column]: plane xi of the result is at
  * v + xi * plane. Prefetches what the tile after next will read of these rows. */
 static void winograd_input(const real *const *p, ptrdiff_t channels, ptrdiff_t pixel, real *v, ptrdiff_t plane)
