@@ -145,12 +145,15 @@ static void team_help(team* t, int thread)
     set_float_mode(before);
 }
 
-/* The leader's life: the program, whose loops are put up by team_loop. */
+/* The leader's life: the program, whose loops are put up by team_loop. It sets its mode here, when its helpers are there:
+   a thread begins with the mode of the one that makes it, and keeps that for other programs. */
 static void team_lead(team* t, team_program program, void* context)
 {
+    const float_mode before = flush_subnormals(t->flush);
     led = t;
     program(context);
     led = NULL;
+    set_float_mode(before);
     announce(t, DISMISSED);
 }
 

@@ -59,19 +59,20 @@ cdef void with_team(leader_body body, void* context, int threads, bint flush) no
     `flush`: to them all, numbers below the least normal one are 0; see subnormal.h.
     """
     cdef team t
-    cdef float_mode before = flush_subnormals(flush)
+    cdef float_mode before
     threads = min(threads, <int>MOST_THREADS)
     if threads <= 1 or forked or not CCONV_OPENMP:
+        before = flush_subnormals(flush)
         body(context)
-    else:
-        team_init(&t, threads <= processors, flush)
-        with parallel(num_threads=threads):
-            if threadid() == 0:
-                team_lead(&t, body, context)
-            else:
-                team_help(&t, threadid())
-        team_destroy(&t)
-    set_float_mode(before)
+        set_float_mode(before)
+        return
+    team_init(&t, threads <= processors, flush)
+    with parallel(num_threads=threads):
+        if threadid() == 0:
+            team_lead(&t, body, context)
+        else:
+            team_help(&t, threadid())
+    team_destroy(&t)
 
 
 cdef void parallel_for(chunk_body body, void* context, Py_ssize_t chunks, int threads) noexcept nogil:
