@@ -7,8 +7,10 @@ outputs of one tap and sums over the pixels of a block (tile.h, family "along"),
 of a block starts from zero, which keeps rounding errors of long sums 2.5 to 5 times smaller, for nothing.
 
     job     a share of the pixel blocks x a group x some blocks of outputs x a block of input channels
-    block   some rows, or some images: x is copied to a strip (strip.pxd) in panels of one tile's channels, so that a
-            tile reads one cache line a pixel, and line after line; dy is packed by blocks of outputs
+    block   some rows, or some images: dy is packed by blocks of outputs; x is copied to a strip (strip.pxd) in panels of
+            one tile's channels, so that a tile reads one cache line a pixel, and line after line. With one tap and no
+            border x is read where it is, also from lines 4 KiB apart, which share a cache set, if a tile uses up most
+            of a line at once
     outputs, channels, taps: one tile each
 
 Jobs are split first by outputs and channels, whose sums are independent, and only then by pixels. Each share of
@@ -27,15 +29,14 @@ from cconv.kernels.strip cimport Axis, Strip, load_strip
 from cconv.kernels.tile cimport TILE_ADD, TILE_STORE, block_vectors, pad_pixels, tile_along, tile_job
 from cconv.kernels.turn cimport LANES, store_turned
 
-from cconv.kernels.geometry import CONFLICTING_CHANNELS, forward_part, is_pointwise, one_row
+from cconv.kernels.geometry import CONFLICTING_CHANNELS, forward_part, one_row
 
 # Pixels of a block: long enough to hide reading and writing the tile of dw, short enough that a panel of x and a block
 # of dy, 21 KB, stay in L1.
 BLOCK_PIXELS = 112
-# Input channels and blocks of outputs of a job. All channels use a block of dy that was packed once, so that with 256
-# of them packing is a twentieth of the work; more taps are as much use, and the sums should stay in L2 (0.5 to 1 MB).
-BLOCK_CHANNELS, BLOCK_CHANNELS_ONE_TAP = 128, 256
-JOB_COLUMN_BLOCKS, JOB_COLUMN_BLOCKS_ONE_TAP = 8, 16
+# Outputs of a job, for which x is copied once. Its input channels are as many as leave its sums and its x room in L2, 0.7
+# of 1 MiB, since all of them and their taps use a block of dy that was packed once; fewer are not worth the packing.
+JOB_OUTPUTS, JOB_ELEMENTS, LEAST_CHANNELS = 256, 172 << 10, 64
 # Elements of each output's dw that are added up and turned in one chunk.
 cdef Py_ssize_t TURNED = 128
 # Elements of a pixel in a panel: a tile's rows in whole vectors.
@@ -49,10 +50,26 @@ cdef struct Block:
     Py_ssize_t image, images, depth, row, rows, column, columns, pixels
 
 cdef struct Stream:
-    # Cache lines that are fetched while the tiles of a block are computed, one of each pixel of the next block during a
-    # tile: `lines` of them lie side by side.
+    # Cache lines of the next block that are fetched while the tiles of a block are computed: during a tile one for each of
+    # its pixels. `lines` of them lie side by side; where the next block has more pixels, a run follows the other.
     const char* place
-    Py_ssize_t step, lines
+    Py_ssize_t step, row       # bytes from pixel to pixel, and more at the end of a row
+    Py_ssize_t line, lines     # the next one of a pixel's, and how many
+    Py_ssize_t run             # bytes from run to run
+    Py_ssize_t left            # tiles that are to fetch yet
+
+
+cdef inline void fetch_line(Stream* stream, tile_job* t) noexcept nogil:
+    """Have a tile fetch the next line of each pixel, if any is left."""
+    t.ahead, t.ahead_step, t.ahead_row = stream.place, 0, 0
+    if stream.left > 0:
+        t.ahead_step, t.ahead_row = stream.step, stream.row
+        stream.left -= 1
+        stream.line += 1
+        stream.place += CACHE_LINE_REALS * sizeof(real)
+        if stream.line == stream.lines:
+            stream.line = 0
+            stream.place += stream.run - stream.lines * CACHE_LINE_REALS * sizeof(real)
 
 
 cdef struct Job:
@@ -87,7 +104,7 @@ cdef class WeightGradient(Step):
     cdef Py_ssize_t segments
     cdef const Py_ssize_t* row_offset         # of each row of a block in the strip, bytes
     cdef bint merged
-    cdef bint in_place                        # x is read where it is: all pixels are one row, each its own output's
+    cdef bint in_place                        # x is read where it is: one tap, and no border
     cdef readonly Py_ssize_t partial_size
     cdef Py_ssize_t share_size, strip_size
     cdef Py_ssize_t turned                    # channels of dw that are added up and transposed at once
@@ -125,11 +142,14 @@ cdef class WeightGradient(Step):
             self.inner <= 8 and self.groups == 1 and width.offsets == tuple(range(len(width.offsets))))
         self.run_length = self.inner * len(width.offsets) if self.merged else self.inner
         one_tap = self.taps == 1 and not self.merged
-        self.in_place = one_tap and is_pointwise(part) and geometry.channels < CONFLICTING_CHANNELS
+        self.in_place = (
+            one_tap and all(walk.pad == 0 and (walk.output - 1) * walk.step < walk.input for walk in part)
+            and (2 * TILE_ROWS >= CACHE_LINE_REALS or width.step * geometry.channels < CONFLICTING_CHANNELS))
         if self.merged:
             self.block, self.blocks = max(1, self.run_length), 1
         else:
-            self.blocks = max(1, ceil_div(self.inner, BLOCK_CHANNELS_ONE_TAP if one_tap else BLOCK_CHANNELS))
+            room = JOB_ELEMENTS // (self.taps * min(self.outer, JOB_OUTPUTS) + 2 * BLOCK_PIXELS)
+            self.blocks = max(1, ceil_div(self.inner, max(LEAST_CHANNELS, room)))
             self.block = max(1, ceil_div(self.inner, self.blocks))
             self.blocks = max(1, ceil_div(self.inner, self.block))
         self.tile = ceil_div(self.block, ceil_div(self.block, TILE_ROWS))
@@ -145,8 +165,7 @@ cdef class WeightGradient(Step):
         self.outputs_z = depth.output
         self.pixel_blocks = self.blocks_n * depth.output * self.blocks_h * self.blocks_w if pixels else 0
 
-        self.column_jobs = ceil_div(
-            self.column_blocks, JOB_COLUMN_BLOCKS_ONE_TAP if one_tap else JOB_COLUMN_BLOCKS)
+        self.column_jobs = ceil_div(self.outer, JOB_OUTPUTS)
         independent = self.groups * self.column_jobs * self.blocks
         self.shares = max(1, min(self.pixel_blocks // SHARE_BLOCKS, ceil_div(LEAST_JOBS, max(1, independent))))
         # Where there are too few pixels to share out, the outputs are, though each job then copies the same x.
@@ -172,6 +191,9 @@ cdef class WeightGradient(Step):
         plane_rows = s.plane_count * s.rows
         image_stride = plane_rows * s.columns * s.pixel_stride
         row_stride = s.axis[1].strip_step * s.columns * s.pixel_stride
+        if self.in_place:
+            image_stride = depth.input * height.input * width.input * s.input_stride
+            row_stride = height.step * width.input * s.input_stride
         self.row_offset = self.longs([
             (n * image_stride + y * row_stride) * sizeof(real) for n in range(self.images) for y in range(self.rows)
         ])
@@ -233,7 +255,7 @@ cdef class WeightGradient(Step):
                            block.row, block.rows, block.column, block.columns, self.channel_of(&job),
                            self.inner if self.merged else job.channels)
             following = self.locate(min(pb + 1, end - 1))
-            self.look_ahead(&job, &following, ahead)
+            self.look_ahead(&job, &following, &ahead[0], &ahead[1])
             for nb in range(job.first, job.last):
                 self.pack(&job, &block, nb)
                 self.multiply(&job, &block, nb, pb == begin, ahead)
@@ -299,26 +321,34 @@ cdef class WeightGradient(Step):
         n = (block.image + n) * d.input + min(block.depth * d.step, d.input - 1)
         return <real*>self.operand[0] + ((n * h.input + y) * w.input + x) * self.strip.input_stride + self.channel_of(job)
 
-    cdef void look_ahead(self, const Job* job, const Block* block, Stream* ahead) noexcept nogil:
-        """The streams of a block: its dy, and its x where that is one run too."""
+    cdef void look_ahead(self, const Job* job, const Block* block, Stream* dy, Stream* x) noexcept nogil:
+        """The streams of a block."""
+        cdef const Axis* h = &self.strip.axis[1]
+        cdef const Axis* w = &self.strip.axis[2]
         cdef Py_ssize_t outputs = min(job.last * TILE_COLS, self.outer) - job.first * TILE_COLS
-        cdef Py_ssize_t channels = self.inner if self.merged else job.channels
-        ahead[0].place = <const char*>self.gradient_at(job, block, 0, 0, 0)
-        ahead[0].step = self.outer * self.groups * sizeof(real)
-        ahead[0].lines = (outputs + CACHE_LINE_REALS - 1) // CACHE_LINE_REALS
-        ahead[1].place = <const char*>self.input_at(job, block, 0, 0, 0)
-        ahead[1].step = self.strip.input_stride * sizeof(real)
-        ahead[1].lines = (channels + CACHE_LINE_REALS - 1) // CACHE_LINE_REALS
-        if self.strip.axis[1].step != 1 or self.strip.axis[2].step != 1:
-            ahead[1].lines = 0
+        dy.place = <const char*>self.gradient_at(job, block, 0, 0, 0)
+        dy.step = self.outer * self.groups * sizeof(real)
+        dy.row = dy.line = 0
+        dy.lines = dy.left = ceil_div(outputs, CACHE_LINE_REALS)
+        dy.run = block.pixels * dy.step
+        x.place = <const char*>self.input_at(job, block, 0, 0, 0)
+        x.step = self.strip.input_stride * sizeof(real)
+        x.row = x.line = 0
+        x.lines = x.left = ceil_div(self.inner if self.merged else job.channels, CACHE_LINE_REALS)
+        if self.in_place:  # just the pixels that are read
+            x.step *= w.step
+            if block.images * block.rows > 1:
+                x.row = h.step * w.input * self.strip.input_stride * sizeof(real) - block.columns * x.step
+        else:              # all of them, also those between
+            x.left *= h.step * w.step
+        x.run = block.pixels * x.step
 
     cdef void multiply(self, const Job* job, const Block* block, Py_ssize_t nb, bint first, Stream* ahead) noexcept nogil:
         """Products of a block's pixels with one block of outputs, stored to (`first`) or added to the sums.
 
-        Meanwhile the streams that are left are fetched.
+        Meanwhile the streams ahead are fetched, one after the other.
         """
         cdef Py_ssize_t width = self.width_of(nb), segment, begin = 0, count, half, rows
-        cdef Stream* stream
         cdef int vectors = <int>(width // VL)
         cdef const real* x = self.input_at(job, block, 0, 0, 0) if self.in_place else job.strip
         cdef const char* a
@@ -330,7 +360,7 @@ cdef class WeightGradient(Step):
         t.depth = block.columns
         t.row = sizeof(real)
         t.step = sizeof(real) * (
-            self.strip.input_stride if self.in_place
+            self.strip.axis[2].step * self.strip.input_stride if self.in_place
             else self.strip.axis[2].strip_step * self.strip.pixel_stride)
         t.b = job.packed
         t.columns = width
@@ -350,12 +380,8 @@ cdef class WeightGradient(Step):
                     half, rows = (count + 1) // 2, count
                     next_a = a + half * t.row
                     segment += 1
-                stream = &ahead[0] if ahead[0].lines > 0 else &ahead[1]
-                t.ahead = stream.place
-                t.ahead_step = stream.step if stream.lines > 0 else 0
+                fetch_line(&ahead[0] if ahead[0].left > 0 else &ahead[1], &t)
                 tile_along[rows][vectors - 1](&t, a, next_a, c, c + half * width)
-                stream.place += CACHE_LINE_REALS * sizeof(real)
-                stream.lines -= 1
             begin += count
             x += count if self.merged or self.in_place else self.strip.panel_size
 

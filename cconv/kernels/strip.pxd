@@ -9,7 +9,7 @@
 from libc.string cimport memset
 
 from cconv.kernels.simd cimport real
-from cconv.kernels.tile cimport copy_pixels, zero_pixels
+from cconv.kernels.tile cimport split_pixels, zero_pixels
 
 cdef struct Axis:
     Py_ssize_t input      # size of the axis that is read
@@ -50,7 +50,7 @@ cdef inline void load_strip(
     cdef const Axis* d = &s.axis[0]
     cdef const Axis* h = &s.axis[1]
     cdef const Axis* w = &s.axis[2]
-    cdef Py_ssize_t n, plane, r, z, y, lo, hi, c, count
+    cdef Py_ssize_t n, plane, r, z, y, lo, hi, begin, end, c, count
     cdef Py_ssize_t needed_rows = (rows - 1) * h.strip_step + h.span
     cdef Py_ssize_t needed_columns = (columns - 1) * w.strip_step + w.span
     cdef Py_ssize_t x0 = column * w.step - w.pad
@@ -63,18 +63,18 @@ cdef inline void load_strip(
             z = depth * d.step - d.pad + s.planes[plane]
             for r in range(needed_rows):
                 y = row * h.step - h.pad + r * h.load_step
-                source = x + ((((image + n) * d.input + z) * h.input + y) * w.input + x0) * s.input_stride + channel
                 target = buffer + ((n * s.plane_count + plane) * s.rows + r) * s.columns * s.pixel_stride
+                begin = end = needed_columns
+                if 0 <= z < d.input and 0 <= y < h.input:
+                    begin, end = lo, hi
+                    source = x + s.input_stride * (
+                        (((image + n) * d.input + z) * h.input + y) * w.input + x0 + lo * w.load_step) + channel
+                    split_pixels(source, w.load_step * s.input_stride, target + lo * s.pixel_stride, s.pixel_stride,
+                                 hi - lo, channels, s.panel, s.panel_size)
                 c = 0
                 while c < channels:
                     count = min(s.panel, channels - c)
-                    if z < 0 or z >= d.input or y < 0 or y >= h.input:
-                        zero_pixels(target, s.pixel_stride, needed_columns, count)
-                    else:
-                        zero_pixels(target, s.pixel_stride, lo, count)
-                        copy_pixels(
-                            source + c + lo * w.load_step * s.input_stride, w.load_step * s.input_stride,
-                            target + lo * s.pixel_stride, s.pixel_stride, hi - lo, count)
-                        zero_pixels(target + hi * s.pixel_stride, s.pixel_stride, needed_columns - hi, count)
+                    zero_pixels(target, s.pixel_stride, begin, count)
+                    zero_pixels(target + end * s.pixel_stride, s.pixel_stride, needed_columns - end, count)
                     target += s.panel_size
                     c += count

@@ -42,6 +42,7 @@ typedef struct {
     real low, high;          /* for TILE_CLAMP; a NaN stays NaN */
     const char *ahead;       /* what is read after this tile: one line a step is fetched to L2 meanwhile */
     ptrdiff_t ahead_step;    /* bytes from one to the next; 0 for none but the first */
+    ptrdiff_t ahead_row;     /* and more bytes after each segment (tile_along) */
     const char *stream[TILE_STREAMS]; /* where a segment begins to fetch, for TILE_FETCH: the first `streams` of them */
     ptrdiff_t streams;
     int mode;                /* bits of tile_mode */
@@ -133,6 +134,7 @@ INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const
             p1 += step;
             b += vectors * VL;
         }
+        if (!measures) ahead += job->ahead_row;
     }
 
     if (job->columns == vectors * VL)
@@ -203,6 +205,24 @@ INLINE void copy_pixels(const real *source, ptrdiff_t source_stride, real *targe
         if (c < channels) vstore_n(target + c, vload_n(source + c, channels - c), channels - c);
         source += source_stride;
         target += target_stride;
+    }
+}
+/* The same to panels of `panel` channels, panel_size elements apart, each pixel at once, since it is one run of memory.
+ * A panel's pixel has room for whole vectors. */
+INLINE void split_pixels(const real *source, ptrdiff_t source_stride, real *target, ptrdiff_t target_stride,
+                         ptrdiff_t count, ptrdiff_t channels, ptrdiff_t panel, ptrdiff_t panel_size)
+{
+    if (panel >= channels) {
+        copy_pixels(source, source_stride, target, target_stride, count, channels);
+        return;
+    }
+    for (ptrdiff_t p = 0; p < count; p++, source += source_stride, target += target_stride) {
+        real *to = target;
+        for (ptrdiff_t c = 0; c < channels; c += panel, to += panel_size)
+            for (ptrdiff_t e = 0; e < panel; e += VL) {
+                const ptrdiff_t left = channels - c - e;
+                vstore(to + e, left >= VL ? vload(source + c + e) : vload_n(source + c + e, left > 0 ? left : 0));
+            }
     }
 }
 INLINE void zero_pixels(real *target, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t channels)

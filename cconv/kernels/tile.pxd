@@ -16,6 +16,7 @@ cdef extern from "tile.h" nogil:
         real low, high
         const char* ahead
         Py_ssize_t ahead_step
+        Py_ssize_t ahead_row
         const char* stream[6]
         Py_ssize_t streams
         int mode
@@ -30,4 +31,6 @@ cdef extern from "tile.h" nogil:
                      Py_ssize_t count, Py_ssize_t channels)
     void pad_pixels(const real* source, Py_ssize_t source_stride, real* target, Py_ssize_t width, Py_ssize_t count,
                     Py_ssize_t channels)
+    void split_pixels(const real* source, Py_ssize_t source_stride, real* target, Py_ssize_t target_stride,
+                      Py_ssize_t count, Py_ssize_t channels, Py_ssize_t panel, Py_ssize_t panel_size)
     void zero_pixels(real* target, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t channels)
