@@ -28,13 +28,13 @@ from cconv.kernels.gradient_sums cimport (
 )
 from cconv.kernels.moments cimport moments_found
 from cconv.kernels.simd cimport (
-    CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, ceil_div, real, stream_end, vf, vload_n, vstore,
+    CACHE_LINE_REALS, TILE_COLS, TILE_ROWS, VL, ceil_div, real, stream_end, vf, vstore,
 )
 from cconv.kernels.step cimport FLOPS_PER_LANE, OK, Step
 from cconv.kernels.strip cimport Strip, load_strip
 from cconv.kernels.tile cimport (
     TILE_ADD, TILE_BEGIN, TILE_BIAS, TILE_CLAMP, TILE_FETCH, TILE_MEASURE, TILE_RESIDUAL, TILE_STORE, TILE_STREAM,
-    block_vectors, tile_across, tile_job,
+    block_vectors, pad_pixels, tile_across, tile_job,
 )
 from cconv.kernels.turn cimport LANES, load_turned
 
@@ -45,7 +45,7 @@ from cconv.kernels.geometry import CONFLICTING_CHANNELS, forward_part, input_gra
 JOB_PIXELS, JOB_ELEMENTS = 448, 65536
 # Input channels of a block: with 3x3 taps and 32 columns 147 KB of weights, half of a small L2.
 BLOCK_CHANNELS, BLOCK_CHANNELS_ONE_TAP = 128, 512
-# Channels that a chunk packs for an input gradient.
+# Channels that a chunk packs for an input gradient; blocks are of so many, or of all.
 cdef Py_ssize_t SLICE_CHANNELS = 16
 # Channels of a segment where tiles fetch several things, one after the other: a line a channel, so a line of each row.
 cdef Py_ssize_t PIECE = 16
@@ -559,6 +559,12 @@ cdef class Gather(Step):
                           job.moments + self.columns)
 
 
+cdef struct Tap:
+    # Where a tap of the kernel is packed: taps of all parts before its own, taps of its own, which of these it is; -1 if
+    # no output reads it.
+    Py_ssize_t before, of, place
+
+
 cdef class Pack(Step):
     """Weights (K, C/groups, taps) in ONNX's order to the order in which Gather reads them.
 
@@ -568,106 +574,110 @@ cdef class Pack(Step):
     Operands: weights, packed (packed_size elements).
     """
 
-    cdef Py_ssize_t part_count, groups, inner, outer, taps, block, blocks, columns, column_blocks
+    cdef Py_ssize_t groups, inner, outer, taps, block, columns, column_blocks
     cdef Py_ssize_t group_stride, inner_stride, outer_stride
-    cdef Py_ssize_t run_channels          # whose taps lie side by side in the weights: all, or 1
+    cdef bint forward
     cdef Py_ssize_t slices                # pieces of a group that chunks are made of
-    cdef const Py_ssize_t* part_taps      # taps of each part
-    cdef const Py_ssize_t* part_start     # of each part's taps, before them
-    cdef const Py_ssize_t* place          # by part and index in the kernel: which tap of the part it is; -1: none
-    cdef list keep
+    cdef Tap* tap                         # by index in the kernel
+
+    def __cinit__(self, geometry, str role="forward"):
+        self.tap = <Tap*>calloc(max(1, geometry.taps), sizeof(Tap))
+        if self.tap == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.tap)
 
     def __init__(self, geometry, str role="forward"):
         self.operands = 2
         self.groups = geometry.groups
         self.inner, self.outer = channels_of(geometry, role)
-        taps = geometry.taps
-        self.taps = taps
+        self.taps = geometry.taps
         c = geometry.channels // geometry.groups
-        self.group_stride = self.inner * self.outer * taps
-        if role == "forward":
-            self.outer_stride, self.inner_stride = c * taps, taps
+        self.group_stride = self.inner * self.outer * self.taps
+        self.forward = role == "forward"
+        if self.forward:
+            self.outer_stride, self.inner_stride = c * self.taps, self.taps
         else:
-            self.outer_stride, self.inner_stride = taps, c * taps
-        self.block = channel_block(self.inner, taps)
-        self.blocks = ceil_div(self.inner, self.block) if self.inner else 0
+            self.outer_stride, self.inner_stride = self.taps, c * self.taps
+        self.block = channel_block(self.inner, self.taps)
         self.columns = widths(self.outer)
         self.column_blocks = ceil_div(self.outer, TILE_COLS)
-        self.run_channels = self.inner if role == "forward" else 1
-        self.slices = self.column_blocks if role == "forward" else ceil_div(self.inner, SLICE_CHANNELS)
-        parts = role_parts(geometry, role)
-        self.part_count = len(parts)
-        counts, starts, places = [], [], []
-        for d, h, w in parts:
+        self.slices = self.column_blocks if self.forward else ceil_div(self.inner, SLICE_CHANNELS)
+        before = 0
+        for t in range(self.taps):
+            self.tap[t].place = -1
+        for d, h, w in role_parts(geometry, role):
             order = [
                 (i * geometry.kernel[1] + j) * geometry.kernel[2] + k
                 for i in d.kernel for j in h.kernel for k in w.kernel
             ]
-            starts.append(sum(counts))
-            counts.append(len(order))
-            places += [order.index(tap) if tap in order else -1 for tap in range(taps)]
-        arrays = [np.array(values or [0], dtype=np.intp) for values in (counts, starts, places)]
-        self.keep = arrays
-        self.part_taps = <const Py_ssize_t*><uintptr_t>arrays[0].ctypes.data
-        self.part_start = <const Py_ssize_t*><uintptr_t>arrays[1].ctypes.data
-        self.place = <const Py_ssize_t*><uintptr_t>arrays[2].ctypes.data
+            for place, t in enumerate(order):
+                self.tap[t] = Tap(before, len(order), place)
+            before += len(order)
 
     cdef int run(self) noexcept nogil:
-        self.parallel(0, self.part_count * self.groups * self.slices)
+        self.parallel(0, self.groups * self.slices)
         return OK
 
     # Parallel axis: pieces of the weights as they lie in memory: blocks of outputs (forward) or some channels (input
     # gradient), of which each chunk reads whole rows.
     cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
-        cdef Py_ssize_t slice_ = i % self.slices
-        cdef Py_ssize_t g = i // self.slices % self.groups
-        cdef Py_ssize_t part = i // (self.slices * self.groups)
-        cdef Py_ssize_t c = 0, end = self.inner, first = slice_, last = slice_ + 1
-        if self.part_taps[part] == 0:
-            return
-        if self.run_channels == 1:
+        cdef Py_ssize_t slice_ = i % self.slices, g = i // self.slices, nb, c, end
+        if self.forward:
+            c = 0
+            while c < self.inner:
+                end = min(c + self.block, self.inner)
+                self.pack_channels(g, slice_, c, end)
+                c = end
+        else:
             c = slice_ * SLICE_CHANNELS
             end = min(c + SLICE_CHANNELS, self.inner)
-            first, last = 0, self.column_blocks
-        while c < end:
-            c += self.pack_channels(part, g, c, first, last)
+            for nb in range(self.column_blocks):
+                self.pack_channels(g, nb, c, end)
 
-    cdef Py_ssize_t pack_channels(self, Py_ssize_t part, Py_ssize_t g, Py_ssize_t c, Py_ssize_t first,
-                                  Py_ssize_t last) noexcept nogil:
-        """Channel c, or all from there to the end of its block, of blocks of outputs first..last-1; returns how many."""
-        cdef Py_ssize_t b = c // self.block, channels = min(self.block, self.inner - b * self.block)
-        cdef Py_ssize_t run = min(channels, self.run_channels), taps = self.part_taps[part], nb, v, live, width
-        cdef const Py_ssize_t* place = self.place + part * self.taps
-        cdef const real* source = <real*>self.operand[0] + g * self.group_stride + c * self.inner_stride
-        cdef real* packed = <real*>self.operand[1] + (
-            self.part_start[part] * self.groups * self.columns + g * self.columns * taps) * self.inner
-        cdef real* target
-        for nb in range(first, last):
-            live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS)
-            width = block_vectors(live) * VL
-            target = packed + (nb * TILE_COLS * self.inner + b * self.block * width) * taps + (c - b * self.block) * width
-            for v in range(width // VL):
-                self.pack_run(source + (nb * TILE_COLS + v * VL) * self.outer_stride, run * self.taps, live - v * VL,
-                              place, target + v * VL, channels * width, width)
-        return run
-
-    cdef void pack_run(self, const real* source, Py_ssize_t elements, Py_ssize_t live, const Py_ssize_t* place,
-                       real* target, Py_ssize_t tap, Py_ssize_t channel) noexcept nogil:
-        """Elements side by side, tap after tap and channel after channel, of `live` outputs to vectors of outputs."""
-        cdef Py_ssize_t first = 0, count, j, t = 0
-        cdef vf turned[LANES]
+    cdef void pack_channels(self, Py_ssize_t g, Py_ssize_t nb, Py_ssize_t c, Py_ssize_t end) noexcept nogil:
+        """Channels c..end-1, all of one block, of a block of outputs."""
+        cdef Py_ssize_t start = c // self.block * self.block, channels = min(self.block, self.inner - start), v
+        cdef Py_ssize_t live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS), width = block_vectors(live) * VL
+        cdef Py_ssize_t first = (g * self.columns + nb * TILE_COLS) * self.inner + start * width  # of each tap of a part
+        cdef const real* source = <real*>self.operand[0] + (
+            g * self.group_stride + c * self.inner_stride + nb * TILE_COLS * self.outer_stride)
+        cdef real* target = <real*>self.operand[1] + (c - start) * width
         if self.outer_stride == 1:  # one tap, and the outputs lie side by side already
-            if place[0] == 0:
-                vstore(target, vload_n(source, max(<Py_ssize_t>0, min(<Py_ssize_t>VL, live))))
+            if self.tap[0].place == 0:
+                pad_pixels(source, self.inner_stride, target + first, width, end - c, live)
             return
-        while first < elements:
-            count = min(<Py_ssize_t>VL, elements - first)
-            load_turned(source + first, self.outer_stride, live, count, turned)
+        while c < end:
+            for v in range(width // VL):
+                self.pack_run(source + v * VL * self.outer_stride, (end - c if self.forward else 1) * self.taps,
+                              live - v * VL, target + v * VL, first, channels * width, width)
+            if self.forward:
+                return
+            c += 1
+            source += self.inner_stride
+            target += width
+
+    cdef void pack_run(self, const real* source, Py_ssize_t elements, Py_ssize_t live, real* target, Py_ssize_t first,
+                       Py_ssize_t tap, Py_ssize_t channel) noexcept nogil:
+        """Elements side by side, tap after tap and channel after channel, of `live` outputs to vectors of outputs.
+
+        Args:
+            first: elements before these outputs and channels, for each tap of a part.
+            tap, channel: elements from one to the next.
+        """
+        cdef Py_ssize_t done = 0, count, j, t = 0, part = self.groups * self.columns * self.inner
+        cdef const Tap* to
+        cdef vf turned[LANES]
+        while done < elements:
+            count = min(<Py_ssize_t>VL, elements - done)
+            load_turned(source + done, self.outer_stride, live, count, turned)
             for j in range(count):
-                if place[t] >= 0:
-                    vstore(target + place[t] * tap, turned[j])
+                to = &self.tap[t]
+                if to.place >= 0:
+                    vstore(target + to.before * part + to.of * first + to.place * tap, turned[j])
                 t += 1
                 if t == self.taps:
                     t = 0
                     target += channel
-            first += count
+            done += count
