@@ -312,7 +312,6 @@ cdef class MaxPoolGradient(Sliding):
                 store(dx + v * VL, total, n)
             dx += self.channels
 
-
     cdef void pass_on(self, const real* dy, const real* winner, real* dx, lane here, Py_ssize_t w,
                       Py_ssize_t stop) noexcept nogil:
         """A row of pixels that are in one window each: nothing is summed. Windows side by side are the most common

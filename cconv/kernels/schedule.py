@@ -105,10 +105,10 @@ class Measured(NamedTuple):
 # An input gradient takes as long as a forward pass, within 5 %. By tools/tune.py on tools/shapes/winograd.txt; the
 # builds for AVX2 and SSE2 change the times, but hardly where one algorithm overtakes the other.
 MEASURED = (
-    Measured("Zen 5", 64, 56, (10.6, 3.6), (11.7, 12.7)),
-    Measured("Zen 5", 128, 28, (9.9, 4.1), (12.3, 8.7)),
-    Measured("Zen 5", 256, 14, (10.8, 5.3), (13.2, 9.3)),
-    Measured("Zen 5", 512, 7, (12.9, 6.4), (14.7, 8.0)),
+    Measured("Zen 5", 64, 56, (7.83, 3.48), (8.41, 3.70)),
+    Measured("Zen 5", 128, 28, (7.53, 2.80), (8.41, 3.51)),
+    Measured("Zen 5", 256, 14, (7.66, 3.99), (8.69, 4.07)),
+    Measured("Zen 5", 512, 7, (8.38, 4.21), (8.90, 3.66)),
     Measured("Zen 4", 64, 4, (0.103, 0.077), (0.121, 0.057)),
     Measured("Zen 4", 128, 4, (0.405, 0.213), (0.454, 0.174)),
     Measured("Zen 4", 32, 6, (0.083, 0.067), (0.068, 0.050)),

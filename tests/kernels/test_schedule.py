@@ -124,7 +124,7 @@ def test_without_a_table_the_rule_is_followed():
 
 @pytest.mark.parametrize("row", MEASURED, ids=lambda row: f"{row.processor}-{row.channels}-{row.size}")
 def test_no_choice_costs_more_than_a_tenth(row):
-    """Of what was measured. (For one weight gradient Zen 5 prefers the other algorithm than Zen 4 does, by 8 %.)"""
+    """Of what was measured."""
     g = geometry(16, row.channels, row.channels, 1, (row.size, row.size), (3, 3), pad=1)
     for role in ROLES:
         direct, winograd = row.weight_gradient if role == "weight_gradient" else row.forward
