@@ -238,6 +238,11 @@ INLINE void zero_pixels(real *target, ptrdiff_t stride, ptrdiff_t count, ptrdiff
 INLINE void pad_pixels(const real *source, ptrdiff_t source_stride, real *target, ptrdiff_t width, ptrdiff_t count,
                        ptrdiff_t channels)
 {
+    if (channels == TILE_COLS && width == TILE_COLS) {
+        for (ptrdiff_t p = 0; p < count; p++, source += source_stride, target += TILE_COLS)
+            UNROLL for (int v = 0; v < TILE_VECTORS; v++) vstore(target + v * VL, vload(source + v * VL));
+        return;
+    }
     for (ptrdiff_t p = 0; p < count; p++, source += source_stride, target += width) {
         ptrdiff_t c = 0;
         for (; c + VL <= channels; c += VL) vstore(target + c, vload(source + c));
