@@ -604,6 +604,7 @@ cdef class Pack(Step):
         self.columns = widths(self.outer)
         self.column_blocks = ceil_div(self.outer, TILE_COLS)
         self.slices = self.column_blocks if self.forward else ceil_div(self.inner, SLICE_CHANNELS)
+        self.scratch_bytes = ceil_div(self.taps * sizeof(Py_ssize_t), 64) * 64
         before = 0
         for t in range(self.taps):
             self.tap[t].place = -1
@@ -628,54 +629,59 @@ cdef class Pack(Step):
             c = 0
             while c < self.inner:
                 end = min(c + self.block, self.inner)
-                self.pack_channels(g, slice_, c, end)
+                self.pack_channels(g, slice_, c, end, <Py_ssize_t*>self.scratch_of(thread))
                 c = end
         else:
             c = slice_ * SLICE_CHANNELS
             end = min(c + SLICE_CHANNELS, self.inner)
             for nb in range(self.column_blocks):
-                self.pack_channels(g, nb, c, end)
+                self.pack_channels(g, nb, c, end, <Py_ssize_t*>self.scratch_of(thread))
 
-    cdef void pack_channels(self, Py_ssize_t g, Py_ssize_t nb, Py_ssize_t c, Py_ssize_t end) noexcept nogil:
-        """Channels c..end-1, all of one block, of a block of outputs."""
-        cdef Py_ssize_t start = c // self.block * self.block, channels = min(self.block, self.inner - start), v
+    cdef void pack_channels(self, Py_ssize_t g, Py_ssize_t nb, Py_ssize_t c, Py_ssize_t end,
+                            Py_ssize_t* offset) noexcept nogil:
+        """Channels c..end-1, all of one block, of a block of outputs; offset has room for an element a tap."""
+        cdef Py_ssize_t start = c // self.block * self.block, channels = min(self.block, self.inner - start), v, t
         cdef Py_ssize_t live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS), width = block_vectors(live) * VL
-        cdef Py_ssize_t first = (g * self.columns + nb * TILE_COLS) * self.inner + start * width  # of each tap of a part
+        cdef Py_ssize_t before = (g * self.columns + nb * TILE_COLS) * self.inner + start * width  # in each tap of a part
+        cdef const Tap* tap
         cdef const real* source = <real*>self.operand[0] + (
             g * self.group_stride + c * self.inner_stride + nb * TILE_COLS * self.outer_stride)
         cdef real* target = <real*>self.operand[1] + (c - start) * width
         if self.outer_stride == 1:  # one tap, and the outputs lie side by side already
             if self.tap[0].place == 0:
-                pad_pixels(source, self.inner_stride, target + first, width, end - c, live)
+                pad_pixels(source, self.inner_stride, target + before, width, end - c, live)
             return
+        for t in range(self.taps):
+            tap = &self.tap[t]
+            offset[t] = (
+                tap.before * self.groups * self.columns * self.inner + tap.of * before + tap.place * channels * width
+                if tap.place >= 0 else -1)
         while c < end:
             for v in range(width // VL):
                 self.pack_run(source + v * VL * self.outer_stride, (end - c if self.forward else 1) * self.taps,
-                              live - v * VL, target + v * VL, first, channels * width, width)
+                              live - v * VL, target + v * VL, offset, width)
             if self.forward:
                 return
             c += 1
             source += self.inner_stride
             target += width
 
-    cdef void pack_run(self, const real* source, Py_ssize_t elements, Py_ssize_t live, real* target, Py_ssize_t first,
-                       Py_ssize_t tap, Py_ssize_t channel) noexcept nogil:
+    cdef void pack_run(self, const real* source, Py_ssize_t elements, Py_ssize_t live, real* target,
+                       const Py_ssize_t* offset, Py_ssize_t channel) noexcept nogil:
         """Elements side by side, tap after tap and channel after channel, of `live` outputs to vectors of outputs.
 
         Args:
-            first: elements before these outputs and channels, for each tap of a part.
-            tap, channel: elements from one to the next.
+            offset: of each tap from the target; -1: nothing reads it.
+            channel: elements from one channel to the next.
         """
-        cdef Py_ssize_t done = 0, count, j, t = 0, part = self.groups * self.columns * self.inner
-        cdef const Tap* to
+        cdef Py_ssize_t done = 0, count, j, t = 0
         cdef vf turned[LANES]
         while done < elements:
             count = min(<Py_ssize_t>VL, elements - done)
             load_turned(source + done, self.outer_stride, live, count, turned)
             for j in range(count):
-                to = &self.tap[t]
-                if to.place >= 0:
-                    vstore(target + to.before * part + to.of * first + to.place * tap, turned[j])
+                if offset[t] >= 0:
+                    vstore(target + offset[t], turned[j])
                 t += 1
                 if t == self.taps:
                     t = 0
