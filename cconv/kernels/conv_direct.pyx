@@ -641,6 +641,7 @@ cdef class Pack(Step):
                             Py_ssize_t* offset) noexcept nogil:
         """Channels c..end-1, all of one block, of a block of outputs; offset has room for an element a tap."""
         cdef Py_ssize_t start = c // self.block * self.block, channels = min(self.block, self.inner - start), v, t
+        cdef Py_ssize_t run = end - c if self.forward else 1  # channels whose taps lie side by side in the weights
         cdef Py_ssize_t live = min(<Py_ssize_t>TILE_COLS, self.outer - nb * TILE_COLS), width = block_vectors(live) * VL
         cdef Py_ssize_t before = (g * self.columns + nb * TILE_COLS) * self.inner + start * width  # in each tap of a part
         cdef const Tap* tap
@@ -658,13 +659,11 @@ cdef class Pack(Step):
                 if tap.place >= 0 else -1)
         while c < end:
             for v in range(width // VL):
-                self.pack_run(source + v * VL * self.outer_stride, (end - c if self.forward else 1) * self.taps,
-                              live - v * VL, target + v * VL, offset, width)
-            if self.forward:
-                return
-            c += 1
-            source += self.inner_stride
-            target += width
+                self.pack_run(source + v * VL * self.outer_stride, run * self.taps, live - v * VL, target + v * VL,
+                              offset, width)
+            c += run
+            source += run * self.inner_stride
+            target += run * width
 
     cdef void pack_run(self, const real* source, Py_ssize_t elements, Py_ssize_t live, real* target,
                        const Py_ssize_t* offset, Py_ssize_t channel) noexcept nogil:

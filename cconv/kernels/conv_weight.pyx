@@ -102,7 +102,7 @@ cdef class WeightGradient(Step):
     cdef Py_ssize_t blocks_n, blocks_h, blocks_w, pixel_blocks, shares
     cdef const Py_ssize_t* tap_offset         # of each segment in the strip, elements
     cdef Py_ssize_t segments
-    cdef const Py_ssize_t* row_offset         # of each row of a block in the strip, bytes
+    cdef const Py_ssize_t* row_offset         # of each row of a block in the strip, or in x, bytes
     cdef bint merged
     cdef bint in_place                        # x is read where it is: one tap, and no border
     cdef readonly Py_ssize_t partial_size

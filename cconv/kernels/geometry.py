@@ -163,6 +163,7 @@ def is_pointwise(part: Part) -> bool:
 
 # Pixels of this many channels are copied even where they could be read in place: their distance, a multiple of 4 KiB,
 # puts all pixels of a tile or a block into the same cache sets (EPYC, forward at 1024: 312 -> 403 GFLOP/s).
+# Tiles that use up most of a pixel's cache line at once need no copy: see conv_weight.
 CONFLICTING_CHANNELS = 1024
 
 

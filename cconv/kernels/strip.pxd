@@ -6,8 +6,6 @@
 # the elements that are read, however large the stride. A panel holds `panel` channels: all of them where the loops run
 # along a pixel's channels; a register tile's rows where they run along the pixels, which are then one run of memory.
 
-from libc.string cimport memset
-
 from cconv.kernels.simd cimport real
 from cconv.kernels.tile cimport split_pixels, zero_pixels
 

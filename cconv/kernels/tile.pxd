@@ -27,8 +27,6 @@ cdef extern from "tile.h" nogil:
     const tile_fn tile_across[15][2]
     const tile_fn tile_along[15][2]
     int block_vectors(Py_ssize_t columns)
-    void copy_pixels(const real* source, Py_ssize_t source_stride, real* target, Py_ssize_t target_stride,
-                     Py_ssize_t count, Py_ssize_t channels)
     void pad_pixels(const real* source, Py_ssize_t source_stride, real* target, Py_ssize_t width, Py_ssize_t count,
                     Py_ssize_t channels)
     void split_pixels(const real* source, Py_ssize_t source_stride, real* target, Py_ssize_t target_stride,
