@@ -1,9 +1,10 @@
-"""Compile the kernels: every `.pyx` under cconv/kernels once per build of the table below.
+"""Compile the kernels.
 
-A kernel source `cconv/kernels/pool.pyx` becomes `cconv.kernels.avx512.pool`, `cconv.kernels.avx2.pool`,
-`cconv.kernels.generic.pool` and `cconv.kernels.float64.pool`: the same text, another vector width or another
-`real` (see simd.h). The modules in SHARED hold no arithmetic and are compiled once. At run time
-`cconv/kernels/__init__.py` asks the processor and imports one of them.
+A kernel has two files. `cconv/kernels/pool/pool.pyx` holds its classes and is compiled once, to `cconv.kernels.pool.pool`.
+`pool_loops.pyx` beside it holds its loops and is compiled once for each build of the table BUILDS, to
+`cconv.kernels.avx512.pool_loops`, `cconv.kernels.avx2.pool_loops`, `cconv.kernels.generic.pool_loops` and
+`cconv.kernels.float64.pool_loops`: the same text with another vector width or another `real` (see core/simd.h). At run
+time `cconv/kernels/__init__.py` asks the processor and picks a build.
 
 Environment:
     CCONV_BUILD_ISAS   comma-separated subset of the table, or `native`: only what this machine would pick,
@@ -26,7 +27,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 KERNELS = Path("cconv/kernels")
-SHARED = ("memory", "step", "threads")
+HEADERS = [str(folder) for folder in sorted(KERNELS.iterdir()) if any(folder.glob("*.h"))]
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 DEBUG = os.environ.get("CCONV_DEBUG") == "1"
@@ -54,6 +55,7 @@ DIRECTIVES = {
     "binding": False,
     "embedsignature": True,
     "freethreading_compatible": False,
+    "auto_pickle": False,  # steps are not pickled; the code for it is 300 lines of C a class
 }
 
 
@@ -100,14 +102,19 @@ def openmp_flags() -> tuple[list[str], list[str]]:
     return [], []
 
 
+def find(name: str) -> Path | None:
+    """The header or `.pxd` of that name in one of the folders of kernels/."""
+    return next(KERNELS.glob(f"*/{name}"), None)
+
+
 def headers_of(source: Path) -> set[str]:
     """The C headers that a module, and whatever it cimports or includes, names; so that only those who use one are
     compiled again when it changes."""
     text = source.read_text()
-    names = [f"{name}.pxd" for name in re.findall(r"from cconv\.kernels\.(\w+) cimport", text)]
+    names = [f"{name}.pxd" for name in re.findall(r"from cconv\.kernels\.\w+\.(\w+) cimport", text)]
     names += re.findall(r'(?:extern from|#include) "(\w+\.h)"', text)
     found = {str(source)} if source.suffix == ".h" else set()
-    return found.union(*(headers_of(KERNELS / name) for name in names if (KERNELS / name).exists()))
+    return found.union(*(headers_of(path) for path in map(find, names) if path))
 
 
 def translate(folder: str, modules: dict[str, Path], flags: list[str], link: list[str]) -> list[Extension]:
@@ -117,26 +124,31 @@ def translate(folder: str, modules: dict[str, Path], flags: list[str], link: lis
         build_dir=f"build/cython/{folder}",
         compiler_directives=DIRECTIVES,
         include_path=["."],
+        nthreads=os.cpu_count() or 1,
         quiet=True,
     )
     # Set only now: cythonize keeps flags by source file and would hand one build's to the next.
     for module in extensions:
-        module.include_dirs = [str(KERNELS)]
+        module.include_dirs = HEADERS
         module.depends = module.depends + sorted(headers_of(Path(modules[module.name])))
         module.extra_compile_args = FLAGS + flags
         module.extra_link_args = link + (["-fsanitize=undefined"] if DEBUG else [])
     return extensions
 
 
+def is_compiled_once(source: Path) -> bool:
+    """Whether a file holds classes, whose loops are in the file beside it, or what all kernels share."""
+    return source.parent.name == "core" or source.with_stem(f"{source.stem}_loops").exists()
+
+
 def extensions() -> list[Extension]:
-    sources = [path for path in sorted(KERNELS.glob("*.pyx")) if path.stem not in SHARED]
-    compile_openmp, link_openmp = openmp_flags()
-    result = []
-    for name in SHARED:
-        openmp = (compile_openmp, link_openmp) if name == "threads" else ([], [])
-        result += translate("shared", {f"cconv.kernels.{name}": KERNELS / f"{name}.pyx"}, *openmp)
+    sources = sorted(KERNELS.glob("*/*.pyx"))
+    loops = [path for path in sources if path.stem.endswith("_loops") or not is_compiled_once(path)]
+    once = {f"cconv.kernels.{path.parent.name}.{path.stem}": path for path in sources if path not in loops}
+    threads = {name: once.pop(name) for name in ["cconv.kernels.core.threads"]}  # the only file that uses OpenMP
+    result = translate("once", once, [], []) + translate("threads", threads, *openmp_flags())
     for build in selected_builds():
-        modules = {f"cconv.kernels.{build}.{path.stem}": path for path in sources}
+        modules = {f"cconv.kernels.{build}.{path.stem}": path for path in loops}
         result += translate(build, modules, BUILDS[build], [])
     return result
 

@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from cconv.graph.limits import Limits as Limits
     from cconv.graph.load import load as load
     from cconv.graph.model import Model as Model
-    from cconv.kernels.threads import get_num_threads as get_num_threads
-    from cconv.kernels.threads import set_num_threads as set_num_threads
+    from cconv.kernels.core.threads import get_num_threads as get_num_threads
+    from cconv.kernels.core.threads import set_num_threads as set_num_threads
     from cconv.train import callbacks as callbacks
     from cconv.train import losses as losses
     from cconv.train import optim as optim
@@ -75,12 +75,12 @@ _LAZY: dict[str, tuple[str, str]] = {
     "data": ("cconv.data", ""),
     "doctor": ("cconv.finetune", "doctor"),
     "finetune": ("cconv.finetune", ""),
-    "get_num_threads": ("cconv.kernels.threads", "get_num_threads"),
+    "get_num_threads": ("cconv.kernels.core.threads", "get_num_threads"),
     "load": ("cconv.graph.load", "load"),
     "losses": ("cconv.train.losses", ""),
     "nn": ("cconv.nn", ""),
     "optim": ("cconv.train.optim", ""),
-    "set_num_threads": ("cconv.kernels.threads", "set_num_threads"),
+    "set_num_threads": ("cconv.kernels.core.threads", "set_num_threads"),
     "show_versions": ("cconv.versions", "show_versions"),
     **{
         name: ("cconv.functional", name)

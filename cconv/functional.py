@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cconv.errors import DTypeError, ShapeError, explain
-from cconv.kernels.threads import get_num_threads
+from cconv.kernels.core.threads import get_num_threads
 from cconv.ops.conv import Conv, Convolution, ConvTranspose, gather
 from cconv.ops.operator import Call
 from cconv.ops.tensor import Layout, Spec, Tensor

@@ -8,8 +8,9 @@ import sys
 from importlib import metadata
 
 from cconv import __version__
-from cconv.kernels import FLOAT32, builds, schedule
-from cconv.kernels.threads import available_processors, get_num_threads, has_openmp
+from cconv.kernels import FLOAT32, builds
+from cconv.kernels.core.threads import available_processors, get_num_threads, has_openmp
+from cconv.kernels.schedule import algorithms
 
 PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "safetensors")
 
@@ -20,7 +21,7 @@ def versions() -> dict[str, str]:
     found = {
         "cconv": __version__,
         "build": f"{FLOAT32.name} (here as well: {', '.join(others) or 'none'})",
-        "schedule": schedule.describe(),
+        "schedule": algorithms.describe(),
         "OpenMP": "yes" if has_openmp() else "no: one thread",
         "threads": f"{get_num_threads()} of {available_processors()} processors",
         "processor": processor(),

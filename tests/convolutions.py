@@ -3,7 +3,7 @@
 import numpy as np
 
 from cconv.kernels import reference
-from cconv.kernels.geometry import ConvGeometry, three_axes
+from cconv.kernels.conv.geometry import ConvGeometry, three_axes
 from harness import nans, run_step
 
 

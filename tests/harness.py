@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
-from cconv.kernels.memory import Region
-from cconv.kernels.step import Program
+from cconv.kernels.core.memory import Region
+from cconv.kernels.core.step import Program
 from onnx import helper
 
 from cconv.graph.model import Model
@@ -16,7 +16,7 @@ from cconv.ops.tensor import Spec, Tensor
 from cconv.plan.plan import Plan, inference_plan, training_plan
 from ops_cases.case import Case
 
-ALL_BUILDS = [Build(name, np.float32) for name in builds()] + [FLOAT64]
+ALL_BUILDS = [Build(name) for name in builds()] + [FLOAT64]
 THREADS = (1, 2, 3)
 
 

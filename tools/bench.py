@@ -44,7 +44,7 @@ from benchmark import contest, networks, report, sides
 from benchmark.layers import PASSES, bench_layers
 from benchmark.peak import peak_program
 
-from cconv.kernels.schedule import PRECISIONS
+from cconv.kernels.schedule.algorithms import PRECISIONS
 
 SMALL_BATCHES = [1, 8, 32]
 

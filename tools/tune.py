@@ -42,8 +42,9 @@ from cconv.errors import CconvError
 from cconv.files import atomic_write
 from cconv.graph.nodes import needed_for
 from cconv.graph.walk import Values, calls_of
-from cconv.kernels import FLOAT32, schedule, tuned
-from cconv.kernels.geometry import ConvGeometry
+from cconv.kernels import FLOAT32
+from cconv.kernels.schedule import algorithms, tuned
+from cconv.kernels.conv.geometry import ConvGeometry
 from cconv.ops.conv import Convolution
 from cconv.ops.tensor import Spec
 from cconv.plan.gradient import mark_wanted
@@ -81,14 +82,14 @@ class Measured:
 
     def gain(self, algorithm: str, precision: str) -> float:
         """How many times faster than the built-in choice."""
-        builtin = self.seconds[schedule.builtin(self.geometry, self.role, precision)]
+        builtin = self.seconds[algorithms.builtin(self.geometry, self.role, precision)]
         return statistics.median(a / b for a, b in zip(builtin, self.seconds[algorithm]))
 
     def choice(self, precision: str) -> str:
         """The fastest algorithm; the built-in one unless that is WORTH it."""
-        able = schedule.candidates(self.geometry, self.role, precision)
+        able = algorithms.candidates(self.geometry, self.role, precision)
         best = max(able, key=lambda name: self.gain(name, precision))
-        builtin = schedule.builtin(self.geometry, self.role, precision)
+        builtin = algorithms.builtin(self.geometry, self.role, precision)
         return best if self.gain(best, precision) >= WORTH else builtin
 
 
@@ -120,7 +121,7 @@ def passes_of_shapes(path: Path, batch: int) -> list[tuple[str, Pass]]:
     """All passes of the layers in a file in benchdnn's grammar; a layer's name once for each time it is there."""
     layers = [layer for line in path.read_text().splitlines() if (layer := parse(line, batch))]
     return [
-        (layer.name, (role, layer.geometry)) for layer in layers for role in schedule.ROLES for _ in range(layer.count)
+        (layer.name, (role, layer.geometry)) for layer in layers for role in algorithms.ROLES for _ in range(layer.count)
     ]
 
 
@@ -164,7 +165,7 @@ def random_data(g: ConvGeometry) -> dict[str, np.ndarray]:
 def turns(measured: Measured, data: dict[str, np.ndarray], threads: int) -> None:
     """One turn of each algorithm, after a run of each whose results are compared."""
     g, role = measured.geometry, measured.role
-    able = {name: our_pass(role, g, data, threads, name) for name in schedule.candidates(g, role)}
+    able = {name: our_pass(role, g, data, threads, name) for name in algorithms.candidates(g, role)}
     for timed in able.values():
         timed.run()
     first, *others = able
@@ -206,7 +207,7 @@ def total(results: Sequence[Measured]) -> str:
     before = after = 0.0
     changed = 0
     for measured in results:
-        builtin, chosen = schedule.builtin(measured.geometry, measured.role), measured.choice("fast")
+        builtin, chosen = algorithms.builtin(measured.geometry, measured.role), measured.choice("fast")
         before += len(measured.names) * measured.ms(builtin)
         after += len(measured.names) * measured.ms(chosen)
         changed += chosen != builtin
@@ -222,7 +223,7 @@ def table_of(results: Sequence[Measured], threads: int) -> tuned.Table:
         tuned.Choice(
             measured.role,
             measured.geometry,
-            {precision: measured.choice(precision) for precision in schedule.PRECISIONS},
+            {precision: measured.choice(precision) for precision in algorithms.PRECISIONS},
             {name: round(measured.ms(name), 4) for name in measured.seconds},
         )
         for measured in results
@@ -268,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         layers: dict[Pass, list[str]] = {}
         for name, key in found:
             layers.setdefault(key, []).append(name)
-        several = {key: names for key, names in layers.items() if len(schedule.candidates(key[1], key[0])) > 1}
+        several = {key: names for key, names in layers.items() if len(algorithms.candidates(key[1], key[0])) > 1}
         say(f"{len(layers)} passes; {len(layers) - len(several)} of them have one algorithm and are not measured")
         results = [Measured(role, geometry, names) for (role, geometry), names in several.items()]
         share = measure(results, threads, args.repeats)

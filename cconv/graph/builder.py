@@ -17,7 +17,7 @@ import onnx_ir as ir
 from cconv.errors import CconvError
 from cconv.graph.model import Model
 from cconv.graph.nodes import Node
-from cconv.kernels.memory import aligned
+from cconv.kernels.core.memory import aligned
 from cconv.ops.operator import Call
 from cconv.ops.tensor import Spec
 

@@ -24,7 +24,7 @@ from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.model import Model
 from cconv.graph.safety import all_tensors_of, check_model, tensor_bytes
 from cconv.graph.save import all_graphs
-from cconv.kernels.memory import zeros
+from cconv.kernels.core.memory import zeros
 
 # What people hand over instead of ONNX: the first bytes, and what to say. The first that fits is taken.
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (

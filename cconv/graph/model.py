@@ -20,7 +20,7 @@ from cconv.graph.sequences import without_sequences
 from cconv.graph.statistics import with_given_statistics
 from cconv.graph.summary import summary
 from cconv.graph.weights import Initializer, Weight, Weights
-from cconv.kernels.memory import aligned
+from cconv.kernels.core.memory import aligned
 
 
 class InputSpec(NamedTuple):

@@ -31,7 +31,7 @@ import numpy as np
 import onnx_ir as ir
 
 from cconv.errors import DTypeError, ShapeError, explain
-from cconv.kernels.memory import aligned
+from cconv.kernels.core.memory import aligned
 
 _stamps = itertools.count()  # never the same twice, in no thread
 _handing_out = threading.RLock()

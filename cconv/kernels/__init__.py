@@ -18,7 +18,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from types import ModuleType
 
 import numpy as np
 
@@ -36,7 +35,7 @@ def _load_threads() -> None:
     if ours:
         os.environ["GOMP_SPINCOUNT"] = str(SPINS)
     try:
-        importlib.import_module("cconv.kernels.threads")
+        importlib.import_module("cconv.kernels.core.threads")
     except ModuleNotFoundError:
         raise ImportError("cconv: no compiled kernels found; build them with `pip install .`") from None
     finally:
@@ -46,24 +45,7 @@ def _load_threads() -> None:
 
 _load_threads()
 
-
-class Build:
-    """The kernel modules of one build; `build.pool` imports `cconv.kernels.<name>.pool` on first use."""
-
-    def __init__(self, name: str, dtype: type[np.floating]) -> None:
-        self.name = name
-        self.dtype = np.dtype(dtype)
-
-    def __getattr__(self, module: str) -> ModuleType:
-        if module.startswith("_"):
-            raise AttributeError(module)
-        found = importlib.import_module(f"cconv.kernels.{self.name}.{module}")
-        setattr(self, module, found)
-        return found
-
-    def __repr__(self) -> str:
-        return f"Build({self.name!r})"
-
+from cconv.kernels.core.build import Build  # noqa: E402  (libgomp must be loaded by _load_threads)
 
 def builds() -> tuple[str, ...]:
     """Names of the float32 builds that are installed and that this processor can run, widest first."""
@@ -87,8 +69,8 @@ def _choose() -> str:
     return wish
 
 
-FLOAT32 = Build(_choose(), np.float32)
-FLOAT64 = Build("float64", np.float64)
+FLOAT32 = Build(_choose())
+FLOAT64 = Build("float64")
 
 
 def build_for(dtype: np.dtype | type) -> Build:

@@ -15,8 +15,8 @@ import math
 from collections.abc import Sequence
 
 from cconv.errors import ShapeError, ValueRangeError
-from cconv.kernels.geometry import ConvGeometry, three_axes
-from cconv.kernels.schedule import algorithm
+from cconv.kernels.conv.geometry import ConvGeometry, three_axes
+from cconv.kernels.schedule.algorithms import algorithm
 from cconv.ops.elementwise import require_real
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.reduce import channel_sums

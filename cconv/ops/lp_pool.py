@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 from cconv.errors import ValueRangeError
+from cconv.kernels.pool import pool
 from cconv.ops.elementwise import binary, scaled, unary
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.pool import GlobalPool, Pool, WindowPool, global_average, global_average_gradient
@@ -85,12 +86,12 @@ class LpPool(Norm, WindowPool):
 
     def mean(self, lower: Lowering, call: Call, x: Tensor) -> Tensor:
         y = lower.tensor(call.results[0].shape, Layout.CHANNELS_LAST)
-        lower.emit(lower.kernels.pool.AveragePool(*self.arguments(call)), reads=[x], writes=[y])
+        lower.emit(pool.AveragePool(lower.build, *self.arguments(call)), reads=[x], writes=[y])
         return y
 
     def mean_gradient(self, lower: Lowering, call: Call, dy: Tensor) -> Tensor:
         dx = lower.tensor(call.spec(0).shape, Layout.CHANNELS_LAST)
-        lower.emit(lower.kernels.pool.AveragePoolGradient(*self.arguments(call)), reads=[dy], writes=[dx])
+        lower.emit(pool.AveragePoolGradient(lower.build, *self.arguments(call)), reads=[dy], writes=[dx])
         return dx
 
 

@@ -136,6 +136,8 @@ class Lowering(Protocol):
     """The plan under construction, as an operator sees it."""
 
     kernels: Build
+    build: Build
+    """The loops that steps are made of; the first argument of every kernel."""
     dtype: np.dtype
     precision: str
     """"fast" or "direct"; see kernels/schedule.py."""

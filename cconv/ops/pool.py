@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cconv.errors import DTypeError, ShapeError, ValueRangeError
+from cconv.kernels.pool import pool
 from cconv.ops.elementwise import cast, is_real
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Layout, Spec, Tensor
@@ -86,22 +87,21 @@ class MaxPool(WindowPool):
         return call.output_count == 1  # an index counts from the first image of the batch
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
-        kernels = lower.kernels.pool
         # Integers of 8 bits, which quantised networks pool, are exact as floats.
         x = cast(lower, lower.as_layout(call.input(0), Layout.CHANNELS_LAST), lower.dtype)
         y = lower.tensor(call.results[0].shape, Layout.CHANNELS_LAST)
         winner = None
         if call.wanted(0) or call.output_count > 1:
-            winner = lower.tensor(y.shape, Layout.CHANNELS_LAST, kernels.WINNER)
+            winner = lower.tensor(y.shape, Layout.CHANNELS_LAST, pool.winner_dtype(lower.build))
             call.saved["winner"] = winner
         geometry = self.geometry(call)
-        lower.emit(kernels.MaxPool(*geometry, self.floor), reads=[x], writes=[y, winner])
+        lower.emit(pool.MaxPool(lower.build, *geometry, self.floor), reads=[x], writes=[y, winner])
         y = cast(lower, y, call.results[0].dtype)
         if call.output_count == 1:
             return [y]
         index = lower.tensor(y.shape, Layout.CHANNELS_LAST, np.int64)
         column_major = bool(call.attribute("storage_order", 0))
-        step = kernels.WinnerIndex(*geometry[:4], column_major)
+        step = pool.WinnerIndex(lower.build, *geometry[:4], column_major)
         lower.emit(step, reads=[winner], writes=[index])
         return [y, index]
 
@@ -110,7 +110,7 @@ class MaxPool(WindowPool):
             return [None]
         dy = lower.as_layout(grads[0], Layout.CHANNELS_LAST)
         dx = lower.tensor(call.spec(0).shape, Layout.CHANNELS_LAST)
-        step = lower.kernels.pool.MaxPoolGradient(*self.geometry(call))
+        step = pool.MaxPoolGradient(lower.build, *self.geometry(call))
         lower.emit(step, reads=[dy, call.saved["winner"]], writes=[dx])
         return [dx]
 
@@ -139,7 +139,7 @@ class AveragePool(WindowPool):
             return [global_average(lower, call)]
         x = lower.as_layout(call.input(0), Layout.CHANNELS_LAST)
         y = lower.tensor(call.results[0].shape, Layout.CHANNELS_LAST)
-        lower.emit(lower.kernels.pool.AveragePool(*self.arguments(call)), reads=[x], writes=[y])
+        lower.emit(pool.AveragePool(lower.build, *self.arguments(call)), reads=[x], writes=[y])
         return [y]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
@@ -148,7 +148,7 @@ class AveragePool(WindowPool):
             return [global_average_gradient(lower, call, grads[0])]
         dy = lower.as_layout(grads[0], Layout.CHANNELS_LAST)
         dx = lower.tensor(call.spec(0).shape, Layout.CHANNELS_LAST)
-        lower.emit(lower.kernels.pool.AveragePoolGradient(*self.arguments(call)), reads=[dy], writes=[dx])
+        lower.emit(pool.AveragePoolGradient(lower.build, *self.arguments(call)), reads=[dy], writes=[dx])
         return [dx]
 
     def arguments(self, call: Call) -> tuple[Any, ...]:
@@ -196,19 +196,18 @@ class GlobalMaxPool(GlobalPool):
     type = "GlobalMaxPool"
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
-        kernels = lower.kernels.pool
         x = lower.as_layout(call.input(0), Layout.CHANNELS_LAST)
         y = lower.tensor(call.results[0].shape, Layout.CHANNELS_LAST)
-        winner = lower.tensor(y.shape, y.layout, kernels.WINNER) if call.wanted(0) else None
+        winner = lower.tensor(y.shape, y.layout, pool.winner_dtype(lower.build)) if call.wanted(0) else None
         call.saved["winner"] = winner
-        lower.emit(kernels.MaxPool(*self.geometry(call)), reads=[x], writes=[y, winner])
+        lower.emit(pool.MaxPool(lower.build, *self.geometry(call)), reads=[x], writes=[y, winner])
         return [y]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         assert grads[0] is not None
         dy = lower.as_layout(grads[0], Layout.CHANNELS_LAST)
         dx = lower.tensor(call.spec(0).shape, Layout.CHANNELS_LAST)
-        step = lower.kernels.pool.MaxPoolGradient(*self.geometry(call))
+        step = pool.MaxPoolGradient(lower.build, *self.geometry(call))
         lower.emit(step, reads=[dy, call.saved["winner"]], writes=[dx])
         return [dx]
 
@@ -223,7 +222,7 @@ def global_average(lower: Lowering, call: Call, x: Tensor | None = None) -> Tens
     """The mean over all spatial axes (of x, default: the input) as a tensor of the call's output."""
     x = lower.as_layout(call.input(0) if x is None else x, Layout.CHANNELS_LAST)
     y = lower.tensor(call.results[0].shape, Layout.CHANNELS_LAST)
-    lower.emit(lower.kernels.pool.GlobalAverage(*_image_shape(call)), reads=[x], writes=[y])
+    lower.emit(pool.GlobalAverage(lower.build, *_image_shape(call)), reads=[x], writes=[y])
     return y
 
 
@@ -231,7 +230,7 @@ def global_average_gradient(lower: Lowering, call: Call, grad: Tensor) -> Tensor
     """dy / pixels, spread over the image."""
     dy = lower.as_layout(grad, Layout.CHANNELS_LAST)
     dx = lower.tensor(call.spec(0).shape, Layout.CHANNELS_LAST)
-    lower.emit(lower.kernels.pool.GlobalAverageGradient(*_image_shape(call)), reads=[dy], writes=[dx])
+    lower.emit(pool.GlobalAverageGradient(lower.build, *_image_shape(call)), reads=[dy], writes=[dx])
     return dx
 
 

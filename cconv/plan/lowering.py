@@ -17,9 +17,9 @@ import numpy as np
 from cconv.errors import DTypeError, UnsafeModelError, explain
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.kernels import build_for
-from cconv.kernels.control import CONTROL
-from cconv.kernels.memory import Region, zeros
-from cconv.kernels.step import Program
+from cconv.kernels.core.control import CONTROL
+from cconv.kernels.core.memory import Region, zeros
+from cconv.kernels.core.step import Program
 from cconv.ops.tensor import Buffer, Layout, Tensor
 from cconv.plan.arena import Lifetime, place
 
@@ -112,7 +112,7 @@ class Builder:
 
     def __post_init__(self) -> None:
         self.dtype = np.dtype(self.dtype)
-        self.kernels = build_for(self.dtype)
+        self.build = self.kernels = build_for(self.dtype)
         self.control = self.external(zeros((1,), CONTROL), "control")
         # (source, its copy in the other layout) by the source's identity; holding the source keeps that unique.
         self._converted: dict[int, tuple[Tensor, Tensor]] = {}

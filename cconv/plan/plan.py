@@ -23,7 +23,7 @@ from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node
 from cconv.graph.walk import Values, calls_of
 from cconv.graph.weights import memory_of, states_of, touch
-from cconv.kernels.threads import get_num_threads
+from cconv.kernels.core.threads import get_num_threads
 from cconv.ops.elementwise import is_real
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Spec, Tensor

@@ -15,8 +15,8 @@ from cconv.graph.model import Model
 from cconv.graph.nodes import needed_for
 from cconv.graph.walk import LARGEST_LIVE
 from cconv.graph.weights import memory_of
-from cconv.kernels.schedule import PRECISIONS
-from cconv.kernels.threads import get_num_threads
+from cconv.kernels.schedule.algorithms import PRECISIONS
+from cconv.kernels.core.threads import get_num_threads
 from cconv.ops.elementwise import is_real
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import Plan, inference_plan

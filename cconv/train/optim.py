@@ -18,7 +18,7 @@ import numpy as np
 
 from cconv.errors import ValueRangeError, explain
 from cconv.kernels import Build
-from cconv.kernels.memory import zeros
+from cconv.kernels.core.memory import zeros
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Tensor
 from cconv.train.options import number

@@ -18,7 +18,7 @@ from cconv.errors import TrainingError, ValueRangeError, explain
 from cconv.graph.limits import Limits
 from cconv.graph.model import Model
 from cconv.graph.nodes import needed_for
-from cconv.kernels.schedule import PRECISIONS
+from cconv.kernels.schedule.algorithms import PRECISIONS
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import Plan
 from cconv.train import checkpoint

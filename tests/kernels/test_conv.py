@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from cconv.kernels.memory import Region
-from cconv.kernels.step import Program
+from cconv.kernels.core.memory import Region
+from cconv.kernels.core.step import Program
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cconv.kernels import FLOAT32
-from cconv.kernels.schedule import ROLES, candidates
+from cconv.kernels.schedule.algorithms import ROLES, candidates
 from convolutions import channels_last, geometry, packed_weights, reference_passes
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
@@ -393,7 +393,7 @@ def test_nothing_is_written_around_the_output(name):
 
 
 def run_bound(step, addresses, scratch):
-    from cconv.kernels.step import Program
+    from cconv.kernels.core.step import Program
 
     step.bind(addresses, scratch.address, 2)
     assert Program([step]).run() == (1, 0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cconv.kernels.control import CONTROL
+from cconv.kernels.core.control import CONTROL
 from harness import ALL_BUILDS, THREADS, nans, run_step
 
 # Random123's kat_vectors, philox4x32-10: counter, key, expected.

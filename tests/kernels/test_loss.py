@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cconv.kernels.control import CONTROL
+from cconv.kernels.core.control import CONTROL
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 OK, NOT_FINITE, OUT_OF_RANGE = 0, 1, 2

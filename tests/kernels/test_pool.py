@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from cconv.kernels.pool import pool
 
 from harness import ALL_BUILDS, FLOAT64, THREADS, integers, nans, run_step
 
@@ -94,7 +95,6 @@ def max_reference(geometry, x):
 @EACH
 def test_max_and_its_gradient(build, geometry):
     """Values are few, so most windows hold ties: the first wins. All sums are exact."""
-    pool = build.pool
     x, dy = arrays(build, geometry, whole)
     y, winner = max_reference(geometry, x)
     images, channels, sizes, windows, *_ = geometry
@@ -105,21 +105,21 @@ def test_max_and_its_gradient(build, geometry):
         dx[n, flat_winner[n, o, c], c] += flat_dy[n, o, c]
     for threads in THREADS:
         source, result = Fenced(x), Fenced(nans(y.shape, build.dtype))
-        found = np.full(y.shape, -7, pool.WINNER)
-        step = pool.MaxPool(*geometry[:-1])
+        found = np.full(y.shape, -7, pool.winner_dtype(build))
+        step = pool.MaxPool(build, *geometry[:-1])
         run_step(step, source.array, result.array, found, threads=threads)
         assert np.array_equal(result.array, y) and result.intact()
         assert np.array_equal(found, winner)
         run_step(step, source.array, result.array, None, threads=threads)
         assert np.array_equal(result.array, y)
-        above = np.full(y.shape, -7, pool.WINNER)
-        run_step(pool.MaxPool(*geometry[:-1], 1.0), source.array, result.array, above, threads=threads)
+        above = np.full(y.shape, -7, pool.winner_dtype(build))
+        run_step(pool.MaxPool(build, *geometry[:-1], 1.0), source.array, result.array, above, threads=threads)
         inside = winner >= 0
         assert np.array_equal(result.array, np.where(inside, np.maximum(y, 1), y))
         assert np.array_equal(above, np.where(y > 1, winner, -1))
 
         incoming, back = Fenced(dy), Fenced(nans(x.shape, build.dtype))
-        step = pool.MaxPoolGradient(*geometry[:-1])
+        step = pool.MaxPoolGradient(build, *geometry[:-1])
         run_step(step, incoming.array, found, back.array, threads=threads)
         assert np.array_equal(back.array.reshape(dx.shape), dx) and back.intact()
 
@@ -130,12 +130,12 @@ def test_nan_and_infinity_in_max(build):
     x = np.full((1, 6, 19), -np.inf, build.dtype)
     x[0, 2] = np.nan
     x[0, 3] = 5
-    y, winner = nans((1, 3, 19), build.dtype), np.zeros((1, 3, 19), build.pool.WINNER)
-    run_step(build.pool.MaxPool(1, 19, (6,), (3,), (2,), (2,), (1,), (0,)), x, y, winner)
+    y, winner = nans((1, 3, 19), build.dtype), np.zeros((1, 3, 19), pool.winner_dtype(build))
+    run_step(pool.MaxPool(build, 1, 19, (6,), (3,), (2,), (2,), (1,), (0,)), x, y, winner)
     assert (y[0, 0] == -np.inf).all() and (winner[0, 0] == 0).all()
     assert np.isnan(y[0, 1]).all() and (winner[0, 1] == 2).all()
     assert (y[0, 2] == -np.inf).all() and (winner[0, 2] == 4).all()
-    run_step(build.pool.MaxPool(1, 19, (6,), (3,), (2,), (2,), (1,), (0,), 0.0), x, y, winner)
+    run_step(pool.MaxPool(build, 1, 19, (6,), (3,), (2,), (2,), (1,), (0,), 0.0), x, y, winner)
     assert (y[0, [0, 2]] == 0).all() and (winner[0, [0, 2]] == -1).all()
     assert np.isnan(y[0, 1]).all() and (winner[0, 1] == 2).all()
 
@@ -154,11 +154,11 @@ def test_average_and_its_gradient(build, geometry, include_pad):
     tolerance = 8 * np.finfo(build.dtype).eps * 4  # values reach 4
     for threads in THREADS:
         source, result = Fenced(x), Fenced(nans(y.shape, build.dtype))
-        step = build.pool.AveragePool(*geometry, include_pad)
+        step = pool.AveragePool(build, *geometry, include_pad)
         run_step(step, source.array, result.array, threads=threads)
         assert np.max(np.abs(result.array - y), initial=0) <= tolerance and result.intact()
         incoming, back = Fenced(dy), Fenced(nans(x.shape, build.dtype))
-        step = build.pool.AveragePoolGradient(*geometry, include_pad)
+        step = pool.AveragePoolGradient(build, *geometry, include_pad)
         run_step(step, incoming.array, back.array, threads=threads)
         assert np.max(np.abs(back.array - dx), initial=0) <= tolerance and back.intact()
 
@@ -170,7 +170,7 @@ def test_equal_bits_at_any_number_of_threads(build, geometry):
         results = []
         for threads in THREADS:
             results.append(nans(shape, build.dtype))
-            run_step(getattr(build.pool, name)(*geometry, True), source, results[-1], threads=threads)
+            run_step(getattr(pool, name)(build, *geometry, True), source, results[-1], threads=threads)
         assert all(np.array_equal(result, results[0]) for result in results)
 
 
@@ -178,9 +178,9 @@ def test_equal_bits_at_any_number_of_threads(build, geometry):
 def test_winner_index(column_major):
     sizes, windows = (3, 4, 5), (1, 2, 3)
     rng = np.random.default_rng(0)
-    winner = rng.integers(0, 60, (2, *windows, 7)).astype(FLOAT64.pool.WINNER)
+    winner = rng.integers(0, 60, (2, *windows, 7)).astype(pool.winner_dtype(FLOAT64))
     index = np.full(winner.shape, -7, np.int64)
-    run_step(FLOAT64.pool.WinnerIndex(2, 7, sizes, windows, column_major), winner, index, threads=2)
+    run_step(pool.WinnerIndex(FLOAT64, 2, 7, sizes, windows, column_major), winner, index, threads=2)
     images, channels = np.arange(2).reshape(2, 1, 1, 1, 1), np.arange(7)
     place = winner.astype(int)
     if column_major:
@@ -201,15 +201,15 @@ def test_global_average_and_its_gradient(build, shape):
     mean = (x.astype(float).sum(axis=1) / pixels).astype(build.dtype)
     for threads in THREADS:
         y, dx = nans(dy.shape, build.dtype), nans(shape, build.dtype)
-        run_step(build.pool.GlobalAverage(*shape), x, y, threads=threads)
+        run_step(pool.GlobalAverage(build, *shape), x, y, threads=threads)
         assert np.array_equal(y, mean)
-        run_step(build.pool.GlobalAverageGradient(*shape), dy, dx, threads=threads)
+        run_step(pool.GlobalAverageGradient(build, *shape), dy, dx, threads=threads)
         assert np.allclose(dx, dy[:, None] / pixels, rtol=2 * np.finfo(build.dtype).eps, atol=0)
 
 
 def test_tables_name_each_pair_of_window_and_position():
     """Both tables against all pairs, for every small geometry of one axis."""
-    taps_inside, windows_over = FLOAT64.pool.taps_inside, FLOAT64.pool.windows_over
+    taps_inside, windows_over = pool.taps_inside, pool.windows_over
     for geometry in itertools.product((1, 2, 5), (1, 2, 4), (1, 2, 3), (1, 2, 4, 6), (1, 2, 3, 4), (0, 1, 3)):
         size, windows, kernel, stride, dilation, begin = geometry
         pairs = {
@@ -237,4 +237,4 @@ def test_tables_name_each_pair_of_window_and_position():
 def test_bad_geometry_is_refused(sizes, kernel, message):
     ones, zeros = (1,) * len(sizes), (0,) * len(sizes)
     with pytest.raises(ValueError, match=message):
-        FLOAT64.pool.MaxPool(1, 1, sizes, ones, kernel, ones, ones, zeros)
+        pool.MaxPool(FLOAT64, 1, 1, sizes, ones, kernel, ones, ones, zeros)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 import cconv
 from cconv import nn
 from cconv.errors import CconvError, ScheduleError
-from cconv.kernels import FLOAT32, FLOAT64, schedule, tuned
-from cconv.kernels.schedule import MEASURED, PRECISIONS, ROLES, algorithm, builtin, candidates
+from cconv.kernels import FLOAT32, FLOAT64
+from cconv.kernels.schedule import algorithms, tuned
+from cconv.kernels.schedule.algorithms import MEASURED, PRECISIONS, ROLES, algorithm, builtin, candidates
 from convolutions import geometry
 from harness import ALL_BUILDS, THREADS
 
@@ -32,7 +33,7 @@ def table(*choices, build=FLOAT32.name):
 @pytest.fixture(autouse=True)
 def afresh(monkeypatch):
     """Each test, and what comes after them, reads CCONV_SCHEDULE anew."""
-    monkeypatch.delenv(schedule.VARIABLE, raising=False)
+    monkeypatch.delenv(algorithms.VARIABLE, raising=False)
     forget()
     yield
     monkeypatch.undo()
@@ -40,8 +41,8 @@ def afresh(monkeypatch):
 
 
 def forget():
-    schedule.named_table.cache_clear()
-    schedule.in_force.cache_clear()
+    algorithms.named_table.cache_clear()
+    algorithms.in_force.cache_clear()
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def name(tmp_path, monkeypatch):
     def put(content):
         path = tmp_path / "schedule.json"
         path.write_bytes(content if isinstance(content, bytes) else tuned.to_json(content).encode())
-        monkeypatch.setenv(schedule.VARIABLE, str(path))
+        monkeypatch.setenv(algorithms.VARIABLE, str(path))
         forget()
         return path
 
@@ -65,7 +66,7 @@ def test_rules():
     for role in ROLES:
         assert builtin(DEPTHWISE, role) == builtin(DEPTHWISE, role, "direct") == "conv_depthwise"
         assert builtin(SQUARE, role).startswith("conv_winograd")
-        assert builtin(SQUARE, role, "direct") == schedule.DIRECT[role]
+        assert builtin(SQUARE, role, "direct") == algorithms.DIRECT[role]
     for other in (
         geometry(1, 32, 32, 1, (9, 9), (3, 3), stride=2, pad=1),
         geometry(1, 32, 32, 1, (9, 9), (3, 3), dilation=2, pad=2),
@@ -101,7 +102,7 @@ def test_few_outputs_are_computed_for_several_pixels_at_once():
     """Where a build's vectors have room for them, and the kernel is wide enough to pay for it."""
     few = geometry(4, 64, 3, 1, (64, 64), (3, 3), pad=1)
     for build in ALL_BUILDS:
-        wide = "conv_abreast" if build.conv_abreast.saves(few) >= schedule.ABREAST_PAYS else ""
+        wide = "conv_abreast" if build.conv_abreast.saves(few) >= algorithms.ABREAST_PAYS else ""
         assert bool(wide) == (build.name in ("avx512", "avx2"))
         for precision in PRECISIONS:
             found = [builtin(few, role, precision, build) for role in ("forward", "weight_gradient")]
@@ -128,7 +129,7 @@ def test_no_choice_costs_more_than_a_tenth(row):
     g = geometry(16, row.channels, row.channels, 1, (row.size, row.size), (3, 3), pad=1)
     for role in ROLES:
         direct, winograd = row.weight_gradient if role == "weight_gradient" else row.forward
-        taken = winograd if builtin(g, role) == schedule.WINOGRAD[role] else direct
+        taken = winograd if builtin(g, role) == algorithms.WINOGRAD[role] else direct
         assert taken <= 1.1 * min(direct, winograd), role
 
 
@@ -280,7 +281,7 @@ def test_two_choices_for_one_pass_are_refused(name):
 
 @pytest.mark.parametrize("missing", ["nowhere.json", "."])
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, monkeypatch, missing):
-    monkeypatch.setenv(schedule.VARIABLE, str(tmp_path / missing))
+    monkeypatch.setenv(algorithms.VARIABLE, str(tmp_path / missing))
     with pytest.raises(ScheduleError, match=r"must be a file that can be read; found (No such file|Is a directory)"):
         algorithm(SQUARE, "forward")
 
@@ -305,7 +306,7 @@ def test_another_builds_table_is_left_aside_with_one_warning(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert algorithm(SQUARE, "forward") == "conv_winograd"
-    assert schedule.describe().startswith(f"built in, not {path}: 1 choices, another on a processor")
+    assert algorithms.describe().startswith(f"built in, not {path}: 1 choices, another on a processor")
 
 
 def test_show_versions_tells_the_schedule(name, capsys):

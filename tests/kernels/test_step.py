@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from cconv.kernels.memory import HUGE_PAGE, Region, aligned, zeros
-from cconv.kernels.step import Program
+from cconv.kernels.core.memory import HUGE_PAGE, Region, aligned, zeros
+from cconv.kernels.core.step import Program
 
 from cconv.kernels import FLOAT32
 from harness import run_step

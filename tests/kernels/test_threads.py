@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from cconv.kernels.threads import available_processors, get_num_threads, has_openmp, set_num_threads
+from cconv.kernels.core.threads import available_processors, get_num_threads, has_openmp, set_num_threads
 
 import cconv
 from cconv.functional import conv2d

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cconv.kernels.control import CONTROL
+from cconv.kernels.core.control import CONTROL
 from harness import ALL_BUILDS, THREADS, integers, run_step
 
 OK, NOT_FINITE = 0, 1

@@ -15,7 +15,8 @@ from benchmark.layers import Timed
 
 import cconv
 from cconv import nn
-from cconv.kernels import FLOAT32, schedule, tuned
+from cconv.kernels import FLOAT32
+from cconv.kernels.schedule import algorithms, tuned
 from cconv.ops import conv
 from convolutions import geometry
 
@@ -49,20 +50,20 @@ def test_a_models_table_is_followed_in_a_new_process(model, tmp_path):
     assert (table.build, table.threads, table.cconv) == (FLOAT32.name, 1, cconv.__version__)
     passes = [(choice.role, choice.geometry.groups) for choice in table.choices]
     # Both 3x3 and the transposed one are one geometry.
-    assert sorted(passes) == sorted((role, groups) for role in schedule.ROLES for groups in (1, 16))
+    assert sorted(passes) == sorted((role, groups) for role in algorithms.ROLES for groups in (1, 16))
     assert "Conv and 1 more" in done.stdout and "6 passes" in done.stdout
     for choice in table.choices:
-        assert set(choice.ms) == set(schedule.candidates(choice.geometry, choice.role)) and min(choice.ms.values()) > 0
-        builtin = schedule.builtin(choice.geometry, choice.role)
+        assert set(choice.ms) == set(algorithms.candidates(choice.geometry, choice.role)) and min(choice.ms.values()) > 0
+        builtin = algorithms.builtin(choice.geometry, choice.role)
         fastest = min(choice.ms, key=choice.ms.get)
         assert choice.algorithms["fast"] in (fastest, builtin)
 
     # All choices turned round, so that they are not the built-in ones.
     fields = json.loads(out.read_text())
     for choice, entry in zip(table.choices, fields["choices"]):
-        able = schedule.candidates(choice.geometry, choice.role)
+        able = algorithms.candidates(choice.geometry, choice.role)
         entry["algorithms"]["fast"] = next(
-            name for name in reversed(able) if name != schedule.builtin(choice.geometry, choice.role)
+            name for name in reversed(able) if name != algorithms.builtin(choice.geometry, choice.role)
         )
     out.write_text(json.dumps(fields))
     code = (
@@ -107,7 +108,7 @@ def test_the_passes_are_those_that_training_asks_for(model, monkeypatch):
 
     def record(geometry, role, *others):
         asked.append((role, geometry))
-        return schedule.algorithm(geometry, role, *others)
+        return algorithms.algorithm(geometry, role, *others)
 
     monkeypatch.setattr(conv, "algorithm", record)
     cconv.Trainer(cconv.load(model)).plan_bytes(2)
@@ -134,7 +135,7 @@ def measured(role="forward", **seconds):
 )
 def test_the_builtin_choice_stays_unless_another_is_worth_it(direct, winograd, expected):
     one = measured(conv_direct=direct, conv_winograd=winograd)
-    assert schedule.builtin(SQUARE, "forward") == "conv_direct"
+    assert algorithms.builtin(SQUARE, "forward") == "conv_direct"
     assert one.choice("fast") == expected
     assert one.choice("direct") == "conv_direct"
     (written,) = tune.table_of([one], 1).choices

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from cconv.kernels.memory import zeros
+from cconv.kernels.core.memory import zeros
 
 from benchmark.peak import bound, peak_program, seconds
 from cconv.kernels import FLOAT32
-from cconv.kernels.geometry import ConvGeometry
-from cconv.kernels.schedule import algorithm
+from cconv.kernels.conv.geometry import ConvGeometry
+from cconv.kernels.schedule.algorithms import algorithm
 
 PASSES = {"fwd": "forward", "bwd_d": "input_gradient", "bwd_w": "weight_gradient"}
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from cconv.kernels.memory import Region
-from cconv.kernels.step import Program
+from cconv.kernels.core.memory import Region
+from cconv.kernels.core.step import Program
 
 from cconv.kernels import FLOAT32
 

@@ -1,5 +1,0 @@
-from cconv.kernels.simd cimport real
-
-cdef extern from "moments.h" nogil:
-    void moments_found(const real* at, Py_ssize_t apart, Py_ssize_t channels, Py_ssize_t count, double* mean,
-                       double* squares)
