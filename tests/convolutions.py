@@ -26,13 +26,13 @@ def channels_last(array):
     return np.ascontiguousarray(np.moveaxis(array, 1, -1))
 
 
-def packed_weights(kernels, g, role, w, threads=1):
+def packed_weights(build, kernels, g, role, w, threads=1):
     """w as the gather of an algorithm reads it: packed by a step of its own, or as it is."""
-    size = kernels.packed_size(g, role)
+    size = kernels.packed_size(build, g, role)
     if not size:
         return w
     packed = nans(size, w.dtype)
-    assert run_step(kernels.Pack(g, role), w, packed, threads=threads) == 0
+    assert run_step(kernels.Pack(build, g, role), w, packed, threads=threads) == 0
     return packed
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from cconv.errors import ShapeError, ValueRangeError
 from cconv.kernels.conv.geometry import ConvGeometry, three_axes
-from cconv.kernels.schedule.algorithms import algorithm
+from cconv.kernels.schedule.algorithms import algorithm, implementation
 from cconv.ops.elementwise import require_real
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.reduce import channel_sums
@@ -39,13 +39,13 @@ def gather(
 
     To the result a residual of its shape is added, and it is clamped to an interval, if they are given.
     """
-    kernels = getattr(lower.kernels, algorithm(geometry, role, lower.precision, lower.kernels))
-    if size := kernels.packed_size(geometry, role):
+    kernels = implementation(algorithm(geometry, role, lower.precision, lower.build))
+    if size := kernels.packed_size(lower.build, geometry, role):
         packed = lower.tensor((size,), name="packed weights")
-        lower.derive(kernels.Pack(geometry, role), reads=[weight], writes=[packed])
+        lower.derive(kernels.Pack(lower.build, geometry, role), reads=[weight], writes=[packed])
         weight = packed
     target = lower.tensor(shape, Layout.CHANNELS_LAST)
-    step = kernels.Gather(geometry, role, bias is not None, residual is not None, clamp)
+    step = kernels.Gather(lower.build, geometry, role, bias is not None, residual is not None, clamp)
     source = lower.as_layout(source, Layout.CHANNELS_LAST)
     if residual is not None:
         residual = lower.as_layout(residual, Layout.CHANNELS_LAST)
@@ -58,8 +58,8 @@ def weight_gradient(
     lower: Lowering, geometry: ConvGeometry, x: Tensor, dy: Tensor, shape: Sequence[int]
 ) -> Tensor:
     """Emit the weight gradient; returns it in ONNX's order."""
-    name = algorithm(geometry, "weight_gradient", lower.precision, lower.kernels)
-    step = getattr(lower.kernels, name).WeightGradient(geometry)
+    name = algorithm(geometry, "weight_gradient", lower.precision, lower.build)
+    step = implementation(name).WeightGradient(lower.build, geometry)
     partial = lower.tensor((step.partial_size,), name="partial sums")
     target = lower.tensor(shape)
     x = lower.as_layout(x, Layout.CHANNELS_LAST)

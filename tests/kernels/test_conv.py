@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cconv.kernels import FLOAT32
-from cconv.kernels.schedule.algorithms import ROLES, candidates
+from cconv.kernels.schedule.algorithms import ROLES, candidates, implementation
 from convolutions import channels_last, geometry, packed_weights, reference_passes
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
@@ -60,14 +60,14 @@ def our_passes(build, g, x, w, b, dy, threads):
     results = {}
     for role, source, bias, shape in [("forward", x, b, dy.shape), ("input_gradient", dy, None, x.shape)]:
         for name in candidates(g, role, "direct", build):
-            kernels = getattr(build, name)
-            packed = packed_weights(kernels, g, role, w, threads)
+            kernels = implementation(name)
+            packed = packed_weights(build, kernels, g, role, w, threads)
             target = nans(shape, dtype)
-            gather = kernels.Gather(g, role, bias is not None)
+            gather = kernels.Gather(build, g, role, bias is not None)
             assert run_step(gather, source, packed, bias, None, target, None, threads=threads) == 0
             results[role, name] = np.moveaxis(target, -1, 1)
     for name in candidates(g, "weight_gradient", "direct", build):
-        step = getattr(build, name).WeightGradient(g)
+        step = implementation(name).WeightGradient(build, g)
         dw = nans(w.shape, dtype)
         assert run_step(step, x, dy, nans(step.partial_size, dtype), dw, threads=threads) == 0
         results["weight_gradient", name] = dw
@@ -118,11 +118,11 @@ def test_epilogue(build, name, role):
     w, bias = w.astype(dtype), bias.astype(dtype)
     source, residual = (channels_last(a).astype(dtype) for a in (source, residual))
     for algorithm in candidates(g, role, "direct", build):
-        kernels = getattr(build, algorithm)
-        packed = packed_weights(kernels, g, role, w)
+        kernels = implementation(algorithm)
+        packed = packed_weights(build, kernels, g, role, w)
         for clamp in (None, (0.0, np.inf), (-3.0, 5.0)):
             target = residual.copy()
-            step = kernels.Gather(g, role, True, True, clamp)
+            step = kernels.Gather(build, g, role, True, True, clamp)
             assert run_step(step, source, packed, bias, target, target, None, threads=2) == 0
             limited = expected if clamp is None else np.clip(expected, *clamp)
             assert np.array_equal(np.moveaxis(target, -1, 1), limited), algorithm
@@ -139,14 +139,14 @@ def test_measured_on_the_way(build, name, threads):
     for role, source, bias, shape in [("forward", x, 1000 + b, dy.shape), ("input_gradient", dy, None, x.shape)]:
         rows, channels = math.prod(shape) // shape[1], shape[1]
         for algorithm in candidates(g, role, "direct", build):
-            kernels, dtype = getattr(build, algorithm), build.dtype
-            plain, gather = (kernels.Gather(g, role, bias is not None) for _ in range(2))
+            kernels, dtype = implementation(algorithm), build.dtype
+            plain, gather = (kernels.Gather(build, g, role, bias is not None) for _ in range(2))
             lengths = gather.measure() if hasattr(gather, "measure") else None
             if lengths is None:  # several gathers, or none
                 assert role == "input_gradient" or algorithm == "conv_abreast" or not g.batch
                 continue
             assert gather.measure() is None
-            packed = packed_weights(kernels, g, role, w.astype(dtype))
+            packed = packed_weights(build, kernels, g, role, w.astype(dtype))
             expected, target = (nans(channels_last(np.empty(shape)).shape, dtype) for _ in range(2))
             partials = nans((len(lengths), 2, channels), np.float64)
             operands = [channels_last(source).astype(dtype), packed, None if bias is None else bias.astype(dtype), None]
@@ -191,17 +191,17 @@ def test_passed_back_on_the_way(build, name, threads):
     mean, inverse, scale, bias = (rng.uniform(0.5, 1, channels).astype(dtype) for _ in range(4))
     y, residual = (rng.standard_normal(x.shape).astype(dtype) for _ in range(2))
     for algorithm in candidates(g, "input_gradient", "direct", build):
-        kernels = getattr(build, algorithm)
+        kernels = implementation(algorithm)
         if algorithm == "conv_scatter" or (algorithm == "conv_direct" and g.groups == channels):
             continue  # these cannot
-        packed = packed_weights(kernels, g, "input_gradient", w)
+        packed = packed_weights(build, kernels, g, "input_gradient", w)
         for activation, told_from, adds in [
             *((None, None, adds) for adds in (False, True)),
             *((("relu", 0, 0), told, adds) for told in "yz" for adds in (False, True)),
             *((("clip", -0.4, 0.9), told, True) for told in "yz"),
         ]:
             terms = {"z": [inverse, scale, bias, None], "y": [None, None, None, y], None: [None] * 4}[told_from]
-            gather = kernels.Gather(g, "input_gradient")
+            gather = kernels.Gather(build, g, "input_gradient")
             if adds:
                 assert gather.add_residual() == 3
             blocks = gather.measure_gradient(activation)
@@ -215,7 +215,7 @@ def test_passed_back_on_the_way(build, name, threads):
             run_step(step, *[None] * 3, inverse, *[None] * 4, partials, dscale, dbias, threads=threads)
 
             finished, expected = (nans(x.shape, dtype) for _ in range(2))
-            plain = kernels.Gather(g, "input_gradient", residual=adds)
+            plain = kernels.Gather(build, g, "input_gradient", residual=adds)
             run_step(plain, dy, packed, None, residual if adds else None, finished, None)
             sums = [nans(channels, dtype) for _ in range(2)]
             partials = nans((norm.row_blocks_of(rows, channels), 2, channels), np.float64)
@@ -237,12 +237,12 @@ def test_passed_back_only_where_it_can_be(build):
         (geometry(2, 3, 8, 1, (6, 6), (3, 3)), {}, None),  # not a whole vector of channels on any build but float64's
     ]:
         if g is plain or build.dtype == np.float32:
-            assert build.conv_direct.Gather(g, "input_gradient", **options).measure_gradient(activation) is None
-    measured = build.conv_direct.Gather(plain)
+            assert implementation("conv_direct").Gather(build, g, "input_gradient", **options).measure_gradient(activation) is None
+    measured = implementation("conv_direct").Gather(build, plain)
     measured.measure()
     assert measured.measure_gradient(None) is None and measured.add_residual() is None
-    assert build.conv_direct.Gather(plain, **clamped).add_residual() is None
-    assert build.conv_direct.Gather(plain, residual=True).add_residual() is None
+    assert implementation("conv_direct").Gather(build, plain, **clamped).add_residual() is None
+    assert implementation("conv_direct").Gather(build, plain, residual=True).add_residual() is None
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
@@ -277,9 +277,9 @@ def test_as_many_pixels_abreast_as_save_most():
     ]:
         g = geometry(2, c, k, 1, (8, width * stride), (kernel, kernel), stride, pad=kernel // 2)
         for build in ALL_BUILDS:
-            found = build.conv_abreast.pixels_abreast(g)
+            found = implementation("conv_abreast").pixels_abreast(build, g)
             assert found == pixels.get(build.name, found), (build, g)
-            assert build.conv_abreast.fits(g) == (found > 1)
+            assert implementation("conv_abreast").fits(build, g) == (found > 1)
 
 
 def test_a_program_has_the_threads_that_a_step_within_a_step_can_use():
@@ -287,7 +287,7 @@ def test_a_program_has_the_threads_that_a_step_within_a_step_can_use():
     for build in ALL_BUILDS:
         for size, threads in [(64, 3), (4, 1)]:
             g = geometry(2, 16, 1, 1, (size, 16), (5, 5), pad=2)
-            step = build.conv_abreast.Gather(g)
+            step = implementation("conv_abreast").Gather(build, g)
             step.bind([0] * step.operands, 0, 3)
             assert Program([step]).threads == 3  # not weighed
             step.weigh(0)
@@ -298,7 +298,7 @@ def test_a_program_whose_data_stay_in_one_cache_has_threads_for_its_arithmetic_a
     channels = {"avx512": 64, "avx2": 32, "generic": 16, "float64": 8}  # 10 us of arithmetic for each
     for build in ALL_BUILDS:
         g = geometry(2, channels[build.name], 64, 1, (9, 9), (1, 1))
-        step = build.conv_direct.Gather(g)
+        step = implementation("conv_direct").Gather(build, g)
         step.bind([0] * step.operands, 0, 3)
         few, many, small, large = 10_000, 2_000_000, 1 << 20, 1 << 30
         cases = [(few, small, 3), (many, small, 1), (few, large, 3), (many, large, 3), (large, 0, 3)]
@@ -373,10 +373,10 @@ def test_nothing_is_written_around_the_output(name):
         for name in candidates(g, role, "direct")
     ]
     for role, source, size, name in passes:
-        kernels = getattr(FLOAT32, name)
-        packed = guarded(kernels.packed_size(g, role))
+        kernels = implementation(name)
+        packed = guarded(kernels.packed_size(FLOAT32, g, role))
         target = guarded(size)
-        pack, gather = kernels.Pack(g, role), kernels.Gather(g, role)
+        pack, gather = kernels.Pack(FLOAT32, g, role), kernels.Gather(FLOAT32, g, role)
         scratch = Region(2 * max(pack.scratch_bytes, gather.scratch_bytes))
         run_bound(pack, [w.ctypes.data, inside(packed)], scratch)
         run_bound(gather, [source.ctypes.data, inside(packed), 0, 0, inside(target), 0], scratch)
@@ -384,7 +384,7 @@ def test_nothing_is_written_around_the_output(name):
             assert np.all(array[:guard] == 12345.0)
             assert np.all(array[-guard:] == 12345.0)
     for name in candidates(g, "weight_gradient", "direct"):
-        step = getattr(FLOAT32, name).WeightGradient(g)
+        step = implementation(name).WeightGradient(FLOAT32, g)
         partial, dw = guarded(step.partial_size), guarded(w.size)
         run_bound(step, [x.ctypes.data, dy.ctypes.data, inside(partial), inside(dw)], Region(2 * step.scratch_bytes))
         for array in (partial, dw):
@@ -405,12 +405,12 @@ def test_geometry_is_checked():
     with pytest.raises(ValueError, match="out of range"):
         geometry(1, 3, 3, 1, (5, 5), (3, 3), stride=0 or -1)
     with pytest.raises(ValueError, match="not a depthwise"):
-        FLOAT32.conv_depthwise.Gather(GEOMETRIES["3x3"])
+        implementation("conv_depthwise").Gather(FLOAT32, GEOMETRIES["3x3"])
     with pytest.raises(ValueError, match="conv_scatter: not for the forward"):
-        FLOAT32.conv_scatter.Gather(GEOMETRIES["3x3"], "forward")
+        implementation("conv_scatter").Gather(FLOAT32, GEOMETRIES["3x3"], "forward")
     with pytest.raises(ValueError, match="conv_abreast: not for the input_gradient"):
-        FLOAT32.conv_abreast.Pack(GEOMETRIES["few outputs"], "input_gradient")
+        implementation("conv_abreast").Pack(FLOAT32, GEOMETRIES["few outputs"], "input_gradient")
     with pytest.raises(ValueError, match="conv_abreast: not for the weight_gradient"):
-        FLOAT32.conv_abreast.WeightGradient(GEOMETRIES["3x3 stride 2"])
+        implementation("conv_abreast").WeightGradient(FLOAT32, GEOMETRIES["3x3 stride 2"])
     with pytest.raises(ValueError, match="conv_scatter: not for the input_gradient"):
-        FLOAT32.conv_scatter.Pack(GEOMETRIES["3-d groups"], "input_gradient")
+        implementation("conv_scatter").Pack(FLOAT32, GEOMETRIES["3-d groups"], "input_gradient")

@@ -14,7 +14,7 @@ from cconv import nn
 from cconv.errors import CconvError, ScheduleError
 from cconv.kernels import FLOAT32, FLOAT64
 from cconv.kernels.schedule import algorithms, tuned
-from cconv.kernels.schedule.algorithms import MEASURED, PRECISIONS, ROLES, algorithm, builtin, candidates
+from cconv.kernels.schedule.algorithms import MEASURED, PRECISIONS, ROLES, algorithm, builtin, candidates, implementation
 from convolutions import geometry
 from harness import ALL_BUILDS, THREADS
 
@@ -102,7 +102,7 @@ def test_few_outputs_are_computed_for_several_pixels_at_once():
     """Where a build's vectors have room for them, and the kernel is wide enough to pay for it."""
     few = geometry(4, 64, 3, 1, (64, 64), (3, 3), pad=1)
     for build in ALL_BUILDS:
-        wide = "conv_abreast" if build.conv_abreast.saves(few) >= algorithms.ABREAST_PAYS else ""
+        wide = "conv_abreast" if implementation("conv_abreast").saves(build, few) >= algorithms.ABREAST_PAYS else ""
         assert bool(wide) == (build.name in ("avx512", "avx2"))
         for precision in PRECISIONS:
             found = [builtin(few, role, precision, build) for role in ("forward", "weight_gradient")]
@@ -150,12 +150,12 @@ def test_candidates_can_compute(channels, kernel, size, stride):
                 assert builtin(g, role, precision, build) in found
                 assert precision == "fast" or not any("winograd" in one for one in found)
                 for one in found:
-                    kernels = getattr(build, one)
+                    kernels = implementation(one)
                     if role == "weight_gradient":
-                        kernels.WeightGradient(g)
+                        kernels.WeightGradient(build, g)
                     else:
-                        kernels.Pack(g, role)
-                        kernels.Gather(g, role)
+                        kernels.Pack(build, g, role)
+                        kernels.Gather(build, g, role)
 
 
 # Tables.
@@ -176,7 +176,7 @@ def test_a_table_is_followed(name):
     # What it does not know, and what another build computes, follows the rule.
     assert algorithm(SQUARE, "input_gradient") == "conv_winograd"
     assert algorithm(dataclasses.replace(SQUARE, pad=(0, 0, 1)), "forward") == "conv_winograd"
-    assert algorithm(SQUARE, "forward", kernels=FLOAT64) == "conv_winograd"
+    assert algorithm(SQUARE, "forward", build=FLOAT64) == "conv_winograd"
 
 
 def test_a_choice_holds_for_batches_near_its_own():

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from cconv.kernels.schedule.algorithms import implementation
 from convolutions import geometry, packed_weights
 from harness import ALL_BUILDS, nans, run_step
 
@@ -36,16 +37,16 @@ def shifted(array, elements):
 @BY_BUILD
 def test_convolutions(build, name, off):
     module, whole = GATHERS[name]
-    kernels, dtype = getattr(build, module), build.dtype
+    kernels, dtype = implementation(module), build.dtype
     rng = np.random.default_rng(0)
     x = rng.standard_normal((whole.batch, *whole.input, whole.channels)).astype(dtype)
     w = rng.standard_normal((whole.outputs, whole.channels // whole.groups, *whole.kernel)).astype(dtype)
     bias = rng.standard_normal(whole.outputs).astype(dtype)
     residual = rng.standard_normal((whole.batch, *whole.output, whole.outputs)).astype(dtype)
-    packed = packed_weights(kernels, whole, "forward", w)
+    packed = packed_weights(build, kernels, whole, "forward", w)
 
     def run(g, x, residual):
-        step = kernels.Gather(g, "forward", True, True, (-1.0, 1.0))
+        step = kernels.Gather(build, g, "forward", True, True, (-1.0, 1.0))
         workspace = nans(step.workspace, dtype) if step.workspace else None
         target = shifted(nans(residual.shape, dtype), off)
         assert run_step(step, x, packed, bias, residual, target, workspace, threads=2) == 0
@@ -69,16 +70,16 @@ PASSED_BACK = {
 @BY_BUILD
 def test_gradients_passed_back(build, name, off):
     module, whole = PASSED_BACK[name]
-    kernels, dtype = getattr(build, module), build.dtype
+    kernels, dtype = implementation(module), build.dtype
     rng = np.random.default_rng(0)
     dy = rng.standard_normal((whole.batch, *whole.output, whole.outputs)).astype(dtype)
     w = rng.standard_normal((whole.outputs, whole.channels // whole.groups, *whole.kernel)).astype(dtype)
     x, y, residual = (rng.standard_normal((whole.batch, *whole.input, whole.channels)).astype(dtype) for _ in range(3))
     mean = rng.standard_normal(whole.channels).astype(dtype)
-    packed = packed_weights(kernels, whole, "input_gradient", w)
+    packed = packed_weights(build, kernels, whole, "input_gradient", w)
 
     def run(g, dy, x, y, residual):
-        step = kernels.Gather(g, "input_gradient")
+        step = kernels.Gather(build, g, "input_gradient")
         step.add_residual()
         partials = nans((step.measure_gradient(("relu", 0, 0)), 2, g.channels), np.float64)
         target, x, y, residual = (shifted(a, off) for a in (nans(x.shape, dtype), x, y, residual))

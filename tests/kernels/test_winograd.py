@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cconv.kernels import FLOAT32
+from cconv.kernels.schedule.algorithms import implementation
 from convolutions import channels_last, geometry, packed_weights, reference_passes
 from harness import ALL_BUILDS, THREADS, nans, run_step
 
@@ -30,18 +31,18 @@ ROLES = ("forward", "input_gradient")
 
 def passes(build, kind, g, x, w, dy, threads=1, bias=None, residual=None, clamp=None):
     """Forward, input gradient and weight gradient by one algorithm, channels first."""
-    kernels, dtype = getattr(build, kind), build.dtype
+    kernels, dtype = implementation(kind), build.dtype
     results = []
     for role, source, target in ((ROLES[0], x, dy), (ROLES[1], dy, x)):
-        step = kernels.Gather(g, role, bias is not None, residual is not None, clamp)
-        packed = packed_weights(kernels, g, role, w.astype(dtype), threads)
+        step = kernels.Gather(build, g, role, bias is not None, residual is not None, clamp)
+        packed = packed_weights(build, kernels, g, role, w.astype(dtype), threads)
         out = nans(channels_last(target).shape, dtype)
         workspace = nans(step.workspace, dtype)
         operands = [channels_last(source).astype(dtype), packed, bias, residual, out, workspace]
         assert run_step(step, *operands, threads=threads) == 0
         results.append(np.moveaxis(out, -1, 1))
     weight = "conv_weight" if kind == "conv_direct" else "conv_winograd_weight"
-    step = getattr(build, weight).WeightGradient(g)
+    step = implementation(weight).WeightGradient(build, g)
     dw = nans(w.shape, dtype)
     x, dy = channels_last(x).astype(dtype), channels_last(dy).astype(dtype)
     assert run_step(step, x, dy, nans(step.partial_size, dtype), dw, threads=threads) == 0
@@ -118,13 +119,13 @@ def test_epilogue(build, name):
     g = GEOMETRIES[name]
     x, w, dy = data(g)
     plain = passes(build, "conv_winograd", g, x, w, dy)[0]
-    kernels, dtype = build.conv_winograd, build.dtype
+    kernels, dtype = implementation("conv_winograd"), build.dtype
     rng = np.random.default_rng(1)
     bias = rng.standard_normal(g.outputs).astype(dtype)
     residual = rng.standard_normal(channels_last(plain).shape).astype(dtype)
     expected = np.clip(channels_last(plain) + bias + residual, -0.5, 0.5)
-    packed = packed_weights(kernels, g, "forward", w.astype(dtype))
-    step = kernels.Gather(g, "forward", True, True, (-0.5, 0.5))
+    packed = packed_weights(build, kernels, g, "forward", w.astype(dtype))
+    step = kernels.Gather(build, g, "forward", True, True, (-0.5, 0.5))
     operands = [channels_last(x).astype(dtype), packed, bias, residual, residual, nans(step.workspace, dtype)]
     assert run_step(step, *operands, threads=2) == 0
     assert np.abs(residual - expected).max() < 1e-6 * rms(plain) * 10
@@ -138,6 +139,6 @@ def test_other_geometries_are_refused():
         geometry(1, 33, 32, 1, (9, 9), (3, 3), pad=1),
         geometry(1, 64, 64, 2, (9, 9), (3, 3), pad=1),
     ):
-        for make in (FLOAT32.conv_winograd.Gather, FLOAT32.conv_winograd_weight.WeightGradient):
+        for make in (implementation("conv_winograd").Gather, implementation("conv_winograd_weight").WeightGradient):
             with pytest.raises(ValueError, match="not for this geometry"):
-                make(other)
+                make(FLOAT32, other)

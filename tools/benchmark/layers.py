@@ -15,7 +15,7 @@ from cconv.kernels.core.memory import zeros
 from benchmark.peak import bound, peak_program, seconds
 from cconv.kernels import FLOAT32
 from cconv.kernels.conv.geometry import ConvGeometry
-from cconv.kernels.schedule.algorithms import algorithm
+from cconv.kernels.schedule.algorithms import algorithm, implementation
 
 PASSES = {"fwd": "forward", "bwd_d": "input_gradient", "bwd_w": "weight_gradient"}
 
@@ -91,23 +91,23 @@ class Timed:
 
 def our_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads: int, name: str) -> Timed:
     """cconv's kernel; weights are packed within the timed run, as they are once in every training step."""
-    kernels = getattr(FLOAT32, name)
+    kernels = implementation(name)
     x, w, dy = data["x"], data["w"], data["dy"]
     if role == "weight_gradient":
-        step = kernels.WeightGradient(g)
+        step = kernels.WeightGradient(FLOAT32, g)
         out = zeros(w.shape, np.float32)
         steps = [(step, [x, dy, zeros((step.partial_size,), np.float32), out])]
     else:
-        size = kernels.packed_size(g, role)
+        size = kernels.packed_size(FLOAT32, g, role)
         packed = zeros((size,), np.float32) if size else w
         out = zeros((dy if role == "forward" else x).shape, np.float32)
         source = x if role == "forward" else dy
-        step = kernels.Gather(g, role)
+        step = kernels.Gather(FLOAT32, g, role)
         workspace = zeros((step.workspace,), np.float32)
         operands = [source, packed, None, None, out, workspace]
         steps = [(step, operands)]
         if size:
-            steps.insert(0, (kernels.Pack(g, role), [w, packed]))
+            steps.insert(0, (kernels.Pack(FLOAT32, g, role), [w, packed]))
     for step, operands in steps:  # as in a plan: small ones run on one thread
         step.weigh(sum(a.nbytes for a in operands if a is not None))
     return Timed(bound(steps, threads).run, lambda: out)

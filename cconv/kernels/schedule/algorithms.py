@@ -13,22 +13,25 @@ process, and all plans follow it.
 
 An algorithm is a kernel module that offers
 
-    packed_size(geometry, role), Pack(geometry, role)     weights in the order the algorithm reads them; size 0: ONNX's
-    Gather(geometry, role, bias, residual, clamp)         role "forward" or "input_gradient"; .workspace elements;
-                                                          .measure(), if it can: see conv_direct
+    packed_size(build, geometry, role)               elements of the packed weights; 0: they are read in ONNX's order
+    Pack(build, geometry, role)                      the step that packs them
+    Gather(build, geometry, role, bias, residual, clamp)
+                                                     role "forward" or "input_gradient"; .workspace elements;
+                                                     .measure(), if it can: see conv/direct.pyx
 
 or, for the role "weight_gradient",
 
-    WeightGradient(geometry)
+    WeightGradient(build, geometry)
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import os
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cconv.errors import ScheduleError, explain
 from cconv.kernels import FLOAT32, Build
@@ -45,6 +48,33 @@ WINOGRAD = {"forward": "conv_winograd", "input_gradient": "conv_winograd", "weig
 DEPTHWISE = "conv_depthwise"
 SCATTER = "conv_scatter"
 ABREAST = "conv_abreast"
+
+# Modules of cconv.kernels.conv by the names that tables use.
+MODULES = {
+    "conv_direct": "direct",
+    "conv_weight": "weight",
+    "conv_winograd": "winograd",
+    "conv_winograd_weight": "winograd_weight",
+    "conv_depthwise": "depthwise",
+    "conv_scatter": "scatter",
+    "conv_abreast": "abreast",
+}
+
+
+def implementation(name: str) -> Any:
+    """The kernel module of an algorithm, imported when it is first asked for."""
+    try:
+        return importlib.import_module(f"cconv.kernels.conv.{MODULES[name]}")
+    except ModuleNotFoundError:
+        return _Unconverted(name)
+
+
+class _Unconverted:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return lambda build, *a, **k: getattr(getattr(build, self.name), attribute)(*a, **k)
 
 
 class Limits(NamedTuple):
@@ -133,26 +163,26 @@ MEASURED = (
 )
 
 
-def algorithm(geometry: ConvGeometry, role: str, precision: str = "fast", kernels: Build = FLOAT32) -> str:
+def algorithm(geometry: ConvGeometry, role: str, precision: str = "fast", build: Build = FLOAT32) -> str:
     """Name of the kernel module that computes this pass of this geometry.
 
     Args:
         role: one of ROLES.
         precision: "fast" also allows Winograd's algorithm, whose rms error is up to 5 times a direct float32
             convolution's, in weight gradients up to 10 times; "direct" does not.
-        kernels: the build that computes; a table speaks for the float32 build in use alone.
+        build: the build that computes; a table speaks for the float32 build in use alone.
 
     Raises:
         ScheduleError: CCONV_SCHEDULE names a table that cannot be used.
     """
-    table = in_force() if kernels is FLOAT32 else None
+    table = in_force() if build is FLOAT32 else None
     choice = table.find(geometry, role) if table else None
-    return choice.algorithms[precision] if choice else builtin(geometry, role, precision, kernels)
+    return choice.algorithms[precision] if choice else builtin(geometry, role, precision, build)
 
 
-def builtin(geometry: ConvGeometry, role: str, precision: str = "fast", kernels: Build = FLOAT32) -> str:
+def builtin(geometry: ConvGeometry, role: str, precision: str = "fast", build: Build = FLOAT32) -> str:
     """The choice where no table has one."""
-    able = candidates(geometry, role, precision, kernels)
+    able = candidates(geometry, role, precision, build)
     # A depthwise convolution has one input channel per output: as a matrix product it would use one row of
     # a tile; by channels it is bound by memory, as it should be.
     if geometry.depthwise:
@@ -167,7 +197,7 @@ def builtin(geometry: ConvGeometry, role: str, precision: str = "fast", kernels:
         return WINOGRAD[role]
     if SCATTER in able and scatter_saves(geometry) >= SCATTER_PAYS:
         return SCATTER
-    if ABREAST in able and kernels.conv_abreast.saves(geometry) >= ABREAST_PAYS:
+    if ABREAST in able and implementation("conv_abreast").saves(build, geometry) >= ABREAST_PAYS:
         return ABREAST
     return DIRECT[role]
 
@@ -190,17 +220,17 @@ def scatter_saves(g: ConvGeometry) -> float:
     return gathered / max(1, scattered)
 
 
-def candidates(geometry: ConvGeometry, role: str, precision: str = "fast", kernels: Build = FLOAT32) -> list[str]:
+def candidates(geometry: ConvGeometry, role: str, precision: str = "fast", build: Build = FLOAT32) -> list[str]:
     """Names of all kernel modules that can compute this pass of this geometry as precisely as asked for."""
     found = [DIRECT[role]]
     if geometry.groups == geometry.channels == geometry.outputs:
         found.append(DEPTHWISE)
     accurate = any(limits.hold(geometry) for limits in ACCURATE)
-    if role == "input_gradient" and kernels.conv_scatter.fits(geometry):
+    if role == "input_gradient" and implementation("conv_scatter").fits(build, geometry):
         found.append(SCATTER)
-    if role != "input_gradient" and kernels.conv_abreast.fits(geometry):
+    if role != "input_gradient" and implementation("conv_abreast").fits(build, geometry):
         found.append(ABREAST)
-    if precision == "fast" and accurate and kernels.conv_winograd.fits(geometry):
+    if precision == "fast" and accurate and implementation("conv_winograd").fits(build, geometry):
         found.append(WINOGRAD[role])
     return found
 
