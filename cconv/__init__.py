@@ -19,8 +19,6 @@ The names below are loaded on first use, so `import cconv` costs next to nothing
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cconv import errors
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from cconv import data as data
     from cconv import finetune as finetune
     from cconv import nn as nn
-    from cconv.check import certify as certify
-    from cconv.check import check as check
     from cconv.finetune import doctor as doctor
     from cconv.functional import conv1d as conv1d
     from cconv.functional import conv1d_input_gradient as conv1d_input_gradient
@@ -52,10 +48,12 @@ if TYPE_CHECKING:
     from cconv.functional import conv_transpose3d_input_gradient as conv_transpose3d_input_gradient
     from cconv.functional import conv_transpose3d_weight_gradient as conv_transpose3d_weight_gradient
     from cconv.graph.limits import Limits as Limits
-    from cconv.graph.load import load as load
-    from cconv.graph.model import Model as Model
     from cconv.kernels.core.threads import get_num_threads as get_num_threads
     from cconv.kernels.core.threads import set_num_threads as set_num_threads
+    from cconv.model import Model as Model
+    from cconv.model import load as load
+    from cconv.prove import certify as certify
+    from cconv.prove import check as check
     from cconv.train import callbacks as callbacks
     from cconv.train import losses as losses
     from cconv.train import optim as optim
@@ -67,16 +65,16 @@ __version__ = "0.1.0"
 # name: (module, what in it; "" is the module itself). The same names as above, which type checkers read.
 _LAZY: dict[str, tuple[str, str]] = {
     "Limits": ("cconv.graph.limits", "Limits"),
-    "Model": ("cconv.graph.model", "Model"),
+    "Model": ("cconv.model", "Model"),
     "Trainer": ("cconv.train.trainer", "Trainer"),
     "callbacks": ("cconv.train.callbacks", ""),
-    "certify": ("cconv.check", "certify"),
-    "check": ("cconv.check", "check"),
+    "certify": ("cconv.prove", "certify"),
+    "check": ("cconv.prove", "check"),
     "data": ("cconv.data", ""),
     "doctor": ("cconv.finetune", "doctor"),
     "finetune": ("cconv.finetune", ""),
     "get_num_threads": ("cconv.kernels.core.threads", "get_num_threads"),
-    "load": ("cconv.graph.load", "load"),
+    "load": ("cconv.model", "load"),
     "losses": ("cconv.train.losses", ""),
     "nn": ("cconv.nn", ""),
     "optim": ("cconv.train.optim", ""),
@@ -97,8 +95,6 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'cconv' has no attribute {name!r}")
     module, attribute = _LAZY[name]
-    if name in ("load", "Model"):
-        importlib.import_module("cconv.plan")  # gives Model.run its session; the graph knows no plans
     found = importlib.import_module(module)
     globals()[name] = getattr(found, attribute) if attribute else found
     return globals()[name]
@@ -106,14 +102,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
-
-
-class _Package(ModuleType):
-    """This package, whose `check` stays the function: importing the folder of that name would replace it."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name == "check" and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

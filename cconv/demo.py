@@ -16,18 +16,17 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cconv import finetune, nn
-from cconv.check import Report, check
 from cconv.data import Arrays, digits
 from cconv.errors import OutputError, explain
-from cconv.graph.load import load
-from cconv.graph.model import Model
+from cconv.model import Model, load
+from cconv.prove import Report, check
+from cconv.text import table
 from cconv.train import optim
 from cconv.train.callbacks import Callback
 from cconv.train.history import Row
@@ -88,7 +87,7 @@ class Result:
             verdict = f"{'ok' if report.ok else 'FAILED'} ({report.versions['onnxruntime']})"
             size = f"{file.nbytes / 1000:.0f} kB"
             second.append((file.name, size, f"{report.max_error:.1e}", agreement, verdict))
-        parts = [f"cconv demo, seed {self.seed}", *_table(first), "", *_table(second)]
+        parts = [f"cconv demo, seed {self.seed}", *table(first[1:], first[0], align="lrrr"), "", *table(second[1:], second[0], align="lrrrr")]
         parts += [str(file.report) for file in self.files if not file.report.ok]
         return "\n".join(parts)
 
@@ -224,13 +223,3 @@ def _writable(folder: Path) -> Path:
             )
         ) from error
     return folder
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lines of a table: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = []
-    for first, *others in rows:
-        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:]))]
-        lines.append("  ".join(cells).rstrip())
-    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]

@@ -19,11 +19,9 @@ import onnx
 from onnx import defs, helper, shape_inference, version_converter
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
-import cconv.plan  # noqa: F401  gives Model.run its session
 from cconv.errors import ModelError, UnsupportedOpError, ValueRangeError, explain, root_of
-from cconv.graph.load import load
-from cconv.graph.model import Model
 from cconv.graph.nodes import with_subgraphs
+from cconv.model import Model, load
 
 
 class CconvRep(BackendRep):

@@ -9,8 +9,8 @@ from cconv.kernels.core.memory import Region
 from cconv.kernels.core.step import Program
 from onnx import helper
 
-from cconv.graph.model import Model
 from cconv.kernels import FLOAT64, Build, builds
+from cconv.model import Model
 from cconv.ops.catalogue import CATALOGUE
 from cconv.ops.tensor import Spec, Tensor
 from cconv.plan.plan import Plan, inference_plan, training_plan

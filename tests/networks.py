@@ -4,8 +4,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from cconv.graph.load import load
-from cconv.graph.model import Model
+from cconv.model import Model, load
 
 FEATURES, HIDDEN, CLASSES = 6, 9, 4
 

@@ -19,7 +19,7 @@ from benchmark.networks import build
 from onnx import helper
 
 import cconv
-from cconv.check import random_inputs
+from cconv.prove import random_inputs
 
 SIZE = 64  # of the images: ResNet-18's layers are those of size 224, only their maps are smaller
 

@@ -41,9 +41,9 @@ def write_models(folder: Path) -> None:
 
 
 def write_built(folder: Path) -> None:
-    from cconv import nn
-
     from benchmark import networks
+
+    from cconv import nn
 
     networks.build("lenet5").save(folder / "lenet5.onnx")
     signal = nn.Sequential(

@@ -43,8 +43,8 @@ from cconv.files import atomic_write
 from cconv.graph.nodes import needed_for
 from cconv.graph.walk import Values, calls_of
 from cconv.kernels import FLOAT32
-from cconv.kernels.schedule import algorithms, tuned
 from cconv.kernels.conv.geometry import ConvGeometry
+from cconv.kernels.schedule import algorithms, tuned
 from cconv.ops.conv import Convolution
 from cconv.ops.tensor import Spec
 from cconv.plan.gradient import mark_wanted

@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from cconv.errors import ShapeError
-from cconv.graph.model import Model
 from cconv.graph.nodes import Node, needed_for
 from cconv.graph.shapes import input_shapes_at, trace
+from cconv.model import Model
 from cconv.ops.operator import Call
 from cconv.ops.tensor import Spec
 

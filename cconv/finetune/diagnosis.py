@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from cconv.text import table
 
 ERROR, WARNING, INFO = "error", "warning", "info"
 SEVERITIES = (ERROR, WARNING, INFO)
@@ -79,27 +80,7 @@ class Diagnosis:
         lines = [f"doctor: {self.model} {verdict} ({told or 'no findings'})"]
         if self.findings:
             rows = [(f.severity, f.node or "-", f.meaning, f.repair or "-") for f in self.findings]
-            lines += ["", *table(("severity", "node", "what it means", "repair"), rows, (7, NODE, MEANING, REPAIR))]
+            lines += ["", *table(rows, ("severity", "node", "what it means", "repair"), wrap=(7, NODE, MEANING, REPAIR))]
         if any(finding.automatic for finding in self.findings):
             lines += ["", "* finetune.repair(model, data) or `cconv repair` does this."]
         return "\n".join(lines)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], most: Sequence[int]) -> list[str]:
-    """Columns side by side; a cell longer than `most` of its column goes on in the next line."""
-    wrapped = [[_lines(cell, width) for cell, width in zip(row, most)] for row in rows]
-    widths = [max(len(line) for cell in column for line in cell) for column in zip(*wrapped)]
-    widths = [max(width, len(title)) for width, title in zip(widths, head)]
-
-    def line(cells: Sequence[str]) -> str:
-        return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip()
-
-    result = [line(head), line(["-" * width for width in widths])]
-    for row in wrapped:
-        for i in range(max(map(len, row))):
-            result.append(line([cell[i] if i < len(cell) else "" for cell in row]))
-    return result
-
-
-def _lines(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]

@@ -8,14 +8,12 @@ from dataclasses import replace
 
 import onnx
 
-import cconv.plan  # noqa: F401  (gives Model.run its session)
 from cconv.errors import CconvError, UnsupportedOpError, ValueRangeError, explain
 from cconv.finetune.case import Case
 from cconv.finetune.concerns import CONCERNS
 from cconv.finetune.concerns.concern import Options
 from cconv.finetune.diagnosis import ERROR, SEVERITIES, Diagnosis, Finding
-from cconv.graph.load import load
-from cconv.graph.model import Model
+from cconv.model import Model, load
 
 
 def doctor(

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
-from cconv.graph.model import Model
+from cconv.model import Model
 
 
 def exchange(model: Model, node: ir.Node, i: int, array: np.ndarray) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cconv.finetune.head import find_head
-from cconv.graph.model import Model
+from cconv.model import Model
 
 
 def head_weights(model: Model, output: str | None = None) -> list[str]:

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from cconv.errors import ModelError, ValueRangeError, explain
 from cconv.finetune.edit import constant_of, exchange, input_of, set_constant
-from cconv.graph.model import Model
+from cconv.model import Model
 
 CLASSES = "cconv.classes"
 """Key of metadata_props under which the classes' names are stored, as a JSON list."""

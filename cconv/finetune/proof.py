@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cconv.check.compare import compare
-from cconv.check.providers import NotAvailable, Refused, Running, requested
 from cconv.errors import CconvError, ModelError
 from cconv.finetune.case import Case
 from cconv.finetune.concerns.concern import Done, Outputs
-from cconv.graph.model import Model
+from cconv.model import Model
+from cconv.prove.compare import compare
+from cconv.prove.providers import NotAvailable, Refused, Running, requested
 
 CCONV, ONNXRUNTIME = "cconv", "onnxruntime"
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-import cconv.plan  # noqa: F401  (gives Model.run its session)
 from cconv.errors import CconvError, ShapeError, ValueRangeError, explain
 from cconv.finetune.case import Case
 from cconv.finetune.concerns import CONCERNS
 from cconv.finetune.concerns.concern import Done, Options, Skipped
 from cconv.finetune.concerns.modes import for_inference
-from cconv.finetune.diagnosis import table
 from cconv.finetune.proof import CCONV, ONNXRUNTIME, Examples, Proof, prove
-from cconv.graph.model import Model
+from cconv.graph.weights import memory_of
+from cconv.model import Model
+from cconv.text import table
 from cconv.train.arrays import as_dtype, named
 
 # Examples of the larger batch that a repair is proved on.
@@ -28,7 +28,7 @@ farther."""
 
 
 @dataclass(frozen=True)
-class Row:
+class RepairRow:
     """One repair.
 
     Attributes:
@@ -50,7 +50,7 @@ class Row:
 class Repairs:
     """What `repair` did, and how it was proved; `str` gives a table."""
 
-    rows: Sequence[Row] = field(default_factory=tuple)
+    rows: Sequence[RepairRow] = field(default_factory=tuple)
 
     @property
     def ok(self) -> bool:
@@ -72,7 +72,7 @@ class Repairs:
             )
             for row in self.rows
         ]
-        lines += table(("repair", "what", "", "cconv", "onnxruntime", "at save"), rows, (14, 50, 10, 24, 24, 8))
+        lines += table(rows, ("repair", "what", "", "cconv", "onnxruntime", "at save"), wrap=(14, 50, 10, 24, 24, 8))
         proofs = [row.proof for row in self.rows if row.proof is not None]
         if proofs:
             batches = ", ".join(str(n) for n in sorted({batch for proof in proofs for batch in proof.batches}))
@@ -88,6 +88,26 @@ class Repairs:
         return "\n".join(lines)
 
 
+class RepairedModel(Model):
+    """A model as `repair` made it. Its copies and pickles are plain Models.
+
+    Attributes:
+        repairs: what was done, and the proof of it.
+    """
+
+    def __init__(self, model: Model, repairs: Repairs) -> None:
+        """Take over a model, which is not used any more."""
+        super().__init__(
+            model.ir,
+            arrays=memory_of(model.weights),
+            declared=model.declared,
+            limits=model.limits,
+            external=model.external,
+            at_save=model.at_save,
+        )
+        self.repairs = repairs
+
+
 def repair(
     model: Model,
     data: Any = None,
@@ -96,7 +116,7 @@ def repair(
     dropout: float | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     tolerance: float = TOLERANCE,
-) -> Model:
+) -> RepairedModel:
     """A copy of `model` that can be trained, as far as that can be repaired; `model` is left as it is.
 
     Constants become initializers, merged weights are untied, float16 weights become float32 until the model is saved,
@@ -138,15 +158,14 @@ def repair(
         except CconvError as error:
             done = Skipped(str(error))
         if isinstance(done, Skipped):
-            rows.append(Row(name, done.why, kept=False))
+            rows.append(RepairRow(name, done.why, kept=False))
         elif isinstance(done, Done):
             examples = _for_proof(case, given, done.before_batch or case.fixed_batch)
             row = _proved(name, result, candidate, done, examples, tolerance)
             rows.append(row)
             if row.kept:
                 result = candidate
-    result.repairs = Repairs(rows)
-    return result
+    return RepairedModel(result, Repairs(rows))
 
 
 REPAIRS: tuple[str, ...] = tuple(name for name, concern in CONCERNS.items() if concern.repair is not None)
@@ -154,15 +173,15 @@ REPAIRS: tuple[str, ...] = tuple(name for name, concern in CONCERNS.items() if c
 
 def _proved(
     name: str, before: Model, after: Model, done: Done, examples: Examples | None, tolerance: float
-) -> Row:
+) -> RepairRow:
     if examples is None:
-        return Row(name, f"{done.what}: not proved, as the inputs' shapes are open; give input_shapes", False)
+        return RepairRow(name, f"{done.what}: not proved, as the inputs' shapes are open; give input_shapes", False)
     proof = prove(for_inference(before), for_inference(after), done, examples, tolerance)
     what = done.what
     if not proof.ok:
         reasons = proof.failures or proof.not_run
         what += ". " + "; ".join(f"{where}: {why}" for where, why in reasons.items())
-    return Row(name, what, proof.ok, done.undone, proof)
+    return RepairRow(name, what, proof.ok, done.undone, proof)
 
 
 def _examples(case: Case, data: Any) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Builder: makes a graph node by node, with shapes checked by the operators' own rules as it grows.
+"""GraphBuilder: makes a graph node by node, with shapes checked by the operators' own rules as it grows.
 
 Names follow the layers, as in PyTorch: within the scopes "3" and "body", a weight "weight" becomes
 "3.body.weight" and a node Conv "3.body.Conv".
@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
 
 from cconv.errors import CconvError
-from cconv.graph.model import Model
+from cconv.graph.graph import Graph
 from cconv.graph.nodes import Node
 from cconv.kernels.core.memory import aligned
 from cconv.ops.operator import Call
@@ -25,6 +25,8 @@ from cconv.ops.tensor import Spec
 OPSET = 21
 IR_VERSION = 10
 BATCH = "N"
+
+G = TypeVar("G", bound=Graph)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Value:
         return self.spec.shape[1:]
 
 
-class Builder:
+class GraphBuilder:
     """A graph under construction.
 
     Args:
@@ -132,8 +134,8 @@ class Builder:
         self.nodes.append(node)
         return Value(output, spec)
 
-    def build(self, input: Value, output: Value, name: str) -> Model:
-        """The finished model."""
+    def build(self, input: Value, output: Value, name: str, kind: type[G]) -> G:
+        """The finished graph, as an object of class `kind`."""
         if output.ir is input.ir:
             output = self.node("Identity", output)
         output.ir.name = "output"
@@ -148,7 +150,7 @@ class Builder:
         model = ir.Model(graph, ir_version=IR_VERSION, producer_name="cconv")
         floats = {key: array for key, array in self._arrays.items() if array.dtype == np.float32}
         declared = [value.name or "" for node in self.nodes for value in node.outputs]
-        return Model(model, arrays=floats, declared=declared)
+        return kind(model, arrays=floats, declared=declared)
 
     def _call(self, node: ir.Node, inputs: Sequence[Value | None], attributes: dict[str, Any]) -> Call:
         present = {value.ir.name or "": value for value in inputs if value is not None}

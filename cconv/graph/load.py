@@ -1,6 +1,6 @@
-"""load: an ONNX model from a file, bytes or a message, checked before anything is built out of it.
+"""load_graph: an ONNX model from a file, bytes or a message, checked before anything is built from it.
 
-    bytes -> protobuf message -> checks (safety.py) -> float weights taken out -> onnx_ir graph -> Model
+    bytes -> protobuf message -> checks (safety.py) -> float weights taken out -> onnx_ir graph -> Graph
 
 The weights leave the message before the graph is built: they live in aligned arrays from then on, and
 the message, which would keep a second copy of them, is dropped.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -20,10 +20,10 @@ from google.protobuf.message import DecodeError
 
 from cconv.errors import ModelError, UnsafeModelError, explain
 from cconv.graph.external import ExternalFolder
+from cconv.graph.graph import Graph
 from cconv.graph.limits import DEFAULT, Limits
-from cconv.graph.model import Model
+from cconv.graph.messages import all_graphs
 from cconv.graph.safety import all_tensors_of, check_model, tensor_bytes
-from cconv.graph.save import all_graphs
 from cconv.kernels.core.memory import zeros
 
 # What people hand over instead of ONNX: the first bytes, and what to say. The first that fits is taken.
@@ -47,12 +47,16 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
 )
 
 
-def load(
+G = TypeVar("G", bound=Graph)
+
+
+def load_graph(
     source: str | os.PathLike[str] | bytes | onnx.ModelProto,
     *,
+    kind: type[G],
     limits: Limits | None = None,
     base: str | os.PathLike[str] | None = None,
-) -> Model:
+) -> G:
     """The model in an ONNX file, in its bytes, or in an `onnx.ModelProto` (which is left as it is).
 
     No code of the file is run, and nothing is read but the file and, inside its folder, its external data.
@@ -60,6 +64,7 @@ def load(
 
     Args:
         source: path, bytes or message.
+        kind: the class to make, Graph or one derived from it.
         limits: sizes beyond which a model is refused.
         base: the folder of external data, for a model that is not given by its path.
 
@@ -98,7 +103,7 @@ def load(
         raise ModelError(explain(place, "is a valid ONNX model", str(error).split("\n", 1)[0])) from error
     declared = [info.name for part in all_graphs(proto.graph) for info in part.value_info]
     del proto
-    return Model(graph, arrays=arrays, declared=declared, limits=limits, external=external)
+    return kind(graph, arrays=arrays, declared=declared, limits=limits, external=external)
 
 
 def _read(path: Path, limits: Limits) -> bytes:

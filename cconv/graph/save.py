@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -18,9 +18,8 @@ import onnx_ir as ir
 from cconv.errors import ModelError, OutputError, explain, root_of
 from cconv.files import atomic_write
 from cconv.graph.data_files import Entries, lay_out, write
-
-if TYPE_CHECKING:
-    from cconv.graph.model import Model
+from cconv.graph.graph import Graph
+from cconv.graph.messages import all_graphs
 
 # What protobuf can hold; and, in a model that does not fit, the tensors that go to a file of their own.
 _MESSAGE_BYTES, _LARGE = 2**31 - 1, 1024
@@ -59,38 +58,29 @@ def to_message(
     return proto
 
 
-def all_graphs(graph: onnx.GraphProto) -> Iterable[onnx.GraphProto]:
-    """A graph and those within its nodes."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from all_graphs(inner)
-
-
-def save(model: Model, path: str | os.PathLike[str]) -> None:
-    """Write the model, whole or not at all.
+def save(graph: Graph, path: str | os.PathLike[str]) -> None:
+    """Write the graph, whole or not at all.
 
     Raises:
         ModelError: more than 2 GiB beside the initializers, an edit at save that no longer fits, or what onnx_ir cannot
             write.
         OutputError: a file cannot be written; an earlier one is as it was.
     """
-    graph = model.finished()
+    finished = graph.finished()
     tensors = {
-        name: value.const_value for name, value in graph.graph.initializers.items() if value.const_value is not None
+        name: value.const_value for name, value in finished.graph.initializers.items() if value.const_value is not None
     }
-    large = sum(tensor.nbytes for name, tensor in tensors.items() if name not in model.external) > _MESSAGE_BYTES
+    large = sum(tensor.nbytes for name, tensor in tensors.items() if name not in graph.external) > _MESSAGE_BYTES
     outside = {
         name: tensor.nbytes
         for name, tensor in tensors.items()
-        if tensor.dtype != ir.DataType.STRING and (name in model.external or (large and tensor.nbytes >= _LARGE))
+        if tensor.dtype != ir.DataType.STRING and (name in graph.external or (large and tensor.nbytes >= _LARGE))
     }
     stored = []
     if outside:
         _no_link(path)
-        stored = lay_out(outside, model.external, Path(path))
-    proto = to_message(graph, model.declared, {each.name: each.entries for each in stored})
+        stored = lay_out(outside, graph.external, Path(path))
+    proto = to_message(finished, graph.declared, {each.name: each.entries for each in stored})
     try:
         data = proto.SerializeToString()
     except ValueError as error:  # how protobuf says that a message exceeds 2 GiB

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from cconv.errors import CconvError, ShapeError, ValueRangeError, explain
+from cconv.graph.graph import Graph
 from cconv.graph.nodes import Node
 from cconv.graph.walk import Values, check_outputs
 from cconv.ops.operator import Call
 from cconv.ops.tensor import Spec
 
-if TYPE_CHECKING:
-    from cconv.graph.model import Model
-
 
 def input_shapes_at(
-    model: Model, batch: int, given: Mapping[str, Sequence[int]] | None = None
+    model: Graph, batch: int, given: Mapping[str, Sequence[int]] | None = None
 ) -> dict[str, Spec]:
     """Specs of all inputs: shapes as `given`, else as declared, with an open first axis set to `batch`.
 
@@ -51,7 +48,7 @@ def input_shapes_at(
     return specs
 
 
-def trace(model: Model, inputs: Mapping[str, Spec]) -> list[tuple[Node, Call | None]]:
+def trace(model: Graph, inputs: Mapping[str, Spec]) -> list[tuple[Node, Call | None]]:
     """Each node with its call at the shapes that follow from `inputs`.
 
     A node has None where its operator or an input's shape is not known; walking goes on, so that one operator

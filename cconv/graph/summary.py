@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from cconv.errors import ShapeError
+from cconv.graph.graph import Graph
 from cconv.graph.shapes import input_shapes_at, trace
 from cconv.ops.operator import Call
-
-if TYPE_CHECKING:
-    from cconv.graph.model import Model
+from cconv.text import table
 
 Shape = tuple[int, ...]
 
 
-def summary(model: Model, input_shapes: Mapping[str, Sequence[int]] | None) -> str:
+def summary(model: Graph, input_shapes: Mapping[str, Sequence[int]] | None) -> str:
     """See Model.summary."""
     note = ""
     calls: dict[int, Call | None] = {}
@@ -52,7 +50,7 @@ def summary(model: Model, input_shapes: Mapping[str, Sequence[int]] | None) -> s
     lines = [
         f"{model.ir.graph.name or 'model'}: {inputs} -> {', '.join(model.output_names)}",
         "",
-        *_table(("node", "operator", "output", "parameters", "MFLOPs"), rows),
+        *table(rows, ("node", "operator", "output", "parameters", "MFLOPs"), align="lllrr"),
         "",
         f"parameters  {count:,}" + (f" (and {others:,} values that no gradient reaches)" if others else ""),
         f"weights     {nbytes / 1e6:,.2f} MB in {len(model.weights)} arrays",
@@ -80,18 +78,3 @@ def _dims(dims: tuple[int | str | None, ...] | None) -> str:
     if dims is None:
         return "(...)"
     return f"({', '.join(str(n) if isinstance(n, int) else n or '?' for n in dims)})"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as their widest cell; numbers to the right."""
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    numeric = (3, 4)
-
-    def line(row: Sequence[str]) -> str:
-        cells = [
-            cell.rjust(width) if i in numeric else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths))
-        ]
-        return "  ".join(cells).rstrip()
-
-    return [line(head), line(["-" * width for width in widths]), *(line(row) for row in rows)]

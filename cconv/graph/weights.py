@@ -59,7 +59,7 @@ class Weight:
         stamp: changes whenever the memory may have.
     """
 
-    __slots__ = ("_array", "_lease", "memory", "stamp")
+    __slots__ = ("__weakref__", "_array", "_lease", "memory", "stamp")
 
     def __init__(self, memory: np.ndarray) -> None:
         self.memory = memory
@@ -86,14 +86,6 @@ class Weight:
         # In this order: an array that another thread takes in between either still lives or leaves a new stamp.
         stamp = self.stamp
         return stamp if self._lease() is None else object()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles are weights of their own, with memory that nobody holds."""
-        return _copied, (self.memory,)
-
-
-def _copied(memory: np.ndarray) -> Weight:
-    return Weight(aligned(memory))
 
 
 class Weights(Mapping[str, np.ndarray]):
@@ -144,18 +136,32 @@ class Weights(Mapping[str, np.ndarray]):
 class Initializer(ir.Tensor):
     """A weight as the graph has it: a tensor whose value is handed out as `model.weights` does.
 
-    Attributes:
-        weight: whose memory it is.
+    The graph of onnx_ir is a web of references in circles, which Python frees only when its garbage collector runs. So an
+    initializer refers to its weight weakly; the Graph and the `ir.Model` own it. When both are gone, the memory is free.
+
+    Copies and pickles are plain tensors with values of their own.
     """
 
-    __slots__ = ("weight",)
+    __slots__ = ("_weight",)
 
     def __init__(self, weight: Weight, **options: Any) -> None:
-        self.weight = weight
+        self._weight = weakref.ref(weight)
         super().__init__(weight.array(), **options)
 
-    # All that ir.Tensor tells of its value it reads here. Were it to keep an array elsewhere, that would be one more
-    # that is held: what follows from the weight would be made at every run, and be right.
+    @property
+    def weight(self) -> Weight:
+        """The weight whose memory this is.
+
+        Raises:
+            ReferenceError: the model is gone.
+        """
+        weight = self._weight()
+        if weight is None:
+            raise ReferenceError(f"initializer {self.name!r}: its model is gone; keep the Model, or its `ir`")
+        return weight
+
+    # ir.Tensor reads its value here. If a later version kept the array elsewhere, that would count as one more holder:
+    # what is derived from the weight would be derived again at every run, and be right.
     @property
     def _raw(self) -> np.ndarray:
         return self.weight.array()
@@ -163,6 +169,9 @@ class Initializer(ir.Tensor):
     @_raw.setter
     def _raw(self, value: np.ndarray) -> None:
         pass
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ir.Tensor, (self.weight.memory.copy(), None, self.shape, None, self.name, self.doc_string)
 
 
 # For cconv's own use. Plain arrays in the place of Weights, as tests have them, count as held by somebody.

@@ -47,6 +47,7 @@ _load_threads()
 
 from cconv.kernels.core.build import Build  # noqa: E402  (libgomp must be loaded by _load_threads)
 
+
 def builds() -> tuple[str, ...]:
     """Names of the float32 builds that are installed and that this processor can run, widest first."""
     have = features()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cconv.graph.builder import Builder, Value
+from cconv.graph.builder import GraphBuilder, Value
 from cconv.nn.layer import Layer
 
 
@@ -14,7 +14,7 @@ from cconv.nn.layer import Layer
 class ReLU(Layer):
     """max(x, 0)"""
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         return builder.node("Relu", x)
 
 
@@ -24,7 +24,7 @@ class LeakyReLU(Layer):
 
     negative_slope: float = 0.01
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         return builder.node("LeakyRelu", x, alpha=float(self.negative_slope))
 
 
@@ -32,7 +32,7 @@ class LeakyReLU(Layer):
 class ReLU6(Layer):
     """min(max(x, 0), 6)"""
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         low = builder.weight("min", np.array(0, np.float32))
         high = builder.weight("max", np.array(6, np.float32))
         return builder.node("Clip", x, low, high)
@@ -42,7 +42,7 @@ class ReLU6(Layer):
 class Sigmoid(Layer):
     """1 / (1 + exp(-x))"""
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         return builder.node("Sigmoid", x)
 
 
@@ -50,7 +50,7 @@ class Sigmoid(Layer):
 class Tanh(Layer):
     """tanh(x)"""
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         return builder.node("Tanh", x)
 
 
@@ -60,7 +60,7 @@ class Softmax(Layer):
 
     dim: int = 1
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         return builder.node("Softmax", x, axis=self.dim)
 
 
@@ -70,5 +70,5 @@ class LogSoftmax(Layer):
 
     dim: int = 1
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         return builder.node("LogSoftmax", x, axis=self.dim)

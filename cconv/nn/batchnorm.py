@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from cconv.errors import ShapeError, ValueRangeError, explain
-from cconv.graph.builder import Builder, Value
+from cconv.graph.builder import GraphBuilder, Value
 from cconv.nn.layer import Layer, positive
 
 
@@ -39,7 +39,7 @@ class _BatchNorm(Layer):
                 )
             )
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         fix = ""
         if len(x.shape) - 1 not in self.axes:
             wanted = " or ".join(map(str, self.axes))

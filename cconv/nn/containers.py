@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cconv.errors import ShapeError, ValueRangeError, explain
-from cconv.graph.builder import Builder, Value
+from cconv.graph.builder import GraphBuilder, Value
 from cconv.nn.layer import Layer
 
 
@@ -17,7 +17,7 @@ class Sequential(Layer):
         _check_layers("Sequential", layers)
         self.layers = layers
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         for i, layer in enumerate(self.layers):
             with builder.scope(str(i), f"[{i}] {type(layer).__name__}"):
                 x = layer.add(builder, x)
@@ -46,7 +46,7 @@ class Residual(Layer):
     def __post_init__(self) -> None:
         _check_layers("Residual", [self.body, *([self.shortcut] if self.shortcut else [])])
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         with builder.scope("body", f".body {type(self.body).__name__}"):
             y = self.body.add(builder, x)
         if self.shortcut is not None:
@@ -77,7 +77,7 @@ class Concat(Layer):
         self.branches = branches
         self.dim = dim
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         outputs = []
         for i, branch in enumerate(self.branches):
             with builder.scope(str(i), f"[{i}] {type(branch).__name__}"):

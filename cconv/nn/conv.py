@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from cconv.errors import ValueRangeError, explain
-from cconv.graph.builder import Builder, Value
+from cconv.graph.builder import GraphBuilder, Value
 from cconv.nn.layer import Layer, Sizes, channels_fix, he_normal, positive, sizes
 
 
@@ -54,7 +54,7 @@ class _Conv(Layer):
         padding = sizes(layer, "padding", self.padding, self.axes, 0)
         return kernel, stride, dilation, [*padding, *padding]
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         kernel, stride, dilation, pads = self._geometry()
         shape = (self.out_channels, self.in_channels // self.groups, *kernel)
         weight = builder.weight("weight", he_normal(builder, shape, math.prod(shape[1:])))
@@ -118,7 +118,7 @@ class _ConvTranspose(Layer):
         layer = type(self).__name__
         return [sizes(layer, name, getattr(self, name), self.axes, n) for name, n in least.items()]
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         kernel, stride, padding, output_padding, dilation = self._geometry()
         shape = (self.in_channels, self.out_channels // self.groups, *kernel)
         # With a stride, only every stride-th tap of the kernel meets an output pixel.

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-import cconv.plan  # noqa: F401  (gives the models built here their `run`)
 from cconv.errors import ValueRangeError, explain
-from cconv.graph.builder import Builder, Value
-from cconv.graph.model import Model
+from cconv.graph.builder import GraphBuilder, Value
+from cconv.model import Model
 
 Sizes = int | Sequence[int]
 
@@ -18,7 +17,7 @@ Sizes = int | Sequence[int]
 class Layer:
     """Base of all layers."""
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         """Add this layer's nodes to the graph; returns its output."""
         raise NotImplementedError
 
@@ -39,11 +38,11 @@ class Layer:
         shape = sizes("build", "input_shape", input_shape, None, least=1)
         if not isinstance(seed, int) or not 0 <= seed < 2**63:
             raise ValueRangeError(explain("build", "seed is a whole number in 0..2**63-1", repr(seed)))
-        builder = Builder(seed)
+        builder = GraphBuilder(seed)
         x = builder.input(shape)
         with builder.scope("", type(self).__name__):
             y = self.add(builder, x)
-        return builder.build(x, y, name)
+        return builder.build(x, y, name, Model)
 
 
 def sizes(layer: str, name: str, value: Sizes, length: int | None, least: int) -> tuple[int, ...]:
@@ -71,7 +70,7 @@ def positive(layer: Layer, **values: int) -> None:
         sizes(type(layer).__name__, name, value, 1, least=1)
 
 
-def he_normal(builder: Builder, shape: Sequence[int], fan_in: float) -> np.ndarray:
+def he_normal(builder: GraphBuilder, shape: Sequence[int], fan_in: float) -> np.ndarray:
     """Normal numbers of variance 2 / fan_in, float32."""
     draw = builder.random().standard_normal(tuple(shape), dtype=np.float32)
     return draw * np.float32(math.sqrt(2.0 / fan_in))

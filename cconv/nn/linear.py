@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cconv.errors import ShapeError, ValueRangeError, explain
-from cconv.graph.builder import Builder, Value
+from cconv.graph.builder import GraphBuilder, Value
 from cconv.nn.layer import Layer, he_normal, positive
 
 
@@ -23,7 +23,7 @@ class Linear(Layer):
     def __post_init__(self) -> None:
         positive(self, in_features=self.in_features, out_features=self.out_features)
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         fix = ""
         if x.shape[-1] != self.in_features:
             flat = math.prod(x.shape)
@@ -46,7 +46,7 @@ class Flatten(Layer):
     start_dim: int = 1
     end_dim: int = -1
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         rank = len(x.shape) + 1
         start, end = (n + rank if n < 0 else n for n in (self.start_dim, self.end_dim))
         if not 1 <= start <= end < rank:
@@ -74,7 +74,7 @@ class Dropout(Layer):
         if not 0 <= self.p < 1:
             raise ValueRangeError(explain("Dropout", "p lies in 0 <= p < 1", repr(self.p)))
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         return builder.node("Dropout", x, builder.weight("ratio", np.array(self.p, np.float32)))
 
 
@@ -82,5 +82,5 @@ class Dropout(Layer):
 class Identity(Layer):
     """x"""
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         return builder.node("Identity", x)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cconv.errors import ValueRangeError, explain
-from cconv.graph.builder import Builder, Value
+from cconv.graph.builder import GraphBuilder, Value
 from cconv.nn.layer import Layer, Sizes, channels_fix, sizes
 
 
@@ -30,7 +30,7 @@ class _MaxPool(Layer):
             sizes(layer, "dilation", self.dilation, self.axes, 1),
         )
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         kernel, stride, padding, dilation = self._geometry()
         return builder.node(
             "MaxPool",
@@ -75,7 +75,7 @@ class _AvgPool(Layer):
     def __post_init__(self) -> None:
         _window(self, self.kernel_size, self.stride, self.padding, self.axes)
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         kernel, stride, padding = _window(self, self.kernel_size, self.stride, self.padding, self.axes)
         return builder.node(
             "AveragePool",
@@ -124,7 +124,7 @@ def _window(
 class GlobalAvgPool(Layer):
     """Mean over all spatial axes, which stay as axes of size 1."""
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         return builder.node("GlobalAveragePool", x)
 
 
@@ -132,5 +132,5 @@ class GlobalAvgPool(Layer):
 class GlobalMaxPool(Layer):
     """Largest value over all spatial axes, which stay as axes of size 1."""
 
-    def add(self, builder: Builder, x: Value) -> Value:
+    def add(self, builder: GraphBuilder, x: Value) -> Value:
         return builder.node("GlobalMaxPool", x)

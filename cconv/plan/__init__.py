@@ -7,11 +7,4 @@
     lowering.py   gradient.py   fuse.py    Builder: tensors and steps; the backward walk; chains that run as one
         |
     arena.py      where each buffer lies
-
-Importing this package gives `Model.run` its session; the graph layer does not know that plans exist.
 """
-
-from cconv.graph.model import Model
-from cconv.plan.session import Session
-
-Model._session = Session

@@ -1,4 +1,4 @@
-"""Session: what stands behind Model.run. Checks the inputs, keeps the plans of the last few shapes."""
+"""Session: the state behind Model.run. It checks the inputs and keeps the plans of the last few shapes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from cconv.errors import DTypeError, ShapeError, UnsupportedOpError, ValueRangeError, explain
-from cconv.graph.model import Model
+from cconv.graph.graph import Graph
 from cconv.graph.nodes import needed_for
 from cconv.graph.walk import LARGEST_LIVE
 from cconv.graph.weights import memory_of
-from cconv.kernels.schedule.algorithms import PRECISIONS
 from cconv.kernels.core.threads import get_num_threads
+from cconv.kernels.schedule.algorithms import PRECISIONS
 from cconv.ops.elementwise import is_real
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import Plan, inference_plan
@@ -26,13 +26,17 @@ KEPT = 6
 
 
 class Session:
-    """Runs a model; one per state of its graph. Safe to use from several Python threads, one at a time."""
+    """Runs a graph; one per state of it. Safe to use from several Python threads, one at a time.
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self._specs = model.input_specs
-        self._outputs = model.output_names
-        self._results = model.output_dtypes
+    It holds the graph's weights and nodes, not the graph: its owner holds the session, and a circle of references would
+    keep the plans' memory until the garbage collector runs.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._weights, self._constants, self._limits = graph.weights, graph.constants, graph.limits
+        self._specs = graph.input_specs
+        self._outputs = graph.output_names
+        self._results = graph.output_dtypes
         dtypes = [*(spec.dtype for spec in self._specs.values()), *self._results.values()]
         # A plan has one floating-point dtype; the narrower ones are rounded to where they leave it.
         double = any(dtype is not None and dtype == np.float64 for dtype in dtypes)
@@ -40,9 +44,9 @@ class Session:
         # Copies of the weights, which are float32, for a plan of another dtype.
         self._wide = None
         if double:
-            self._wide = {name: value.astype(np.float64) for name, value in memory_of(model.weights).items()}
+            self._wide = {name: value.astype(np.float64) for name, value in memory_of(graph.weights).items()}
         self._told = False  # whether some rule has asked for the value of an input
-        self._nodes = needed_for(model.nodes, self._outputs)
+        self._nodes = needed_for(graph.nodes, self._outputs)
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -54,7 +58,7 @@ class Session:
         feeds = self._feeds(inputs)
         with self._lock:
             if self._wide:
-                for name, value in memory_of(self._model.weights).items():
+                for name, value in memory_of(self._weights).items():
                     self._wide[name][...] = value
             plan = self._plan(feeds, threads, precision)
             label, status = plan.run()
@@ -93,17 +97,16 @@ class Session:
         Some models take sizes or axes as inputs, scalars or short rows. A plan cannot be made without them, so if one
         is asked for, it is made for these inputs' values, and made anew when such a value changes.
         """
-        model = self._model
         make = partial(
             inference_plan,
             self._nodes,
             {name: Spec(value.shape, self._specs[name].dtype) for name, value in feeds.items()},
             self._outputs,
-            model.weights if self._wide is None else self._wide,
-            model.constants,
+            self._weights if self._wide is None else self._wide,
+            self._constants,
             dtype=self._dtype,
             threads=threads,
-            limits=model.limits,
+            limits=self._limits,
             precision=precision,
         )
         if not self._told:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cconv.errors import DTypeError, ShapeError, ValueRangeError, and_more, explain
-from cconv.graph.model import InputSpec
+from cconv.graph.graph import InputSpec
 from cconv.train.options import closest, whole
 
 

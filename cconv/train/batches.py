@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from cconv.errors import ShapeError, TrainingError, explain
-from cconv.graph.model import InputSpec
+from cconv.graph.graph import InputSpec
 from cconv.train.arrays import check_finite, check_input, check_lengths, named
 
 if TYPE_CHECKING:

@@ -32,8 +32,8 @@ from cconv.errors import CconvError, CheckpointError, explain
 from cconv.files import atomic_write
 from cconv.graph.at_save import AtSave
 from cconv.graph.limits import Limits
-from cconv.graph.load import load
-from cconv.graph.model import Model
+from cconv.graph.parts import put_together, take_apart
+from cconv.model import Model, load
 from cconv.train.history import History, Row
 from cconv.train.losses import CrossEntropy, MeanSquaredError
 from cconv.train.optim import SGD, Adam, AdamW
@@ -74,8 +74,9 @@ def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         "history": [dataclasses.asdict(row) for row in trainer.history],
         "at_save": [[edit.kind, dict(edit.arguments)] for edit in trainer.model.at_save],
     }
-    tensors = {"model": np.frombuffer(_bare_model(trainer.model), dtype=np.uint8)}
-    tensors.update((f"weight:{name}", array) for name, array in trainer.model.weights.items())
+    message, weights = take_apart(trainer.model)
+    tensors = {"model": np.frombuffer(message, dtype=np.uint8)}
+    tensors.update((f"weight:{name}", array) for name, array in weights.items())
     for slot, arrays in trainer.state.slots.items():
         tensors.update((f"optimizer:{slot}:{name}", array) for name, array in arrays.items())
     text = json.dumps(record)
@@ -185,17 +186,6 @@ def _digest(text: str, tensors: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _bare_model(model: Model) -> bytes:
-    """The model as ONNX, the values of its weights left out: they are tensors of their own, free of the 2 GiB
-    that a protobuf message may have."""
-    proto = model.proto(finished=False)
-    for tensor in proto.graph.initializer:
-        if tensor.name in model.weights:
-            tensor.ClearField("raw_data")
-            tensor.ClearField("float_data")
-    return proto.SerializeToString()
-
-
 def _whole_model(tensors: Mapping[str, np.ndarray], limits: Limits | None, place: str) -> Model:
     """The model with its weights put back, checked like any file that is loaded."""
     try:
@@ -205,9 +195,7 @@ def _whole_model(tensors: Mapping[str, np.ndarray], limits: Limits | None, place
     weights = {name[7:]: array for name, array in tensors.items() if name.startswith("weight:")}
     floats = [tensor for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
     _compare(weights, {t.name: np.broadcast_to(np.float32(0), tuple(t.dims)) for t in floats}, place)
-    for tensor in floats:
-        tensor.raw_data = weights[tensor.name].astype("<f4", copy=False).tobytes()
-    return load(proto, limits=limits)
+    return load(put_together(tensors["model"].tobytes(), weights), limits=limits)
 
 
 def _compare(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], place: str) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cconv.graph.model import Model
 from cconv.graph.nodes import Node
 from cconv.kernels.core.threads import get_num_threads
+from cconv.model import Model
 from cconv.ops.tensor import Layout, Spec
 from cconv.plan.plan import Plan, inference_plan, training_plan
 from cconv.plan.split import Split, split

@@ -16,9 +16,9 @@ import numpy as np
 
 from cconv.errors import TrainingError, ValueRangeError, explain
 from cconv.graph.limits import Limits
-from cconv.graph.model import Model
 from cconv.graph.nodes import needed_for
 from cconv.kernels.schedule.algorithms import PRECISIONS
+from cconv.model import Model
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import Plan
 from cconv.train import checkpoint

@@ -10,8 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cconv import finetune
 from cconv.errors import ModelError, ValueRangeError
-from cconv.graph.load import load
-from cconv.graph.model import Model
+from cconv.model import Model, load
 from graph import models
 
 RNG = np.random.default_rng(0)

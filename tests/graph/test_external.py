@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 import cconv
 from cconv.errors import ModelError, OutputError, UnsafeModelError
 from cconv.graph import data_files, save
-from cconv.graph.load import load
+from cconv.model import load
 from graph import models
 from graph.test_model import as_dict
 

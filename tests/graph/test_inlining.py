@@ -7,10 +7,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import cconv
-import cconv.plan  # Model.run
 from cconv.errors import ModelError, UnsafeModelError, UnsupportedOpError
 from cconv.graph.limits import Limits
-from cconv.graph.load import load
+from cconv.model import load
 
 node = helper.make_node
 

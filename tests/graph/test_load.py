@@ -11,10 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-import cconv.plan  # noqa: F401  (Model.run)
 from cconv.errors import CconvError, ModelError, UnsafeModelError, UnsupportedOpError
 from cconv.graph.limits import Limits
-from cconv.graph.load import load
+from cconv.model import load
 from graph import models
 
 

@@ -7,10 +7,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-import cconv.plan  # noqa: F401  (Model.run)
 from cconv.errors import DTypeError, ModelError, OutputError, ShapeError, ValueRangeError
-from cconv.graph.load import load
-from cconv.graph.model import Model
+from cconv.model import Model, load
 from graph import models
 
 

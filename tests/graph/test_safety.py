@@ -16,7 +16,7 @@ import cconv
 import cconv.plan
 from cconv.errors import DTypeError, ModelError, ShapeError, UnsafeModelError, ValueRangeError
 from cconv.files import atomic_write
-from cconv.graph.load import load
+from cconv.model import load
 from cconv.ops.tensor import Spec
 from graph import models
 

@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from cconv.kernels.pool import pool
 
+from cconv.kernels.pool import pool
 from harness import ALL_BUILDS, FLOAT64, THREADS, integers, nans, run_step
 
 # images, channels, sizes, windows, kernel, stride, dilation, pads before, pads after

@@ -14,7 +14,15 @@ from cconv import nn
 from cconv.errors import CconvError, ScheduleError
 from cconv.kernels import FLOAT32, FLOAT64
 from cconv.kernels.schedule import algorithms, tuned
-from cconv.kernels.schedule.algorithms import MEASURED, PRECISIONS, ROLES, algorithm, builtin, candidates, implementation
+from cconv.kernels.schedule.algorithms import (
+    MEASURED,
+    PRECISIONS,
+    ROLES,
+    algorithm,
+    builtin,
+    candidates,
+    implementation,
+)
 from convolutions import geometry
 from harness import ALL_BUILDS, THREADS
 

@@ -7,7 +7,7 @@ import pytest
 
 from cconv import nn
 from cconv.errors import ShapeError, ValueRangeError
-from cconv.graph.load import load
+from cconv.model import load
 
 # id: (layer, shape of one sample, the same in PyTorch or None where it has no such layer)
 LAYERS = {

@@ -256,9 +256,9 @@ def test_values_that_the_steps_are_made_with(held):
     high = model.weights["high"] if held else None
     x = np.array([[-9, 5, 9]], np.float32)
     assert model.run(x).tolist() == [[0, 5, 6]]
-    plans = list(model._runner._plans.values())
+    plans = list(model._session._plans.values())
     assert model.run(x).tolist() == [[0, 5, 6]]
-    assert list(model._runner._plans.values()) == plans, "an unchanged bound costs no new plan"
+    assert list(model._session._plans.values()) == plans, "an unchanged bound costs no new plan"
     model.weights["high"][...] = 3
     assert model.run(x).tolist() == [[0, 3, 3]]
     if high is not None:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-import cconv.plan  # noqa: F401  (Model.run)
 from cconv.errors import UnsupportedOpError
 from cconv.graph.walk import Values, calls_of
 from cconv.ops.tensor import Spec

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cconv import nn
-from cconv.graph.load import load
+from cconv.model import load
 from cconv.ops.tensor import Layout, Spec
 from cconv.plan.plan import inference_plan, training_plan
 from cconv.plan.split import split

@@ -47,16 +47,16 @@ def test_a_plan_is_kept_while_the_values_stay():
     loaded = model(RESHAPE, {"x": (np.float32, [2, 3, 4]), "shape": (np.int64, [2])})
     feeds = {"x": X, "shape": np.array([6, 4])}
     loaded.run(feeds)
-    (plan,) = loaded._runner._plans.values()
+    (plan,) = loaded._session._plans.values()
     loaded.run(feeds)
-    assert loaded._runner._plans.popitem()[1] is plan
+    assert loaded._session._plans.popitem()[1] is plan
 
 
 def test_a_value_that_no_rule_asks_for_makes_no_plan():
     loaded = model([("Mul", ["x", "factor"], ["y"], {})], {"x": (np.float32, [2, 3, 4]), "factor": (np.float32, [])})
     for factor in (1.0, 2.0):
         assert np.array_equal(loaded.run({"x": X, "factor": np.float32(factor)}), factor * X)
-    assert len(loaded._runner._plans) == 1 and not loaded._runner._told
+    assert len(loaded._session._plans) == 1 and not loaded._session._told
 
 
 def test_what_feature_maps_say_is_not_told():

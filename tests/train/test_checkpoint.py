@@ -110,7 +110,7 @@ def test_names_that_look_like_patterns(tmp_path):
                 entry.input[i] = name.replace("first.", "f[0]*")
         else:
             entry.name = entry.name.replace("first.", "f[0]*")
-    from cconv.graph.load import load
+    from cconv.model import load
 
     trainer = Trainer(load(proto), trainable="f[[]0]*")
     assert trainer.trained == ("f[0]*weight", "f[0]*bias")

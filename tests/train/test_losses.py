@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from cconv.errors import DTypeError, ShapeError, TrainingError, ValueRangeError
-from cconv.graph.model import Model
+from cconv.model import Model
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import training_plan
 from cconv.train.losses import CrossEntropy, MeanSquaredError, loss_of, losses_by_output

@@ -8,7 +8,7 @@ from benchmark import networks
 from onnx import TensorProto, helper
 
 from cconv.errors import DTypeError, ShapeError, TrainingError, UnsupportedOpError, ValueRangeError
-from cconv.graph.load import load
+from cconv.model import load
 from cconv.train.losses import CrossEntropy
 from cconv.train.optim import SGD, Adam
 from cconv.train.trainer import Trainer

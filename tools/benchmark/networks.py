@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cconv import demo, nn
-from cconv.graph.model import Model
+from cconv.model import Model
 
 
 class Network(NamedTuple):

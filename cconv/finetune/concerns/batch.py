@@ -34,8 +34,8 @@ from cconv.finetune.edit import (
     remove_unused,
     set_constant,
 )
-from cconv.graph.model import Model
 from cconv.graph.shapes import trace
+from cconv.model import Model
 from cconv.ops.tensor import Spec
 
 # Once as many examples; not 2, which is a common size of other axes.

@@ -29,8 +29,8 @@ from cconv.finetune.case import Case
 from cconv.finetune.concerns.concern import Concern, Done, Options, Skipped
 from cconv.finetune.diagnosis import INFO, WARNING, Finding
 from cconv.finetune.edit import add_initializer, counted, follow, free_name, input_of, listed, name_of, plain
-from cconv.graph.model import Model
 from cconv.graph.nodes import needed_for
+from cconv.model import Model
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import inference_plan
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from cconv.finetune.case import Case
 from cconv.finetune.diagnosis import Finding
-from cconv.graph.model import Model
+from cconv.model import Model
 
 
 @dataclass(frozen=True)

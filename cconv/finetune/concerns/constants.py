@@ -11,7 +11,7 @@ from cconv.finetune.case import Case
 from cconv.finetune.concerns.concern import Concern, Done, Options
 from cconv.finetune.diagnosis import WARNING, Finding
 from cconv.finetune.edit import counted, initializer, listed, name_of, plain, register
-from cconv.graph.model import Model
+from cconv.model import Model
 
 # The inputs of these operators that hold weights.
 _WEIGHTS = {

@@ -13,7 +13,7 @@ from cconv.finetune.concerns.concern import Concern, Done, Options, Skipped
 from cconv.finetune.diagnosis import INFO, Finding
 from cconv.finetune.edit import add_initializer, free_name, name_of, plain
 from cconv.finetune.head import find_head
-from cconv.graph.model import Model
+from cconv.model import Model
 
 _POOLS = ("GlobalAveragePool", "ReduceMean", "GlobalMaxPool")
 _BETWEEN = ("Flatten", "Reshape", "Squeeze", "Identity")

@@ -11,7 +11,7 @@ from cconv.finetune.concerns.concern import Concern, Done, Options
 from cconv.finetune.diagnosis import ERROR, WARNING, Finding
 from cconv.finetune.edit import counted, listed, plain
 from cconv.graph.at_save import AtSave, keys_of, retype
-from cconv.graph.model import Model
+from cconv.model import Model
 
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _FLOATS = (*_HALF, ir.DataType.DOUBLE)

@@ -10,7 +10,7 @@ from cconv.finetune.case import Case
 from cconv.finetune.concerns.concern import Concern
 from cconv.finetune.diagnosis import WARNING, Finding
 from cconv.finetune.edit import constant_of, listed, name_of, plain
-from cconv.graph.model import Model
+from cconv.model import Model
 
 
 def find(case: Case) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from cconv.finetune.concerns.concern import Concern, Done, Options, Outputs
 from cconv.finetune.diagnosis import INFO, WARNING, Finding
 from cconv.finetune.edit import name_of, plain
 from cconv.graph.at_save import AtSave
-from cconv.graph.model import Model
+from cconv.model import Model
 
 
 def find(case: Case) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from cconv.finetune.case import Case
 from cconv.finetune.concerns.concern import Concern, Done, Options
 from cconv.finetune.diagnosis import INFO, WARNING, Finding
 from cconv.finetune.edit import counted, initializer, listed, name_of, naming, plain, register
-from cconv.graph.model import Model
+from cconv.model import Model
 
 
 def find(case: Case) -> Iterator[Finding]:

@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from cconv.check import Report, check, random_inputs
 from cconv.errors import CconvError, DTypeError, ShapeError, ValueRangeError
-from cconv.graph.load import load
+from cconv.model import load
+from cconv.prove import Report, check, random_inputs
 
 CPU = "CPUExecutionProvider"
 

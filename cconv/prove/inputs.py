@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from cconv.errors import DTypeError, ValueRangeError, explain
-from cconv.graph.model import Model
 from cconv.graph.shapes import input_shapes_at
+from cconv.model import Model
 
 
-def random_inputs(model: Model, batch: int = 2, seed: int = 0) -> dict[str, np.ndarray]:
-    """Standard normal numbers in the shapes that the model declares; an open first axis has `batch` samples.
+def random_inputs(
+    model: Model, batch: int = 2, seed: int = 0, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, np.ndarray]:
+    """Standard normal numbers in the shapes that the model declares; an open first axis has `batch` examples.
+
+    Args:
+        input_shapes: by input name, for inputs that leave more open than their first axis.
 
     Raises:
         ShapeError: an input leaves open more than its first axis.
         DTypeError: an input that is not floating-point, whose meaning nobody can guess.
-        ValueRangeError: a batch of less than one sample.
+        ValueRangeError: a batch of less than one example.
     """
     if batch < 1:
         raise ValueRangeError(explain("batch", "is at least 1", str(batch)))
     rng = np.random.default_rng(seed)
     inputs = {}
-    for name, spec in input_shapes_at(model, batch).items():
+    for name, spec in input_shapes_at(model, batch, input_shapes).items():
         if not np.issubdtype(spec.dtype, np.floating):
             raise DTypeError(
                 explain(

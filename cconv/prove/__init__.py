@@ -11,11 +11,11 @@
     certificate.py ───────┘          gradients against differences of the loss in float64
 """
 
-from cconv.check.bisect import Divergence
-from cconv.check.certificate import Certificate, certify
-from cconv.check.compare import Comparison
-from cconv.check.crosscheck import check
-from cconv.check.inputs import random_inputs
-from cconv.check.report import Report, Run
+from cconv.prove.bisect import Divergence
+from cconv.prove.certificate import Certificate, certify
+from cconv.prove.compare import Comparison
+from cconv.prove.crosscheck import check
+from cconv.prove.inputs import random_inputs
+from cconv.prove.report import Report, Run
 
 __all__ = ["Certificate", "Comparison", "Divergence", "Report", "Run", "certify", "check", "random_inputs"]

@@ -26,13 +26,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cconv.check.report import columns
 from cconv.errors import TrainingError, explain
-from cconv.graph.load import load
-from cconv.graph.model import Model
 from cconv.graph.nodes import needed_for
+from cconv.model import Model, load
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import Plan, training_plan
+from cconv.text import table
 from cconv.train.batches import batch_of
 from cconv.train.losses import Loss
 from cconv.train.options import number, whole
@@ -148,7 +147,7 @@ class Certificate:
                     verdict,
                 )
             )
-        lines += columns(rows)
+        lines += table(rows, indent=2)
         for weight in self.weights:
             if not weight.ok:
                 worst = max((e for e in weight.entries if not e.kink), key=lambda e: (e.rule_error, e.error))

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cconv.check.bisect import Divergence
-from cconv.check.compare import Comparison
-from cconv.check.providers import CPU
+from cconv.prove.bisect import Divergence
+from cconv.prove.compare import Comparison
+from cconv.prove.providers import CPU
+from cconv.text import table
 
 HEADER = ("provider", "optimization", "batch", "output", "shape", "largest error", "relative", "same class", "")
 
@@ -123,7 +124,7 @@ class Report:
         ]
         ran = [run for run in self.runs if run.comparisons]
         if ran:
-            lines += columns([HEADER, *(_row(run) for run in ran)])
+            lines += table([HEADER, *(_row(run) for run in ran)], indent=2)
         lines += self._unfinished()
         if ran and {run.provider for run in ran} == {CPU}:
             lines.append("  only onnxruntime's CPU provider ran: this says nothing about GPUs or other devices")
@@ -149,12 +150,6 @@ class Report:
                 levels = " at " + ", ".join(dict.fromkeys(run.optimization for run in runs))
             lines.append(f"  {label}{levels}: {why}")
         return lines
-
-
-def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lines of a table, indented, its columns aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return ["  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
 
 
 def _row(run: Run) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import cconv
 from cconv import cli, nn
-from cconv.check import certify
 from cconv.errors import TrainingError, ValueRangeError
-from cconv.graph.load import load
+from cconv.model import load
+from cconv.prove import certify
 from networks import copies, same
 
 

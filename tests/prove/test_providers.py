@@ -10,10 +10,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from cconv import cli, nn
-from cconv.check import check
-from cconv.check.providers import CPU, CUDA, LEVELS, TF32_TOLERANCE, NotAvailable, Refused, Running, levels, requested
 from cconv.errors import ValueRangeError
-from cconv.graph.load import load
+from cconv.model import load
+from cconv.prove import check
+from cconv.prove.providers import CPU, CUDA, LEVELS, TF32_TOLERANCE, NotAvailable, Refused, Running, levels, requested
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -56,7 +56,7 @@ def test_tf32_is_a_row_of_its_own_with_its_own_tolerance(model, x, monkeypatch):
         def run(self, feeds):
             return {model.output_names[0]: exact * np.float32(self.factor)}
 
-    monkeypatch.setattr(sys.modules["cconv.check.crosscheck"], "Running", Pretended)
+    monkeypatch.setattr(sys.modules["cconv.prove.crosscheck"], "Running", Pretended)
     report = check(model, x, providers=["cuda"])
     assert report.ok
     plain, tf32 = report.runs

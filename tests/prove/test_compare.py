@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cconv.check.compare import compare
+from cconv.prove.compare import compare
 
 
 def compared(ours, theirs, tolerance=1e-3, dtype=np.float32):

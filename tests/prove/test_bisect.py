@@ -6,12 +6,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cconv import nn
-from cconv.check import check
-from cconv.check.bisect import first_bad
-from cconv.check.judge import in_float64, with_pads
-from cconv.graph.load import load
+from cconv.model import load
 from cconv.ops import fused
 from cconv.ops.catalogue import CATALOGUE
+from cconv.prove import check
+from cconv.prove.bisect import first_bad
+from cconv.prove.judge import in_float64, with_pads
 
 WRONG = 0.01
 

@@ -19,15 +19,15 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from cconv.check.compare import Comparison, compare
-from cconv.check.judge import in_float64
-from cconv.check.providers import NotAvailable, Refused, Running, Target
 from cconv.errors import CconvError
 from cconv.graph.functions import without_functions
-from cconv.graph.model import Model
 from cconv.graph.nodes import Node, needed_for
+from cconv.model import Model
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import inference_plan
+from cconv.prove.compare import Comparison, compare
+from cconv.prove.judge import in_float64
+from cconv.prove.providers import NotAvailable, Refused, Running, Target
 
 
 class Range(NamedTuple):

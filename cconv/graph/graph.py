@@ -1,24 +1,23 @@
-"""Model: an ONNX graph with live weights."""
+"""Graph: an ONNX graph with live weights, as load.py makes it and save.py writes it.
+
+`cconv.Model` (cconv/model.py) is a Graph that can be run. What only reads or edits a graph takes a Graph.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from cconv.errors import ModelError, explain
-from cconv.graph import save as saving
 from cconv.graph.at_save import AtSave, finished
 from cconv.graph.data_files import Entries
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node, array_of, nodes_of
 from cconv.graph.sequences import without_sequences
 from cconv.graph.statistics import with_given_statistics
-from cconv.graph.summary import summary
 from cconv.graph.weights import Initializer, Weight, Weights
 from cconv.kernels.core.memory import aligned
 
@@ -35,8 +34,8 @@ class InputSpec(NamedTuple):
     dtype: np.dtype
 
 
-class Model:
-    """An ONNX graph that can be run, trained, edited and saved.
+class Graph:
+    """An ONNX graph: nodes, live weights, and what the file it came from said of them.
 
     Attributes:
         ir: the graph itself, an `onnx_ir.Model`. Call `edited()` after a change to it.
@@ -45,12 +44,8 @@ class Model:
         limits: sizes beyond which the model is not run.
         declared: names in value_info, in order; see graph/save.py.
         external: initializers that came from external data and go there again, each with what the file said of it.
-        at_save: edits of what `save` writes, in the order in which what they undo was done; see graph/at_save.py.
-        repairs: what `finetune.repair` did to make this model, and the proof of it; None for one not repaired.
+        at_save: edits that are applied to the graph when it is saved, the last one first; see graph/at_save.py.
     """
-
-    _session: ClassVar[Callable[[Model], Any]]
-    """Makes the object behind `run`; set by cconv.plan, which lies below this layer."""
 
     def __init__(
         self,
@@ -75,7 +70,6 @@ class Model:
         self.declared = tuple(declared)
         self.external = dict(external or {})
         self.at_save = tuple(at_save)
-        self.repairs: Any = None
         for name, weight in self.weights.entries.items():
             _point_at(model.graph.initializers[name], weight)
         self.edited()
@@ -98,8 +92,9 @@ class Model:
                 _point_at(value, weight)
             weights[name] = weight
         self.weights = Weights(weights)
+        # An initializer refers to its weight weakly (see Initializer), so `ir` alone must keep the weights alive.
+        self.ir.meta["cconv.weights"] = self.weights
         self._nodes: list[Node] | None = None
-        self._runner: Any = None
 
     @property
     def nodes(self) -> list[Node]:
@@ -142,75 +137,9 @@ class Model:
         """What the model declares of each output; None where it does not."""
         return {value.name or "": _dtype(value) for value in self.ir.graph.outputs}
 
-    def run(self, inputs: Any, threads: int | None = None, precision: str = "fast") -> Any:
-        """Outputs of the model, as new arrays.
-
-        Args:
-            inputs: an array for a model of one input, or a dict of arrays by input name.
-            threads: default: `cconv.get_num_threads()`; results do not depend on it.
-            precision: "fast", or "direct" to compute no convolution by Winograd's algorithm.
-
-        Returns:
-            An array for a model of one output, else a dict of arrays by output name.
-
-        Raises:
-            ValueRangeError: names that are not those of the inputs.
-            DTypeError, ShapeError: an array unlike what the model declares.
-            UnsupportedOpError: operators that cconv does not have, all of them named.
-        """
-        if self._runner is None:
-            self._runner = Model._session(self)
-        return self._runner.run(inputs, threads, precision)
-
-    def summary(self, input_shapes: Mapping[str, Sequence[int]] | None = None) -> str:
-        """A table of the nodes: output shape, parameters, floating-point operations of one sample.
-
-        Args:
-            input_shapes: by input name, for inputs that leave more open than their first axis, the batch.
-        """
-        return summary(self, input_shapes)
-
     def finished(self) -> ir.Model:
         """The graph as it is to be saved: `ir`, or where edits wait for that, a copy with them made."""
         return finished(self.ir, self.at_save)
-
-    def proto(self, finished: bool = True) -> onnx.ModelProto:
-        """The model as a message; its weights are copies.
-
-        Args:
-            finished: with the edits made that wait until the model is saved; False: the graph as it is trained.
-        """
-        return saving.to_message(self.finished() if finished else self.ir, self.declared)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to an ONNX file, whole or not at all.
-
-        Weights that came from external data go to external data again, and the large ones of a model of more than 2 GiB
-        as well: to files in the same folder, see graph/data_files.py for their names.
-
-        Raises:
-            OutputError: a file cannot be written; an earlier one is as it was.
-            ModelError: more than 2 GiB beside the initializers, or an edit in `at_save` that no longer fits.
-        """
-        saving.save(self, path)
-
-    def copy(self) -> Model:
-        """A model of its own: graph and weights."""
-        return Model(
-            self.ir.clone(deep_copy=True),
-            declared=self.declared,
-            limits=self.limits,
-            external=self.external,
-            at_save=self.at_save,
-        )
-
-    def __repr__(self) -> str:
-        inputs = ", ".join(f"{name}{_dims(spec.dims)}" for name, spec in self.input_specs.items())
-        count = sum(self.weights[name].size for name in self.parameters)
-        return (
-            f"Model({self.ir.graph.name or 'unnamed'!r}: {inputs} -> {', '.join(self.output_names)}; "
-            f"{len(self.nodes)} nodes, {count:,} parameters)"
-        )
 
 
 def _point_at(value: ir.Value, weight: Weight) -> None:
@@ -237,7 +166,3 @@ def _dtype(value: ir.Value) -> np.dtype | None:
     """The declared dtype as NumPy has it."""
     dtype = value.dtype
     return None if dtype is None or dtype == ir.DataType.UNDEFINED else dtype.numpy()
-
-
-def _dims(dims: tuple[int | str | None, ...] | None) -> str:
-    return "(...)" if dims is None else f"({', '.join('?' if n is None else str(n) for n in dims)})"

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-import cconv.plan  # noqa: F401  (gives Model.run its session)
-from cconv.check.bisect import Bisector, Divergence
-from cconv.check.compare import compare
-from cconv.check.inputs import at_batch
-from cconv.check.providers import NotAvailable, Provider, Refused, Running, Target, levels, requested
-from cconv.check.report import Report, Run
 from cconv.errors import ModelError, ValueRangeError, explain
-from cconv.graph.load import load
-from cconv.graph.model import Model
+from cconv.model import Model, load
+from cconv.prove.bisect import Bisector, Divergence
+from cconv.prove.compare import compare
+from cconv.prove.inputs import at_batch, random_inputs
+from cconv.prove.providers import NotAvailable, Provider, Refused, Running, Target, levels, requested
+from cconv.prove.report import Report, Run
 from cconv.versions import versions
 
 TOLERANCE = 1e-4
@@ -27,7 +25,7 @@ and more."""
 
 def check(
     model: Model | str | os.PathLike[str],
-    inputs: Any,
+    inputs: Any = None,
     providers: str | Sequence[str | Provider] | None = None,
     tolerance: float = TOLERANCE,
     *,
@@ -43,7 +41,7 @@ def check(
 
     Args:
         model: a model, or the path of one.
-        inputs: array for the model's one input, or {input name: array}.
+        inputs: array for the model's one input, or {input name: array}; None: random numbers, see random_inputs.
         providers: None for the CPU; "all" for every execution provider of this onnxruntime; or names, such
             as ["cpu", "CUDAExecutionProvider"]. One that is not here is listed as such, never as passed. CUDA
             runs twice: in float32, and with TF32, for which a relative error of 1e-2 is ok.
@@ -69,6 +67,8 @@ def check(
     else:
         source = os.fspath(model)
         model = load(source)
+    if inputs is None:
+        inputs = random_inputs(model, max(batches, default=2) if batches is not None else 2)
     given = inputs if isinstance(inputs, Mapping) else {model.input_names[0]: inputs}
     arrays = {name: np.asarray(value) for name, value in given.items()}
     feeds = [arrays] if batches is None else [at_batch(model, arrays, size) for size in batches]
