@@ -80,14 +80,14 @@ class Result:
         for t in self.trainings:
             right = f"{100 * t.accuracy:.1f} % of {t.test_images}"
             first.append((t.what, f"{t.images} images", right, f"{t.seconds:.1f}"))
-        second = [(f"files in {self.folder}", "size", "largest error", "same class", "against ONNX Runtime")]
+        second = [("file", "size", "largest error", "same class", "against ONNX Runtime")]
         for file in self.files:
             report = file.report
             agreement = f"{100 * (report.class_agreement or 0):.1f} % of {report.samples}"
             verdict = f"{'ok' if report.ok else 'FAILED'} ({report.versions['onnxruntime']})"
             size = f"{file.nbytes / 1000:.0f} kB"
             second.append((file.name, size, f"{report.max_error:.1e}", agreement, verdict))
-        parts = [f"cconv demo, seed {self.seed}", *table(first[1:], first[0], align="lrrr"), "", *table(second[1:], second[0], align="lrrrr")]
+        parts = [f"cconv demo, seed {self.seed}, files in {self.folder}", "", *table(first[1:], first[0], align="lrrr"), "", *table(second[1:], second[0], align="lrrrr")]
         parts += [str(file.report) for file in self.files if not file.report.ok]
         return "\n".join(parts)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from cconv.errors import CconvError, DTypeError, ModelError, ShapeError, UnsupportedOpError, explain
 from cconv.kernels import Build
-from cconv.ops.folding import evaluated
+from cconv.ops.folding import LARGEST, evaluate
 from cconv.ops.tensor import Layout, Spec, Tensor
 
 
@@ -121,6 +121,18 @@ class Call:
         if value.dtype.kind not in "iu":
             raise self.error(DTypeError, f"input {i} ({what}) holds whole numbers", str(value.dtype))
         return [int(n) for n in value.reshape(-1)]
+
+    def evaluated(self) -> list[np.ndarray] | None:
+        """The outputs' values by onnx's reference implementation, if all inputs are known.
+
+        None if the outputs are too large, or differ from the shape rule's in shape or dtype.
+        """
+        if sum(spec.size for spec in self.results) > LARGEST:
+            return None
+        inputs = [None if spec is None else self.constants[i] for i, spec in enumerate(self.specs)]
+        values = evaluate(self.op_type, self.opset, self.attributes, inputs, self.output_count)
+        found = [(value.shape, value.dtype) for value in values or []]
+        return values if found == [(s.shape, s.dtype) for s in self.results[: self.output_count]] else None
 
     def input(self, i: int) -> Tensor:
         """Input i's tensor (lowering only; the input must be there)."""
@@ -270,7 +282,7 @@ class Operator:
 
         An operator of which more can be known than follows from known inputs (Shape) says so here.
         """
-        return evaluated(call) if self.pure and call.known else None
+        return call.evaluated() if self.pure and call.known else None
 
     def leads_to(self, i: int, settings: bool = False) -> bool:
         """Whether a gradient comes to input i, `settings` among them or not."""
