@@ -25,9 +25,14 @@ from cconv import errors
 from cconv.errors import CconvError
 
 if TYPE_CHECKING:
+    from cconv import callbacks as callbacks
     from cconv import data as data
     from cconv import finetune as finetune
+    from cconv import losses as losses
+    from cconv import metrics as metrics
     from cconv import nn as nn
+    from cconv import optim as optim
+    from cconv import schedules as schedules
     from cconv.finetune import doctor as doctor
     from cconv.functional import conv1d as conv1d
     from cconv.functional import conv1d_input_gradient as conv1d_input_gradient
@@ -54,9 +59,6 @@ if TYPE_CHECKING:
     from cconv.model import load as load
     from cconv.prove import certify as certify
     from cconv.prove import check as check
-    from cconv.train import callbacks as callbacks
-    from cconv.train import losses as losses
-    from cconv.train import optim as optim
     from cconv.train.trainer import Trainer as Trainer
     from cconv.versions import show_versions as show_versions
 
@@ -67,7 +69,7 @@ _LAZY: dict[str, tuple[str, str]] = {
     "Limits": ("cconv.graph.limits", "Limits"),
     "Model": ("cconv.model", "Model"),
     "Trainer": ("cconv.train.trainer", "Trainer"),
-    "callbacks": ("cconv.train.callbacks", ""),
+    "callbacks": ("cconv.callbacks", ""),
     "certify": ("cconv.prove", "certify"),
     "check": ("cconv.prove", "check"),
     "data": ("cconv.data", ""),
@@ -75,9 +77,11 @@ _LAZY: dict[str, tuple[str, str]] = {
     "finetune": ("cconv.finetune", ""),
     "get_num_threads": ("cconv.kernels.core.threads", "get_num_threads"),
     "load": ("cconv.model", "load"),
-    "losses": ("cconv.train.losses", ""),
+    "losses": ("cconv.losses", ""),
+    "metrics": ("cconv.metrics", ""),
     "nn": ("cconv.nn", ""),
-    "optim": ("cconv.train.optim", ""),
+    "optim": ("cconv.optim", ""),
+    "schedules": ("cconv.schedules", ""),
     "set_num_threads": ("cconv.kernels.core.threads", "set_num_threads"),
     "show_versions": ("cconv.versions", "show_versions"),
     **{

@@ -28,8 +28,9 @@ from cconv.model import Model, load
 from cconv.prove import Report, check
 from cconv.text import table
 from cconv.train import optim
-from cconv.train.callbacks import Callback
+from cconv.train.callbacks import Callback, Training
 from cconv.train.history import Row
+from cconv.train.progress import bar
 from cconv.train.schedules import Cosine
 from cconv.train.trainer import Trainer
 
@@ -189,21 +190,19 @@ class _Bar(Callback):
     """One bar over all epochs."""
 
     def __init__(self, title: str, epochs: int, shown: bool) -> None:
-        from tqdm import tqdm
+        self.bar = bar(epochs, title, " epochs", shown)
 
-        self.bar = tqdm(total=epochs, desc=title, unit=" epochs", disable=not shown, dynamic_ncols=True)
-
-    def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
-        self.bar.set_postfix(loss=f"{row.loss:.4f}", refresh=False)
+    def on_epoch_end(self, trainer: Training, row: Row) -> None:
+        self.bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
         self.bar.update()
 
 
 def _train(trainer: Trainer, data: Arrays, epochs: int, title: str, progress: bool) -> float:
     """Train; returns the seconds it took."""
     begin = time.perf_counter()
-    bar = _Bar(title, epochs, progress)
-    with bar.bar:
-        trainer.fit(data, epochs=epochs, callbacks=[bar], progress=False)
+    shown = _Bar(title, epochs, progress)
+    with shown.bar:
+        trainer.fit(data, epochs=epochs, callbacks=[shown], progress=False)
     return time.perf_counter() - begin
 
 

@@ -19,6 +19,7 @@ LAYERS = [
     {"model"},
     {"functional", "nn"},
     {"train"},
+    {"callbacks", "losses", "metrics", "optim", "schedules"},
     {"data"},
     {"prove"},
     {"finetune"},

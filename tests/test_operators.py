@@ -122,7 +122,7 @@ def test_gradient_bits_at_any_number_of_threads(case):
         )
         ((_, target),) = plan.targets.items()
         target[...] = np.random.default_rng(2).standard_normal(target.shape)
-        assert plan.run(until="update") == ("", 0)
+        plan.run(until="update")
         results.append({name: value.copy() for name, value in plan.gradients.items()})
     for other in results[1:]:
         for name, value in results[0].items():
@@ -235,6 +235,6 @@ def test_layout_does_not_matter(case):
         plan, _ = projection_plan(model_of(proto), ["x0"])
         ((_, target),) = plan.targets.items()
         target[...] = np.random.default_rng(3).standard_normal(target.shape)
-        assert plan.run(until="update") == ("", 0)
+        plan.run(until="update")
         gradients.append(plan.gradients["x0"].copy())
     assert np.allclose(*gradients, rtol=1e-10, atol=1e-10)

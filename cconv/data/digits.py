@@ -13,8 +13,8 @@ from importlib import resources
 
 import numpy as np
 
-from cconv.data.arrays import Arrays
 from cconv.errors import ValueRangeError, explain
+from cconv.train.dataset import Arrays
 
 SPLITS = ("train", "test")
 

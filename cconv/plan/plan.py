@@ -31,6 +31,7 @@ from cconv.plan.fuse import fused
 from cconv.plan.gradient import Lowered, backward, mark_wanted
 from cconv.plan.lowering import Builder, Memory
 from cconv.plan.order import postponed
+from cconv.plan.status import error_of
 
 
 class Loss(Protocol):
@@ -40,7 +41,7 @@ class Loss(Protocol):
         """Shape and dtype of the target that belongs to an output of this shape."""
         ...
 
-    def lower(self, lower: Lowering, output: Tensor, target: Tensor, gradient: bool) -> Tensor | None:
+    def emit(self, lower: Lowering, output: Tensor, target: Tensor, gradient: bool) -> Tensor | None:
         """Emit steps that add the loss to control.loss; returns the output's gradient if asked for."""
         ...
 
@@ -48,7 +49,7 @@ class Loss(Protocol):
 class Update(Protocol):
     """What a plan asks of an optimizer; see cconv/train/optim.py."""
 
-    def lower_all(self, lower: Lowering, pairs: Sequence[tuple[str, Tensor, Tensor]]) -> None:
+    def emit(self, lower: Lowering, pairs: Sequence[tuple[str, Tensor, Tensor]]) -> None:
         """Emit the steps that move each weight along its gradient: (name, weight, gradient)."""
         ...
 
@@ -91,11 +92,17 @@ class Plan:
         """Memory the plan takes, known before the first run: arena and scratch."""
         return self.memory.arena_bytes + self.memory.scratch_bytes
 
-    def run(self, until: str | None = None) -> tuple[str, int]:
+    def feed(self, inputs: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray] | None = None) -> None:
+        """Copy a batch, whose shapes are the plan's, to where the steps read it."""
+        feed(self.inputs, inputs)
+        feed(self.targets, targets or {})
+
+    def run(self, until: str | None = None) -> None:
         """Run the steps up to the phase `until` (default: all).
 
-        Returns:
-            The label of the step that stopped the run ("" if none did) and its status, see kernels/step.pxd.
+        Raises:
+            NotFinite: a loss or gradient that is NaN or infinite.
+            OutOfRange: an index that its axis does not have.
         """
         marks = self.memory.marks
         states = states_of(self.weights, self.sources)  # before they are read: a write meanwhile is seen next time
@@ -108,12 +115,19 @@ class Plan:
             if until is None:
                 touch(self.weights, self.written)
         self._derived = states
-        return (self.memory.labels[last] if status else "", status)
+        if status:
+            raise error_of(self.memory.labels[last], status)
 
     @property
     def outdated(self) -> bool:
         """Whether a weight or input whose value the steps were made with has changed: they must be made anew."""
         return any(array.tobytes() != value for array, value in self.fixed)
+
+
+def feed(own: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]) -> None:
+    """Copy values to a plan's own arrays of these names."""
+    for name, value in values.items():
+        own[name][...] = value
 
 
 def _forward(
@@ -316,7 +330,7 @@ def training_plan(
     grads: dict[str, Tensor] = {}
     for name, loss in losses.items():
         builder.label = f"loss of {name!r}"
-        grad = loss.lower(builder, values[name], targets[name], gradient=True)
+        grad = loss.emit(builder, values[name], targets[name], gradient=True)
         assert grad is not None
         grads[name] = builder.add(grads[name], grad) if name in grads else grad
     builder.label = "loss"
@@ -346,7 +360,7 @@ def training_plan(
     builder.emissions = postponed(builder.emissions, builder.marks["backward"], builder.marks["update"])
     if update is not None:
         builder.label = "update"
-        update.lower_all(builder, [(name, fixed[name], final[name]) for name in trained])
+        update.emit(builder, [(name, fixed[name], final[name]) for name in trained])
     else:
         for tensor in final.values():
             builder.pin(tensor)
@@ -366,6 +380,7 @@ def _finish(
 ) -> Plan:
     threads = threads or get_num_threads()
     memory = builder.finish(threads)
+    del builder.differentiate  # refers to the builder: a circle would keep the plan's memory until the garbage collector runs
     arrays = memory_of(weights)
     names = {id(array): name for name, array in arrays.items()}
 

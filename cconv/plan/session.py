@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -19,10 +18,11 @@ from cconv.kernels.core.threads import get_num_threads
 from cconv.kernels.schedule.algorithms import PRECISIONS
 from cconv.ops.elementwise import is_real
 from cconv.ops.tensor import Spec
+from cconv.plan.cache import PlanCache
 from cconv.plan.plan import Plan, inference_plan
 
-# Plans kept at once: a batch size, the last batch's, and a single sample for two numbers of threads each.
-KEPT = 6
+# Plans held at once: a batch size, the last batch's, and a single example, for two numbers of threads each.
+PLANS = 6
 
 
 class Session:
@@ -47,7 +47,7 @@ class Session:
             self._wide = {name: value.astype(np.float64) for name, value in memory_of(graph.weights).items()}
         self._told = False  # whether some rule has asked for the value of an input
         self._nodes = needed_for(graph.nodes, self._outputs)
-        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._plans: PlanCache[Plan] = PlanCache(PLANS)
         self._lock = threading.Lock()
 
     def run(self, inputs: Any, threads: int | None = None, precision: str = "fast") -> Any:
@@ -61,11 +61,7 @@ class Session:
                 for name, value in memory_of(self._weights).items():
                     self._wide[name][...] = value
             plan = self._plan(feeds, threads, precision)
-            label, status = plan.run()
-            if status:
-                raise ValueRangeError(
-                    explain(f"node '{label}'", "indices lie within their axis", "one that does not")
-                )
+            plan.run()
             results = {name: self._result(name, plan.outputs[name]) for name in self._outputs}
         return results[self._outputs[0]] if len(results) == 1 else results
 
@@ -80,16 +76,7 @@ class Session:
         """A plan for these inputs, which it holds."""
         threads = threads or get_num_threads()
         key = (tuple((name, value.shape) for name, value in feeds.items()), threads, precision)
-        plan = self._plans.get(key)
-        if plan is not None:
-            _fill(plan, feeds)
-        if plan is None or plan.outdated:
-            plan = self._plans[key] = self._made(feeds, threads, precision)
-            _fill(plan, feeds)
-            if len(self._plans) > KEPT:
-                self._plans.popitem(last=False)
-        self._plans.move_to_end(key)
-        return plan
+        return self._plans.find(key, lambda: self._made(feeds, threads, precision), lambda plan: plan.feed(feeds))
 
     def _made(self, feeds: Mapping[str, np.ndarray], threads: int, precision: str) -> Plan:
         """A new plan.
@@ -163,8 +150,3 @@ class Session:
                         explain(place, f"axis {n!r} has the size {size} that it has in {first!r}", str(m))
                     )
         return feeds
-
-
-def _fill(plan: Plan, feeds: Mapping[str, np.ndarray]) -> None:
-    for name, value in feeds.items():
-        plan.inputs[name][...] = value

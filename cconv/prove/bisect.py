@@ -25,6 +25,7 @@ from cconv.graph.nodes import Node, needed_for
 from cconv.model import Model
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import inference_plan
+from cconv.plan.status import OutOfRange
 from cconv.prove.compare import Comparison, compare
 from cconv.prove.judge import in_float64
 from cconv.prove.providers import NotAvailable, Refused, Running, Target
@@ -179,11 +180,11 @@ class Bisector:
             model.constants,
             limits=model.limits,
         )
-        for name, value in self._feeds.items():
-            plan.inputs[name][...] = value
-        _, status = plan.run()
-        if status:
-            raise Refused("an index outside of its axis")
+        plan.feed(self._feeds)
+        try:
+            plan.run()
+        except OutOfRange as error:
+            raise Refused("an index outside of its axis") from error
         return {name: plan.outputs[name].copy() for name in names}
 
     def _ending_at(self, names: Sequence[str]) -> bytes:

@@ -31,10 +31,12 @@ from cconv.graph.nodes import needed_for
 from cconv.model import Model, load
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import Plan, training_plan
+from cconv.plan.status import NotFinite
 from cconv.text import table
-from cconv.train.batches import batch_of
+from cconv.train.batch import batch_of
 from cconv.train.losses import Loss
 from cconv.train.options import number, whole
+from cconv.train.progress import bar
 from cconv.train.selection import Trainable
 from cconv.train.trainer import Trainer
 
@@ -189,8 +191,6 @@ def certify(
         ValueRangeError: an option out of its range.
         Others as Trainer and Trainer.gradients.
     """
-    from tqdm import tqdm
-
     whole("certify", "samples", samples, least=1)
     whole("certify", "seed", seed, least=0, below=2**63)
     number("certify", "tolerance", tolerance, above=0)
@@ -200,11 +200,13 @@ def certify(
     names = judge.trained
     readers = {name: node for node in reversed(model.nodes) for name in node.inputs}
     found = []
-    for name in tqdm(names, desc="certify", unit="weight", disable=not progress):
-        entries = _entries(judge, name, samples, tolerance, rng)
-        good = all(entry.kink or _good(entry, tolerance) for entry in entries)
-        node = readers[name]
-        found.append(Certified(name, node.name, node.op_type, entries, judge.rounding(name), good))
+    with bar(len(names), "certify", "weight", progress) as shown:
+        for name in names:
+            entries = _entries(judge, name, samples, tolerance, rng)
+            good = all(entry.kink or _good(entry, tolerance) for entry in entries)
+            node = readers[name]
+            found.append(Certified(name, node.name, node.op_type, entries, judge.rounding(name), good))
+            shown.update()
     settings = {"batchnorm": batchnorm, "seed": seed}
     return Certificate(found, judge.loss, tolerance, settings)
 
@@ -259,11 +261,12 @@ class _Judge:
             dtype=np.float64,
             limits=model.limits,
         )
-        for name, array in batch.inputs.items():
-            plan.inputs[name][...] = array
-        for name, target in batch.targets.items():
-            spec = Spec(plan.outputs[name].shape, np.dtype(np.float32))
-            plan.targets[name][...] = losses[name].check_target(spec, target, f"target of {name!r}")
+        specs_of = {name: Spec(output.shape, np.dtype(np.float32)) for name, output in plan.outputs.items()}
+        targets = {
+            name: losses[name].check_target(specs_of[name], target, f"target of {name!r}")
+            for name, target in batch.targets.items()
+        }
+        plan.feed(batch.inputs, targets)
         return plan
 
     def _at(self, weights: dict[str, np.ndarray]) -> _Point:
@@ -282,9 +285,10 @@ class _Judge:
     def _run(self, until: str) -> float:
         control = self._plan.control
         control["loss"], control["step"], control["seed"] = 0, 0, self._seed
-        _, status = self._plan.run(until)
-        if status:
-            raise TrainingError(explain("certify", "the loss is finite", "one that is not, in float64"))
+        try:
+            self._plan.run(until)
+        except NotFinite as error:
+            raise TrainingError(explain("certify", "the loss is finite", "one that is not, in float64")) from error
         return float(control["loss"][0])
 
     def near(self) -> list[_Point]:

@@ -2,137 +2,108 @@
 
 The file is a safetensors file. Its tensors:
 
-    model                       the ONNX model as bytes, the values of its weights left out
+    model                       the ONNX model as bytes, without the values of its weights
     weight:<name>               each weight
     optimizer:<slot>:<name>     the optimizer's arrays for each trained weight
+    callback:<number>:<key>     arrays that callbacks remember
 
 and its metadata two entries: `cconv`, a JSON record of everything else with the version of this layout, and
-`sha256` over that record and all tensors, so that an altered file is told from a whole one. Random numbers
-and shuffling are functions of (seed, step, epoch), which are in the record; there is no generator to keep.
+`sha256` over that record and all tensors, so that an altered file is recognised. Random numbers and shuffling are functions
+of (seed, step, epoch), which are in the record; there is no generator to save.
 
-Nothing in the file is ever resolved to code: losses, optimizers and schedules are looked up by name in
-REGISTRY. Names, shapes and dtypes are compared before anything is assigned.
+Nothing in the file is ever resolved to code: losses, optimizers and schedules are looked up by name in the registry.
+Names, shapes and dtypes are compared before anything is assigned.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import numbers
 import os
+import tempfile
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from cconv.errors import CconvError, CheckpointError, explain
+from cconv.errors import CheckpointError, explain
 from cconv.files import atomic_write
-from cconv.graph.at_save import AtSave
+from cconv.graph import parts
 from cconv.graph.limits import Limits
-from cconv.graph.parts import put_together, take_apart
 from cconv.model import Model, load
-from cconv.train.history import History, Row
-from cconv.train.losses import CrossEntropy, MeanSquaredError
-from cconv.train.optim import SGD, Adam, AdamW
-from cconv.train.schedules import Constant, Cosine, Step
 
-if TYPE_CHECKING:
-    from cconv.train.trainer import Trainer
+SCHEMA = 2
 
-SCHEMA = 1
+Parts = tuple[dict[str, Any], dict[str, np.ndarray]]
 
-REGISTRY: dict[str, type] = {
-    kind.__name__: kind
-    for kind in (CrossEntropy, MeanSquaredError, SGD, Adam, AdamW, Constant, Step, Cosine)
-}
+take_apart = parts.take_apart
 
 
-def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
-    """Write the trainer's whole state, or leave the earlier file as it was.
-
-    Raises:
-        CheckpointError: a loss, optimizer or schedule that is not cconv's own.
-        OutputError: the file cannot be written.
-    """
+def to_bytes(record: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> bytes:
+    """A checkpoint as bytes."""
     from safetensors.numpy import save as serialize
 
-    record = {
-        "schema": SCHEMA,
-        "steps": trainer.steps,
-        "epoch": trainer.epoch,
-        "seed": trainer.seed,
-        "loss": {name: _described(loss) for name, loss in trainer.losses.items()},
-        "optimizer": _described(trainer.optimizer),
-        "trainable": list(trainer.trained),
-        "batchnorm": trainer.batchnorm,
-        "max_gradient_norm": _described(trainer.max_gradient_norm),
-        "check_inputs": trainer.check_inputs,
-        "precision": trainer.precision,
-        "history": [dataclasses.asdict(row) for row in trainer.history],
-        "at_save": [[edit.kind, dict(edit.arguments)] for edit in trainer.model.at_save],
-    }
-    message, weights = take_apart(trainer.model)
-    tensors = {"model": np.frombuffer(message, dtype=np.uint8)}
-    tensors.update((f"weight:{name}", array) for name, array in weights.items())
-    for slot, arrays in trainer.state.slots.items():
-        tensors.update((f"optimizer:{slot}:{name}", array) for name, array in arrays.items())
-    text = json.dumps(record)
-    atomic_write(path, serialize(tensors, {"cconv": text, "sha256": _digest(text, tensors)}))
+    text = json.dumps({"schema": SCHEMA, **record})
+    data: bytes = serialize(dict(tensors), {"cconv": text, "sha256": _digest(text, tensors)})
+    return data
 
 
-def resume(
-    kind: type[Trainer], path: str | os.PathLike[str], threads: int | None, limits: Limits | None
-) -> Trainer:
-    """A trainer of class `kind` as `save` found it.
+def write(path: str | os.PathLike[str], record: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a checkpoint, or leave the earlier file as it was.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    atomic_write(path, to_bytes(record, tensors))
+
+
+def from_bytes(data: bytes, place: str) -> Parts:
+    """The inverse of to_bytes."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        return read(file.name, place)
+
+
+# Nested values with arrays in them, as callbacks remember them.
+
+
+def without_arrays(value: Any, prefix: str, tensors: dict[str, np.ndarray]) -> Any:
+    """`value` for JSON, its arrays moved to `tensors` under names that begin with `prefix`.
+
+    Raises:
+        TypeError: an object that JSON does not hold, when the record is written.
+    """
+    if isinstance(value, np.ndarray):
+        name = f"{prefix}:{sum(key.startswith(prefix) for key in tensors)}"
+        tensors[name] = value
+        return {"array": name}
+    if isinstance(value, Mapping):
+        return {"values": {str(key): without_arrays(each, prefix, tensors) for key, each in value.items()}}
+    if isinstance(value, (list, tuple)):
+        return [without_arrays(each, prefix, tensors) for each in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def with_arrays(value: Any, prefix: str, tensors: Mapping[str, np.ndarray]) -> Any:
+    """The inverse."""
+    if isinstance(value, list):
+        return [with_arrays(each, prefix, tensors) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
+        return tensors[value["array"]]
+    return {key: with_arrays(each, prefix, tensors) for key, each in value["values"].items()}
+
+
+def read(path: str | os.PathLike[str], place: str) -> Parts:
+    """Record and tensors of a file whose digest is right.
 
     Raises:
         CheckpointError: no such file, not a checkpoint, cut off, altered, or of another version.
-        UnsafeModelError: the model in it exceeds `limits`.
     """
-    place = f"checkpoint {os.fspath(path)!r}"
-    tensors, record = _read(path, place)
-    try:
-        model = _whole_model(tensors, limits, place)
-        model.at_save = tuple(AtSave(edit, arguments) for edit, arguments in record.get("at_save", ()))
-        trainer = kind(
-            model,
-            loss={name: _restored(loss, place) for name, loss in record["loss"].items()},
-            optimizer=_restored(record["optimizer"], place),
-            trainable=record["trainable"],
-            batchnorm=record["batchnorm"],
-            threads=threads,
-            seed=record["seed"],
-            max_gradient_norm=record["max_gradient_norm"],
-            check_inputs=record["check_inputs"],
-            precision=record["precision"],
-        )
-        history = History([Row(**row) for row in record["history"]])
-        steps, epoch = int(record["steps"]), int(record["epoch"])
-    except CheckpointError:
-        raise
-    except (CconvError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(
-            explain(place, "holds a run that this version of cconv can take up", f"{error}")
-        ) from error
-    slots = {
-        f"optimizer:{slot}:{name}": array
-        for slot, arrays in trainer.state.slots.items()
-        for name, array in arrays.items()
-    }
-    _compare({name: t for name, t in tensors.items() if name.startswith("optimizer:")}, slots, place)
-    for name, array in slots.items():
-        array[...] = tensors[name]
-    trainer.state.steps[0] = steps
-    trainer.epoch = epoch
-    trainer.history = history
-    return trainer
-
-
-def _read(path: str | os.PathLike[str], place: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Tensors and record of a file whose digest is right."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -171,10 +142,10 @@ def _read(path: str | os.PathLike[str], place: str) -> tuple[dict[str, np.ndarra
                 place,
                 f"has layout version {SCHEMA}",
                 f"{record.get('schema')!r}",
-                "Use the version of cconv that wrote it.",
+                "Use the version of cconv that wrote it; layout 1 is that of 0.1.0 before parameter groups.",
             )
         )
-    return tensors, record
+    return record, tensors
 
 
 def _digest(text: str, tensors: Mapping[str, np.ndarray]) -> str:
@@ -186,19 +157,25 @@ def _digest(text: str, tensors: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _whole_model(tensors: Mapping[str, np.ndarray], limits: Limits | None, place: str) -> Model:
-    """The model with its weights put back, checked like any file that is loaded."""
+def put_together(tensors: Mapping[str, np.ndarray], limits: Limits | None, place: str) -> Model:
+    """The model with its weights, checked like any file that is loaded.
+
+    Raises:
+        CheckpointError: bytes that are no model, or weights that are not its own.
+        UnsafeModelError: the model exceeds `limits`.
+    """
+    message = tensors["model"].tobytes()
     try:
-        proto = onnx.ModelProto.FromString(tensors["model"].tobytes())
+        proto = onnx.ModelProto.FromString(message)
     except DecodeError as error:
         raise CheckpointError(explain(place, "holds an ONNX model", f"{error}")) from error
     weights = {name[7:]: array for name, array in tensors.items() if name.startswith("weight:")}
     floats = [tensor for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
-    _compare(weights, {t.name: np.broadcast_to(np.float32(0), tuple(t.dims)) for t in floats}, place)
-    return load(put_together(tensors["model"].tobytes(), weights), limits=limits)
+    compare(weights, {t.name: np.broadcast_to(np.float32(0), tuple(t.dims)) for t in floats}, place)
+    return load(parts.put_together(message, weights), limits=limits)
 
 
-def _compare(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], place: str) -> None:
+def compare(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], place: str) -> None:
     """
     Raises:
         CheckpointError: other names, shapes or dtypes than expected.
@@ -215,37 +192,3 @@ def _compare(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
                     f"{found[name].dtype} {found[name].shape}",
                 )
             )
-
-
-def _described(item: Any) -> Any:
-    """A loss, optimizer or schedule as {"type": name, options...}; what they hold as JSON has it."""
-    kind = type(item).__name__
-    if dataclasses.is_dataclass(item) and REGISTRY.get(kind) is type(item):
-        options = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
-        return {"type": kind, **{name: _described(value) for name, value in options.items()}}
-    if item is None or isinstance(item, (bool, str)):
-        return item
-    if isinstance(item, (tuple, list)):
-        return [_described(value) for value in item]
-    if isinstance(item, numbers.Real):  # NumPy's too, which JSON does not know
-        return int(item) if isinstance(item, numbers.Integral) else float(item)
-    raise CheckpointError(
-        explain(
-            "checkpoint",
-            "losses, optimizers and schedules are cconv's own, so that no code is named in the file",
-            f"a {kind}",
-            "Save the weights with model.save(...) instead.",
-        )
-    )
-
-
-def _restored(item: Any, place: str) -> Any:
-    """The inverse of _described."""
-    if not isinstance(item, dict):
-        return item
-    options = {name: _restored(value, place) for name, value in item.items() if name != "type"}
-    kind = REGISTRY.get(item.get("type", ""))
-    if kind is None:
-        names = ", ".join(REGISTRY)
-        raise CheckpointError(explain(place, f"names one of {names}", repr(item.get("type"))))
-    return kind(**options)

@@ -22,42 +22,45 @@ from cconv.graph.weights import states_of
 from cconv.plan.plan import Plan
 from cconv.plan.split import Split
 from cconv.train.arrays import named
-from cconv.train.batches import Batch, Repeats, Shapes, Source, repeats
+from cconv.train.batch import Batch, Checked, Shapes, Source
+from cconv.train.network import Network
 
 # Share of the forward pass from which on the frozen part's outputs are worth their memory.
 LEAST_SHARE = 0.1
 
 
-class Kept(Source):
-    """A dataset's batches for the part of a network that is trained: their inputs are the boundary's values.
+class Kept:
+    """A loader's batches for the part of a network that is trained: their inputs are the boundary's values.
 
     Args:
-        source: the dataset and the whole network.
-        split: the network's two parts.
+        source: the loader and the checks of its batches.
+        network: the whole network.
+        split: its two parts.
         batch_size: of all batches that will be asked for.
         shuffle: whether their order will differ from epoch to epoch.
 
     Attributes:
+        network: the part that is trained.
         nbytes: memory that the values of all examples will take.
     """
 
-    data: Repeats
-
-    def __init__(self, source: Source, split: Split, batch_size: int, shuffle: bool) -> None:
-        assert isinstance(source.data, Repeats)
-        self.data = source.data
+    def __init__(self, source: Checked, network: Network, split: Split, batch_size: int, shuffle: bool) -> None:
+        self._loader: Any = source.loader  # deterministic, see dataset.Loader
         self._source, self._split, self._shuffle = source, split, shuffle
-        self._frozen = source.plans.part(split.frozen)
-        self._targets = named(self.data.y, list(source.plans.losses), "y")
+        self._frozen = network.part(split.frozen)
+        self._targets = named(self._loader.y, list(network.losses), "y")
         self._rows: list[tuple[np.ndarray, ...]] | None = None  # by example, the boundary's values
         self._states: list[object] = []  # of the frozen weights when these were computed
         self._alike = True  # whether smaller batches give the same values
         shapes, self._size = source.shapes(batch_size)
         plan = self._plan(shapes)
         dtypes = {name: array.dtype for name, array in plan.outputs.items()}
-        self.plans = source.plans.part(split.rest, dtypes, plan.layouts)
-        self.nbytes = sum(array.nbytes for array in plan.outputs.values()) * len(self.data) // self._size
+        self.network = network.part(split.rest, dtypes, plan.layouts)
+        self.nbytes = sum(array.nbytes for array in plan.outputs.values()) * len(self) // self._size
         self._shapes = {name: array.shape for name, array in plan.outputs.items()}
+
+    def __len__(self) -> int:
+        return len(self._loader)
 
     def shapes(self, batch_size: int) -> tuple[Shapes, int]:
         return self._shapes, self._size
@@ -72,18 +75,18 @@ class Kept(Source):
         Raises:
             TrainingError: the dataset's `order` is not that of its batches.
         """
-        states = states_of(self.plans.model.weights, self._split.weights)
+        states = states_of(self.network.graph.weights, self._split.weights)
         if states != self._states:
             self._rows = None
         self._states = states
-        order = np.asarray(self.data.order(shuffle, seed, epoch))
+        order = np.asarray(self._loader.order(shuffle, seed, epoch))
         if self._rows is None:
             yield from self._first_epoch(order, batch_size, shuffle, seed, epoch)
             return
         for begin in range(0, len(order), batch_size):
             index = order[begin : begin + batch_size]
             if len(index) < self._size and not self._alike:
-                yield self.batch(*self.data.take(index))
+                yield self.batch(*self._loader.take(index))
                 continue
             columns = zip(*(self._rows[i] for i in index))
             inputs = {name: np.stack(column) for name, column in zip(self._split.boundary, columns)}
@@ -93,11 +96,11 @@ class Kept(Source):
         self, order: np.ndarray, batch_size: int, shuffle: bool, seed: int, epoch: int
     ) -> Iterator[Batch]:
         """Compute and keep all examples."""
-        if not np.array_equal(np.sort(order), np.arange(len(self.data))):
-            raise _disorder(f"holds each index from 0 to {len(self.data) - 1} once", f"{len(order)} others")
+        if not np.array_equal(np.sort(order), np.arange(len(self))):
+            raise _disorder(f"holds each index from 0 to {len(self) - 1} once", f"{len(order)} others")
         rows: list[tuple[np.ndarray, ...]] = [()] * len(order)
         begin = 0
-        for x, y in self.data.batches(batch_size, shuffle=shuffle, seed=seed, epoch=epoch):
+        for x, y in self._loader.batches(batch_size, shuffle=shuffle, seed=seed, epoch=epoch):
             batch = self._source.batch(x, y)
             index = order[begin : begin + batch_size]
             begin += batch_size
@@ -116,16 +119,13 @@ class Kept(Source):
             raise _disorder("has the examples of its batches", found)
         self._rows = rows
         if self._alike:
-            self._frozen.clear()
+            self._frozen.plans.clear()
 
     def _computed(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The boundary's values for a batch, as new arrays."""
         plan = self._plan({name: array.shape for name, array in inputs.items()})
-        for name, array in inputs.items():
-            plan.inputs[name][...] = array
-        label, status = plan.run()
-        if status:
-            raise TrainingError(explain(f"node '{label}'", "indices lie within their axis", "one that does not"))
+        plan.feed(inputs)
+        plan.run()
         return {name: array.copy() for name, array in plan.outputs.items()}
 
     def _plan(self, shapes: Shapes) -> Plan:
@@ -133,45 +133,55 @@ class Kept(Source):
 
 
 def keep(
-    train: Source, held_out: Source | None, batch_size: int, shuffle: bool, limit: float
-) -> tuple[Source, Source | None, str]:
-    """Both sources, as Kept where that is possible, and a line for the user: what is kept, or why nothing is.
+    network: Network, train: Checked, held_out: Checked | None, batch_size: int, shuffle: bool, limit: float
+) -> tuple[Source, Network, Source | None, Network, str]:
+    """Both sources with their networks, as Kept if that is possible, and a line for the user: what is kept, or why nothing.
 
     Args:
         limit: bytes that both together may take.
 
     Returns:
-        The sources and the line; "" where nothing worth keeping is frozen.
+        Source and network for training, source and network for validation, and the line; "" if nothing worth keeping is
+        frozen.
     """
-    plans = train.plans
-    split = plans.split(train.shapes(batch_size)[0])
+    unchanged = (train, network, held_out, network)
+    split = network.split(train.shapes(batch_size)[0])
     if split.untrained < LEAST_SHARE:
-        return train, held_out, ""
-    weights = plans.model.weights
+        return *unchanged, ""
+    weights = network.graph.weights
     held = [name for name in split.weights if states_of(weights, [name]) != states_of(weights, [name])]
     kept, why = None, ""
     if split.share < LEAST_SHARE:
         why = split.obstacle or "too little of it can be kept"
     elif held:
         why = f"an array of its weight {held[0]!r} is held by somebody who may write to it"
-    elif not repeats(train.data):
-        why = "the dataset does not say that its examples are the same every time, as one without augmentation can"
+    elif not can_be_kept(train):
+        why = "the dataset does not say that its examples are the same every time (deterministic = True)"
     else:
-        kept = Kept(train, split, batch_size, shuffle)
+        kept = Kept(train, network, split, batch_size, shuffle)
         if kept.nbytes > limit:
             why = f"its outputs take {_megabytes(kept.nbytes)}, cache_limit is {_megabytes(limit)}"
     if kept is None or why:
-        return train, held_out, f"The frozen part is computed anew in every epoch: {why}."
+        return *unchanged, f"The frozen part is computed anew in every epoch: {why}."
     nbytes, what = kept.nbytes, "training"
-    if held_out is not None and repeats(held_out.data):
-        tested = Kept(held_out, split, batch_size, shuffle=False)
-        if nbytes + tested.nbytes <= limit:
-            held_out, nbytes, what = tested, nbytes + tested.nbytes, "training and validation"
+    tested: Source | None = held_out
+    tested_network = network
+    if held_out is not None and can_be_kept(held_out):
+        found = Kept(held_out, network, split, batch_size, shuffle=False)
+        if nbytes + found.nbytes <= limit:
+            tested, tested_network = found, found.network
+            nbytes, what = nbytes + found.nbytes, "training and validation"
     line = (
         f"The frozen part, {split.share:.0%} of the forward pass, is computed once for each example; "
         f"its outputs are kept for {what}: {_megabytes(nbytes)}."
     )
-    return kept, held_out, line
+    return kept, kept.network, tested, tested_network, line
+
+
+def can_be_kept(source: Checked) -> bool:
+    """Whether a loader says that its examples are the same every time, and gives them by index."""
+    loader: Any = source.loader
+    return bool(getattr(loader, "deterministic", False)) and getattr(loader, "y", None) is not None
 
 
 def _disorder(rule: str, found: str) -> TrainingError:

@@ -1,31 +1,27 @@
-"""History: what `fit` found out, one row an epoch."""
+"""History: what `fit` has found, one row an epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from cconv.text import table
 
-@dataclass(frozen=True)
-class Row:
-    """One epoch.
+Row = Mapping[str, float]
+"""One epoch, numbers by name:
 
-    Attributes:
-        epoch: its number, 1 for the trainer's first.
-        loss: mean of the batches' losses, each seen before its update, weighted by their examples.
-        accuracy: share of right predictions in those batches, 0..1; None where the loss knows no classes.
-        val_loss, val_accuracy: of the validation data, after the epoch; None without any.
-        seconds: training and validation together.
-        learning_rate: of the last update.
-    """
+    epoch           its number, 1 for the trainer's first
+    loss            mean of the batches' losses, each before its update, weighted by their examples
+    a metric        over the same outputs, such as accuracy
+    val_...         loss and metrics of the validation data, after the epoch, if there are any
+    seconds         training and validation together
+    learning_rate   of the last update
 
-    epoch: int
-    loss: float
-    accuracy: float | None
-    val_loss: float | None
-    val_accuracy: float | None
-    seconds: float
-    learning_rate: float
+A number that is not defined, such as an accuracy of which no example counts, is left out.
+"""
+
+# Columns of a table without rows.
+COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds", "learning_rate")
 
 
 class History:
@@ -37,30 +33,42 @@ class History:
     def append(self, row: Row) -> None:
         self.rows.append(row)
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of all columns, in the order of the rows that have most of them."""
+        names: dict[str, None] = {}
+        for row in sorted(self.rows, key=len, reverse=True):
+            names.update(dict.fromkeys(row))
+        return list(names)
+
     def __len__(self) -> int:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
 
-    def __getitem__(self, key: int | str) -> Row | list:
-        return [getattr(row, key) for row in self.rows] if isinstance(key, str) else self.rows[key]
+    def __getitem__(self, key: int | str) -> Any:
+        """A row by its place, or a column by its name; None where a row does not have it."""
+        return [row.get(key) for row in self.rows] if isinstance(key, str) else self.rows[key]
 
     def __str__(self) -> str:
-        names = [field.name for field in fields(Row)]
-        shown = [n for n in names if not self.rows or any(getattr(row, n) is not None for row in self.rows)]
-        table = [[name.replace("_", " ") for name in shown]]
-        table += [[_cell(name, getattr(row, name)) for name in shown] for row in self.rows]
-        widths = [max(map(len, column)) for column in zip(*table)]
-        lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in table]
-        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+        names = self.columns or list(COLUMNS)
+        rows = [[cell(name, row.get(name)) for name in names] for row in self.rows]
+        return "\n".join(table(rows, [name.replace("_", " ") for name in names], align="r" * len(names)))
+
+    def __repr__(self) -> str:
+        if not self.rows:
+            return "History(no epochs)"
+        last = ", ".join(f"{name} {cell(name, value)}" for name, value in self.rows[-1].items() if name != "epoch")
+        return f"History({len(self)} epochs; last: {last})"
 
 
-def _cell(name: str, value: float | None) -> str:
+def cell(name: str, value: float | None) -> str:
+    """A number of a row as text."""
     if value is None:
         return ""
     if name == "epoch":
-        return str(value)
+        return str(int(value))
     if name.endswith("accuracy"):
         return f"{100 * value:.2f} %"
     form = {"seconds": ".2f", "learning_rate": ".3g"}.get(name, ".4f")

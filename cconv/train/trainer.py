@@ -1,43 +1,49 @@
 """Trainer: a model with a loss and an optimizer, stepped by hand or by `fit`.
 
-One plan per set of input shapes holds a whole step. Plans come and go (a last batch of another size needs its
-own); weights, optimizer state and the count of updates live outside of them. What differs between steps is
-handed to the plan in its control record: learning rate, seed, number of the step.
+One plan for each set of input shapes holds a whole step. Plans come and go (a last batch of another size needs its own);
+weights, optimizer state and the count of updates live outside of them. What differs between steps is written to the plan's
+control record (seed, number of the step) and to the state's learning rates.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from cconv.errors import TrainingError, ValueRangeError, explain
+from cconv.errors import CconvError, CheckpointError, TrainingError, ValueRangeError, explain
+from cconv.graph.at_save import AtSave
 from cconv.graph.limits import Limits
 from cconv.graph.nodes import needed_for
 from cconv.kernels.schedule.algorithms import PRECISIONS
 from cconv.model import Model
-from cconv.ops.tensor import Spec
 from cconv.plan.plan import Plan
-from cconv.train import checkpoint
-from cconv.train.arrays import batch_shapes, named
-from cconv.train.batches import Batch, Source, batch_of, data_of
-from cconv.train.callbacks import Callback, ProgressBar, note
-from cconv.train.evaluation import Evaluation, Mean, hits_of
+from cconv.plan.status import NotFinite, OutOfRange
+from cconv.train import checkpoint, registry, stopped
+from cconv.train.arrays import batch_shapes
+from cconv.train.batch import Batch, Checked, Source, batch_of
+from cconv.train.callbacks import Callback, check_callbacks
+from cconv.train.dataset import loader_of
+from cconv.train.evaluate import evaluate
+from cconv.train.evaluation import Evaluation
 from cconv.train.exclusive import Exclusive
+from cconv.train.fit import check_targets, run_epochs
 from cconv.train.frozen import keep
-from cconv.train.history import History, Row
-from cconv.train.losses import Loss, checks_values, losses_by_output
-from cconv.train.optim import SGD, Optimizer, State, Updates, learning_rate
+from cconv.train.history import History
+from cconv.train.losses import Loss
+from cconv.train.losses.loss import checks_values
+from cconv.train.losses_by_output import losses_by_output
+from cconv.train.metrics import Metric
+from cconv.train.network import Network
+from cconv.train.optim import SGD, Optimizer, State
+from cconv.train.optim.state import Updates
 from cconv.train.options import number, whole
-from cconv.train.plans import Plans
+from cconv.train.progress import note
 from cconv.train.selection import Trainable, batchnorm_modes, reached_weights, select_weights
 
 DEFAULT_OPTIMIZER = SGD(lr=0.01, momentum=0.9)
-
-NOT_FINITE = 1  # of kernels/step.pxd
 
 
 class Trainer:
@@ -50,11 +56,11 @@ class Trainer:
         model: the model; its graph must not be edited while this trainer is in use.
         loss: "cross_entropy", "mse" or an object like CrossEntropy(); for a model of several outputs a dict
             of them by output name, whose losses are added.
-        optimizer: SGD, Adam, AdamW.
+        optimizer: SGD, Adam, AdamW, or a name such as "adam" for its default options.
         trainable: names or glob patterns of the weights to train, or a function of the name; None: all that a
-            gradient of the loss comes to. What only sets an operator's behaviour (the bounds of a Clip, scales of
-            quantisation) is trained where its own name is given, or a pattern that matches no others. The gradients of
-            such numbers are sums over whole feature maps and want a small learning rate.
+            gradient of the loss reaches. Weights that only set an operator's behaviour (the bounds of a Clip, scales of
+            quantisation) are trained if their own name is given, or a pattern that matches no others. The gradients of
+            such numbers are sums over whole feature maps and need a small learning rate.
         batchnorm: "batch" (batch statistics, running averages updated), "frozen" (running averages used and
             untouched) or "statistics" (running averages updated, scale and bias fixed); or a dict of them
             by node name or pattern, of which the first that matches counts.
@@ -65,8 +71,11 @@ class Trainer:
         precision: "fast" computes 3x3 convolutions of stride 1 by Winograd's algorithm, whose rms error is up to
             5 times a direct float32 convolution's, in weight gradients up to 10 times; "direct" computes all by the
             direct one.
+        metrics: names or objects, such as "accuracy", for the first output whose loss has metrics of its own, or a dict of
+            them by output name; None: the metrics that the losses name.
 
     Attributes:
+        optimizer: the optimizer. It cannot be exchanged, as its state belongs to it.
         trained: names of the weights that are trained.
         steps: updates done.
         epoch: epochs that `fit` has finished.
@@ -82,7 +91,7 @@ class Trainer:
         self,
         model: Model,
         loss: str | Loss | Mapping[str, str | Loss] = "cross_entropy",
-        optimizer: Optimizer = DEFAULT_OPTIMIZER,
+        optimizer: str | Optimizer = DEFAULT_OPTIMIZER,
         trainable: Trainable = None,
         batchnorm: str | Mapping[str, str] = "batch",
         threads: int | None = None,
@@ -90,6 +99,7 @@ class Trainer:
         max_gradient_norm: float | None = None,
         check_inputs: bool = False,
         precision: str = "fast",
+        metrics: str | Metric | Sequence[str | Metric] | Mapping[str, Sequence[str | Metric]] | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             known = " or ".join(repr(name) for name in PRECISIONS)
@@ -99,11 +109,17 @@ class Trainer:
             whole("Trainer", "threads", threads, least=1)
         if max_gradient_norm is not None:
             number("Trainer", "max_gradient_norm", max_gradient_norm, above=0)
-        if not callable(getattr(optimizer, "step", None)):
+        if isinstance(optimizer, str):
+            optimizer = registry.made("optimizer", optimizer)
+        if not isinstance(optimizer, Optimizer):
             raise ValueRangeError(explain("Trainer", "optimizer is one like SGD(lr=0.01)", repr(optimizer)))
+        registry.described("optimizer", optimizer, "Trainer: optimizer")  # what no checkpoint can hold is refused now
         self.model = model
         self.losses = losses_by_output(model.output_names, loss)
-        self.optimizer = optimizer
+        for each in self.losses.values():
+            registry.described("loss", each, "Trainer: loss")
+        self.metrics = _metrics_by_output(self.losses, metrics)
+        self._optimizer = optimizer
         self.seed = int(seed)
         self.threads = threads
         self.max_gradient_norm = max_gradient_norm
@@ -115,6 +131,7 @@ class Trainer:
         every = reached_weights(nodes, self.losses, model.weights, self.batchnorm, settings=True)
         named = [name for name in every if name not in reached]
         self.trained = select_weights(trainable, reached, model.weights, named, nodes)
+        optimizer.check_weights(self.trained)
         self.state = State(optimizer, {name: model.weights[name] for name in self.trained})
         self.epoch = 0
         self.history = History()
@@ -122,11 +139,28 @@ class Trainer:
         self._inputs = model.input_specs
         dtypes = {name: spec.dtype for name, spec in self._inputs.items()}
         self._values_checked = all(checks_values(loss) for loss in self.losses.values())
-        self._plans = Plans(
+        self._network = Network(
             model, nodes, dtypes, self.losses, self.trained, updates, self.batchnorm, threads, precision
         )
         self._total: int | None = None  # updates at the end of the running fit
+        self._callbacks: Sequence[Callback] = ()  # of the running fit
+        self._callback_states: list[dict[str, Any]] = []  # from a checkpoint, for the first fit
         self._exclusive = Exclusive()  # callbacks of `fit` may come back in
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, value: Optimizer) -> None:
+        raise TrainingError(
+            explain(
+                "Trainer.optimizer",
+                "stays what the trainer was made with, as the optimizer's state belongs to it",
+                f"an assignment of {value!r}",
+                "Make a new one: Trainer(trainer.model, optimizer=...).",
+            )
+        )
 
     @property
     def steps(self) -> int:
@@ -134,8 +168,8 @@ class Trainer:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next update."""
-        return learning_rate(self.optimizer, self.steps, self._total)
+        """Of the next update, for weights in no parameter group."""
+        return self._optimizer.rates(self.steps, self._total)[0]
 
     def __repr__(self) -> str:
         return (
@@ -162,11 +196,9 @@ class Trainer:
                 as they were.
         """
         with self._exclusive:
-            plan = None if self.check_inputs or not self._values_checked else self._plans.repeated(x, y)
-            if plan is None:
-                batch = batch_of(x, y, self._inputs, list(self.losses), self.check_inputs)
-                plan = self._filled(batch, self._plans)
-            return self._run(plan)
+            network = self._network
+            plan = None if self.check_inputs or not self._values_checked else network.repeated(x, y)
+            return self._run(plan or network.filled(self._batch(x, y)))
 
     def gradients(self, x: Any, y: Any) -> tuple[float, dict[str, np.ndarray]]:
         """Loss of one batch and its gradient for every trained weight, before clipping; nothing changes.
@@ -174,24 +206,23 @@ class Trainer:
         Arguments and errors as for `step`.
         """
         with self._exclusive:
-            batch = batch_of(x, y, self._inputs, list(self.losses), self.check_inputs)
-            plan = self._filled(batch, self._plans)
+            plan = self._network.filled(self._batch(x, y))
             loss = self._run(plan, until="update")
             return loss, {name: gradient.copy() for name, gradient in plan.gradients.items()}
 
     def evaluate(self, data: Any, batch_size: int = 32) -> Evaluation:
-        """Loss and accuracy of the model as it is used: running statistics, no dropout; nothing changes.
+        """Loss and metrics of the model as it is used: running statistics, no dropout; nothing changes.
 
         Args:
-            data: a pair (x, y), or a dataset with batches.
+            data: a pair (x, y), a dataset or a loader; see cconv.data.
 
         Returns:
-            (loss, accuracy): the mean over batches, weighted by their examples; accuracy 0..1 of the first
-            output whose loss knows classes, else None.
+            The loss is the mean over batches, weighted by their examples. `loss, accuracy = ...` takes it apart, where
+            accuracy is None if it is no metric of the trainer.
         """
         with self._exclusive:
             whole("evaluate", "batch_size", batch_size, least=1)
-            return self._evaluate(self._source(data, "data"), batch_size)
+            return evaluate(self._source(data, "data"), self._network, self.metrics, batch_size, self.seed)
 
     def plan_bytes(self, batch: int | Mapping[str, Sequence[int]]) -> int:
         """Memory that a training step takes beside weights and optimizer state, known before the first one.
@@ -203,7 +234,7 @@ class Trainer:
             ShapeError: a number is not enough to know all shapes.
         """
         with self._exclusive:
-            return self._plans.training(batch_shapes(batch, self._inputs)).nbytes
+            return self._network.training(batch_shapes(batch, self._inputs)).nbytes
 
     # Whole epochs.
 
@@ -225,16 +256,16 @@ class Trainer:
         `self.history`, and the epoch that was under way is begun anew by the next `fit`.
 
         Args:
-            train: a pair (x, y), or a dataset with batches (see cconv.train.batches.Data).
+            train: a pair (x, y), a dataset or a loader; see cconv.data.
             validation: likewise; evaluated after every epoch.
             shuffle: in an order that depends on the trainer's seed and the epoch's number.
-            callbacks: called between epochs; see cconv.train.callbacks.
-            progress: show a bar on stderr.
+            callbacks: see cconv.callbacks.
+            progress: show a bar on stderr, if that is a terminal.
             cache_frozen: compute the layers before the first trained weight once for each example and keep what
                 they give until the end of this call, if it has several epochs. Losses and weights are the same
                 bits. This needs data whose examples are the same in every epoch: a pair of arrays, which must
-                not be written to meanwhile, or a dataset that says so (cconv.train.batches.Repeats). Not kept is
-                what follows batch statistics or dropout. A line above the bars says what is kept, or why not.
+                not be written to meanwhile, or a dataset that says so (`deterministic`). Outputs that depend on batch
+                statistics or dropout are not kept. A line above the bars says what is kept, or why not.
             cache_limit: bytes that may be kept.
 
         Returns:
@@ -244,73 +275,72 @@ class Trainer:
             ValueRangeError: an option out of its range.
             Others as `step`. The targets of arrays are checked before the first step.
         """
+        _check_pair(train, epochs)
         whole("fit", "epochs", epochs, least=1)
         whole("fit", "batch_size", batch_size, least=1)
         number("fit", "cache_limit", cache_limit, least=0)
+        check_callbacks(callbacks)
         with self._exclusive:
-            data: Source = self._source(train, "train")
+            checked = self._source(train, "train")
             held_out = None if validation is None else self._source(validation, "validation")
+            source: Source = checked
+            tested: Source | None = held_out
+            network = tested_network = self._network
             if cache_frozen and epochs > 1:
-                data, held_out, line = keep(data, held_out, batch_size, shuffle, cache_limit)
+                source, network, tested, tested_network, line = keep(
+                    self._network, checked, held_out, batch_size, shuffle, cache_limit
+                )
                 note(line, progress)
-            for part in (data, held_out):
-                if part is not None:
-                    self._check_targets(part, batch_size)
-            self._total = self.steps + epochs * -(-len(data) // batch_size)
-            last = self.epoch + epochs
+            check_targets(checked, network, source, batch_size)
+            if held_out is not None and tested is not None:
+                check_targets(held_out, tested_network, tested, batch_size)
+            self._total = self.steps + epochs * -(-len(source) // batch_size)
+            self._callbacks = callbacks
             try:
                 for callback in callbacks:
                     callback.on_fit_begin(self)
-                while self.epoch < last:
-                    title = f"epoch {self.epoch + 1}/{last}"
-                    with ProgressBar(len(data), title, progress) as bar:
-                        row = self._epoch(data, held_out, batch_size, shuffle, bar)
-                    self.epoch += 1
-                    self.history.append(row)
-                    stops = [callback.on_epoch_end(self, row) for callback in callbacks]
-                    if any(stops):
-                        break
+                self._restore_callbacks(callbacks)
+                run_epochs(
+                    self,
+                    source,
+                    network,
+                    None if tested is None else lambda: evaluate(
+                        tested, tested_network, self.metrics, batch_size, self.seed
+                    ),
+                    self.epoch + epochs,
+                    batch_size,
+                    shuffle,
+                    callbacks,
+                    progress,
+                )
                 for callback in callbacks:
                     callback.on_fit_end(self)
             finally:
-                self._total = None
+                self._total, self._callbacks = None, ()
         return self.history
 
-    def _epoch(
-        self, data: Source, held_out: Source | None, batch_size: int, shuffle: bool, bar: ProgressBar
-    ) -> Row:
-        begin = time.perf_counter()
-        mean, rate = Mean(), 0.0
-        for batch in data.batches(batch_size, shuffle=shuffle, seed=self.seed, epoch=self.epoch):
-            rate = self.learning_rate
-            loss, plan = self._step(batch, data.plans)
-            mean.add(batch.examples, loss, hits_of(self.losses, plan.outputs, batch.targets))
-            bar.advance(batch.examples, mean.total / mean.examples)
-        trained = mean.value()
-        tested = None if held_out is None else self._evaluate(held_out, batch_size)
-        row = Row(
-            epoch=self.epoch + 1,
-            loss=trained.loss,
-            accuracy=trained.accuracy,
-            val_loss=tested.loss if tested else None,
-            val_accuracy=tested.accuracy if tested else None,
-            seconds=time.perf_counter() - begin,
-            learning_rate=rate,
-        )
-        bar.finish(row)
-        return row
+    def run_step(self, batch: Batch, network: Network) -> tuple[float, Plan]:
+        """One update from a checked batch; for the epoch loop.
+
+        Args:
+            network: the trainer's, or the part of it that the batch is for.
+
+        Returns:
+            The loss before the update, and the plan with the outputs.
+        """
+        plan = network.filled(batch)
+        return self._run(plan), plan
 
     # Checkpoints.
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write model, optimizer state, options and history to one file, whole or not at all.
+        """Write model, optimizer state, options, history and what callbacks remember to one file, whole or not at all.
 
         Raises:
             OutputError: the file cannot be written; an earlier one is as it was.
-            CheckpointError: a loss or optimizer that is not cconv's own.
         """
         with self._exclusive:
-            checkpoint.save(self, path)
+            checkpoint.write(path, *self._parts())
 
     @classmethod
     def resume(
@@ -324,87 +354,172 @@ class Trainer:
         Raises:
             CheckpointError: no checkpoint, a damaged or altered one, or one of another version.
         """
-        return checkpoint.resume(cls, path, threads, limits)
+        place = f"checkpoint {os.fspath(path)!r}"
+        return cls._from_parts(*checkpoint.read(path, place), place, threads, limits)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its checkpoint."""
+        with self._exclusive:
+            return _unpickled, (type(self), checkpoint.to_bytes(*self._parts()), self.threads, self.model.limits)
+
+    def _parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """All that a checkpoint holds: a record for JSON, and arrays by name."""
+        message, weights = checkpoint.take_apart(self.model)
+        record = {
+            "steps": self.steps,
+            "epoch": self.epoch,
+            "seed": self.seed,
+            "loss": {name: registry.described("loss", loss, "loss") for name, loss in self.losses.items()},
+            "metrics": {
+                name: [registry.described("metric", metric, "metric") for metric in each]
+                for name, each in self.metrics.items()
+            },
+            "optimizer": registry.described("optimizer", self.optimizer, "optimizer"),
+            "trainable": list(self.trained),
+            "batchnorm": self.batchnorm,
+            "max_gradient_norm": None if self.max_gradient_norm is None else float(self.max_gradient_norm),
+            "check_inputs": self.check_inputs,
+            "precision": self.precision,
+            "history": [dict(row) for row in self.history],
+            "at_save": [[edit.kind, dict(edit.arguments)] for edit in self.model.at_save],
+            "callbacks": [],
+        }
+        tensors = {"model": np.frombuffer(message, dtype=np.uint8)}
+        tensors.update((f"weight:{name}", array) for name, array in weights.items())
+        for slot, arrays in self.state.slots.items():
+            tensors.update((f"optimizer:{slot}:{name}", array) for name, array in arrays.items())
+        states = [{"class": type(callback).__name__, "state": callback.state()} for callback in self._callbacks]
+        for i, state in enumerate(states or self._callback_states):
+            record["callbacks"].append(checkpoint.without_arrays(state, f"callback:{i}", tensors))
+        return record, tensors
+
+    @classmethod
+    def _from_parts(
+        cls,
+        record: dict[str, Any],
+        tensors: dict[str, np.ndarray],
+        place: str,
+        threads: int | None,
+        limits: Limits | None,
+    ) -> Trainer:
+        try:
+            model = checkpoint.put_together(tensors, limits, place)
+            model.at_save = tuple(AtSave(edit, arguments) for edit, arguments in record.get("at_save", ()))
+            trainer = cls(
+                model,
+                loss={name: registry.restored(loss) for name, loss in record["loss"].items()},
+                optimizer=registry.restored(record["optimizer"]),
+                trainable=record["trainable"],
+                batchnorm=record["batchnorm"],
+                threads=threads,
+                seed=record["seed"],
+                max_gradient_norm=record["max_gradient_norm"],
+                check_inputs=record["check_inputs"],
+                precision=record["precision"],
+                metrics={name: list(registry.restored(each)) for name, each in record["metrics"].items()},
+            )
+            history = History([{str(key): float(value) for key, value in row.items()} for row in record["history"]])
+            if any(row.keys() < {"epoch", "loss"} for row in history):
+                raise KeyError("loss")
+            steps, epoch = int(record["steps"]), int(record["epoch"])
+            states = [
+                checkpoint.with_arrays(state, f"callback:{i}", tensors) for i, state in enumerate(record["callbacks"])
+            ]
+        except CheckpointError:
+            raise
+        except (CconvError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                explain(place, "holds a run that this version of cconv can take up", f"{error}")
+            ) from error
+        slots = {
+            f"optimizer:{slot}:{name}": array
+            for slot, arrays in trainer.state.slots.items()
+            for name, array in arrays.items()
+        }
+        checkpoint.compare({name: t for name, t in tensors.items() if name.startswith("optimizer:")}, slots, place)
+        for name, array in slots.items():
+            array[...] = tensors[name]
+        trainer.state.steps[0] = steps
+        trainer.epoch = epoch
+        trainer.history = history
+        trainer._callback_states = states
+        return trainer
 
     # What the above are made of.
 
-    def _checked_targets(
-        self, targets: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        checked = {}
-        for name, target in targets.items():
-            spec = Spec(outputs[name].shape, outputs[name].dtype)
-            checked[name] = self.losses[name].check_target(spec, target, f"target of {name!r}")
-        return checked
+    def _batch(self, x: Any, y: Any) -> Batch:
+        return batch_of(x, y, self._inputs, list(self.losses), self.check_inputs)
 
-    def _source(self, data: Any, what: str) -> Source:
-        """A dataset, or a pair (x, y), for the whole network."""
-        return Source(data_of(data, what), self._plans, self._inputs, self.check_inputs)
-
-    def _filled(self, batch: Batch, plans: Plans) -> Plan:
-        """The training plan for this batch, its inputs and targets in place."""
-        plan = plans.training({name: array.shape for name, array in batch.inputs.items()})
-        batch.targets = self._checked_targets(batch.targets, plan.outputs)
-        for name, array in batch.inputs.items():
-            plan.inputs[name][...] = array
-        for name, array in batch.targets.items():
-            plan.targets[name][...] = array
-        return plan
-
-    def _step(self, batch: Batch, plans: Plans) -> tuple[float, Plan]:
-        plan = self._filled(batch, plans)
-        return self._run(plan), plan
+    def _source(self, data: Any, what: str) -> Checked:
+        return Checked(loader_of(data, what), self._inputs, list(self.losses), self.check_inputs)
 
     def _run(self, plan: Plan, until: str | None = None) -> float:
-        control = plan.control
-        rate = self.learning_rate if until is None else None  # what runs up to the update needs none
-        control[0] = rate or 0, 1, 0, self.steps, self.seed  # in the order of kernels/control.py
-        label, status = plan.run(until)
-        loss = float(control["loss"][0])
-        if status:
-            raise self._stopped(plan, label, status, loss, rate)
-        return loss
+        control, rate = plan.control, None
+        if until is None:  # what runs up to the update needs no learning rate
+            self.state.rates[:] = self._optimizer.rates(self.steps, self._total)
+            rate = float(self.state.rates[0])
+        control[0] = rate or 0, 1, 0, self.steps, self.seed  # in the order of kernels/core/control.py
+        try:
+            plan.run(until)
+        except NotFinite as error:
+            raise stopped.not_finite(self.steps + 1, rate, float(control["loss"][0])) from error
+        except OutOfRange as error:
+            self._network.checked_targets(plan.targets, plan.outputs)  # says which target, if it is one
+            raise stopped.out_of_range(self.steps + 1, rate, error) from error
+        return float(control["loss"][0])
 
-    def _stopped(self, plan: Plan, label: str, status: int, loss: float, rate: float | None) -> TrainingError:
-        place = f"step {self.steps + 1}" + (f" (learning rate {rate:g})" if rate is not None else "")
-        if status != NOT_FINITE:
-            self._checked_targets(plan.targets, plan.outputs)
-            return TrainingError(
-                explain(f"{place}, {label}", "indices lie within their axis", "one that does not")
-            )
-        found = f"a loss of {loss:g}" + (" whose gradient is not" if np.isfinite(loss) else "")
-        return TrainingError(
+    def _restore_callbacks(self, callbacks: Sequence[Callback]) -> None:
+        """Hand callbacks what a checkpoint holds of them, matched by class and order."""
+        left, self._callback_states = self._callback_states, []
+        for callback in callbacks:
+            i = next((i for i, state in enumerate(left) if state["class"] == type(callback).__name__), None)
+            if i is not None:
+                callback.restore(left.pop(i)["state"])
+
+
+def _unpickled(kind: type[Trainer], data: bytes, threads: int | None, limits: Limits) -> Trainer:
+    return kind._from_parts(*checkpoint.from_bytes(data, "pickled trainer"), "pickled trainer", threads, limits)
+
+
+def _check_pair(train: Any, epochs: Any) -> None:
+    """
+    Raises:
+        TrainingError: x and y as two arguments.
+    """
+    if isinstance(epochs, (np.ndarray, list)):
+        raise TrainingError(
             explain(
-                place,
-                "the loss and its gradient are finite",
-                found,
-                "Try a smaller learning rate, max_gradient_norm=1.0, or check_inputs=True to look for NaN in "
-                "the data. Weights, optimizer state and running statistics are as before this step.",
+                "fit",
+                "x and y are one argument, a pair",
+                "x and y as two arguments",
+                "Write fit((x, y), epochs=...).",
             )
         )
 
-    def _evaluate(self, source: Source, batch_size: int) -> Evaluation:
-        mean = Mean()
-        for batch in source.batches(batch_size, shuffle=False, seed=self.seed, epoch=0):
-            found = source.plans.evaluation({name: array.shape for name, array in batch.inputs.items()})
-            batch.targets = self._checked_targets(batch.targets, found.plan.outputs)
-            for name, array in batch.inputs.items():
-                found.plan.inputs[name][...] = array
-            for name, array in batch.targets.items():
-                found.targets[name][...] = array
-            loss = found.run()
-            mean.add(batch.examples, loss, hits_of(self.losses, found.plan.outputs, batch.targets))
-        return mean.value()
 
-    def _check_targets(self, source: Source, batch_size: int) -> None:
-        """All targets of a dataset that has them at hand, against the model's outputs for one batch."""
-        y = getattr(source.data, "y", None)
-        if y is None:
-            return
-        shapes, examples = source.shapes(batch_size)
-        plan = source.plans.training(shapes)
-        for name, target in named(y, list(self.losses), "y").items():
-            output = plan.outputs[name]
-            if output.shape[0] == examples:
-                spec = Spec((len(source), *output.shape[1:]), output.dtype)
-                self.losses[name].check_target(spec, target, f"target of {name!r}")
+def _metrics_by_output(losses: Mapping[str, Loss], metrics: Any) -> dict[str, Sequence[Metric]]:
+    """The metrics of each output.
+
+    Without a wish, those of the first output whose loss has some: figures of several outputs under one name would be
+    taken for one.
+
+    Raises:
+        ValueRangeError: no such metric or output.
+    """
+    if isinstance(metrics, Mapping):
+        for name in metrics:
+            if name not in losses:
+                rule = f"metrics are for outputs with a loss ({', '.join(repr(key) for key in losses)})"
+                raise ValueRangeError(explain("Trainer", rule, repr(name)))
+        return {name: _metrics(metrics.get(name, ())) for name in losses}
+    first = next((name for name, loss in losses.items() if loss.metrics()), next(iter(losses)))
+    own = losses[first].metrics() if metrics is None else _metrics(metrics)
+    return {name: own if name == first else () for name in losses}
+
+
+def _metrics(wish: str | Metric | Sequence[str | Metric]) -> Sequence[Metric]:
+    several = wish if isinstance(wish, (list, tuple)) else [wish]
+    found: list[Metric] = [registry.made("metric", one) if isinstance(one, str) else one for one in several]
+    for metric in found:
+        registry.described("metric", metric, "Trainer: metrics")
+    return found

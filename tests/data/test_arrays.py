@@ -77,10 +77,10 @@ def test_subset_takes_as_many_of_each_class():
 @pytest.mark.parametrize(
     ("x", "y", "error", "says"),
     [
-        (np.zeros((3, 2)), np.zeros(4), ShapeError, "x of 3, y of 4"),
-        ({"a": np.zeros(3), "b": np.zeros(2)}, np.zeros(3), ShapeError, r"x\['a'\] of 3, x\['b'\] of 2"),
-        (np.zeros((0, 2)), np.zeros(0), ShapeError, r"at least one sample.*\(0, 2\)"),
-        (np.float32(1), np.zeros(1), ShapeError, r"at least one sample.*\(\)"),
+        (np.zeros((3, 2)), np.zeros(4), ShapeError, "3 in x, 4 in y"),
+        ({"a": np.zeros(3), "b": np.zeros(2)}, np.zeros(3), ShapeError, "3 in x 'a', 2 in x 'b'"),
+        (np.zeros((0, 2)), np.zeros(0), ShapeError, r"at least one example.*\(0, 2\)"),
+        (np.float32(1), np.zeros(1), ShapeError, r"at least one example.*\(\)"),
         ({}, np.zeros(1), ShapeError, "an empty dict"),
         (np.zeros(2), np.array(["cat", "dog"]), DTypeError, "dataset, y: holds numbers; found <U3"),
         (np.array([None, None]), np.zeros(2), DTypeError, "dataset, x: holds numbers; found object"),
@@ -107,7 +107,7 @@ def test_values_that_are_not_finite_are_named_on_request():
         (lambda d: d.batches(2.0), ValueRangeError, "batch_size"),
         (lambda d: d.batches(2, shuffle=True, seed=-1), ValueRangeError, "seed"),
         (lambda d: d.split(1.5), ValueRangeError, "between 0 and 1"),
-        (lambda d: d.split(0.01), ValueRangeError, "samples on both sides"),
+        (lambda d: d.split(0.01), ValueRangeError, "examples on both sides"),
         (lambda d: d.subset(4), ValueRangeError, "found 3 of class 1"),
         (lambda d: Arrays(d.x, d.x).subset(1), ShapeError, r"found shape \(10, 2\)"),
         (lambda d: Arrays(d.x, d.y * 0.5).subset(1), DTypeError, "float64"),

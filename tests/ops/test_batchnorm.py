@@ -34,7 +34,7 @@ def run(mode, dtype=np.float64, trained=("x0", "x1", "x2"), until=None):
     ((_, target),) = plan.targets.items()
     target[...] = np.random.default_rng(8).standard_normal(target.shape)
     before = {name: value.copy() for name, value in weights.items()}
-    assert plan.run(until=until) == ("", 0)
+    plan.run(until=until)
     return plan, before, weights
 
 
@@ -136,7 +136,7 @@ def ran(model, mode, dtype, trained=("x0", "x1", "x2")):
     plan, weights = projection_plan(model, list(trained), dtype, batchnorm=mode, output="y0")
     plan.targets["y0"][...] = np.random.default_rng(8).standard_normal(SHAPE)
     before = {name: value.copy() for name, value in weights.items()}
-    assert plan.run() == ("", 0)
+    plan.run()
     for name, array in weights.items():
         assert name in trained or np.array_equal(array, before[name])
     return plan, before
@@ -192,7 +192,7 @@ def test_exported_in_training_mode_trains_as_the_plan_says():
         plan, weights = projection_plan(node, ["x0", "x1"], batchnorm=mode, output="y0")
         plan.targets["y0"][...] = 1
         before = {name: value.copy() for name, value in weights.items()}
-        assert plan.run() == ("", 0)
+        plan.run()
         reference, *_ = run(mode, trained=("x0", "x1"))
         assert np.array_equal(plan.outputs["y0"], next(iter(reference.outputs.values())))
         assert (mode == "frozen") == np.array_equal(weights["x3"], before["x3"])
@@ -209,7 +209,7 @@ def test_parameters_that_are_inputs_are_read_at_every_run():
         feeds = {name: rng.uniform(1, 2, spec.shape).astype(np.float32) for name, spec in specs.items()}
         for name, value in feeds.items():
             plan.inputs[name][...] = value
-        assert plan.run() == ("", 0)
+        plan.run()
         assert np.array_equal(plan.outputs["y0"], forward(proto, feeds)["y0"])
 
 

@@ -18,7 +18,7 @@ def run(case=CASE, threads=1, seed=0, step=0):
     ((_, target),) = plan.targets.items()
     target[...] = np.random.default_rng(5).uniform(1, 2, target.shape)
     dy = target.copy()
-    assert plan.run(until="update") == ("", 0)
+    plan.run(until="update")
     return weights["x0"], plan.outputs["y0"].copy(), dy, plan.gradients["x0"].copy()
 
 

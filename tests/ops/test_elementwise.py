@@ -52,7 +52,7 @@ def gradients(case, target):
     plan, _ = projection_plan(model_of(node_model(case, dynamic=False)), trained)
     ((_, written),) = plan.targets.items()
     written[...] = target
-    assert plan.run(until="update") == ("", 0)
+    plan.run(until="update")
     return [plan.gradients[name] for name in trained]
 
 

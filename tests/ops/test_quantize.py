@@ -56,7 +56,7 @@ def test_the_gradient_is_pytorchs(kind, axis, shape):
     plan, _ = projection_plan(model, ["x"], np.float32)
     ((_, target),) = plan.targets.items()
     target[...] = dy
-    assert plan.run(until="update") == ("", 0)
+    plan.run(until="update")
     # PyTorch multiplies by 1 / scale, so a value in the middle between two may go the other way.
     assert np.mean(np.abs(plan.outputs["y"] - y.detach().numpy()) > 1e-6) < 0.01
     np.testing.assert_allclose(plan.gradients["x"], tensor.grad.numpy(), rtol=1e-6)
@@ -68,7 +68,7 @@ def gradients(arrays, nodes, dy, dtype, opset=21):
     plan, _ = projection_plan(model_of(network(arrays, nodes, opset=opset)), ["x", "scale"], dtype)
     ((_, target),) = plan.targets.items()
     target[...] = dy
-    assert plan.run(until="update") == ("", 0)
+    plan.run(until="update")
     return plan.gradients["x"], plan.gradients["scale"]
 
 

@@ -21,7 +21,7 @@ def gradients(case, names):
     plan, _ = projection_plan(model_of(node_model(case, dynamic=False)), names)
     ((_, target),) = plan.targets.items()
     target[...] = np.arange(1, target.size + 1).reshape(target.shape)
-    assert plan.run(until="update") == ("", 0)
+    plan.run(until="update")
     return plan.gradients
 
 

@@ -79,7 +79,7 @@ ARRAYS = {"from": np.array([0]), "to": np.array([1]), "minus": np.array([-1], np
 def test_a_reshape_by_computed_sizes_costs_nothing(nodes, batch):
     x = np.random.default_rng(0).standard_normal((batch, 3, 2, 2)).astype(np.float32)
     plan = plan_of(model(nodes, ARRAYS), x)
-    assert plan.run() == ("", 0)
+    plan.run()
     assert np.array_equal(plan.outputs["y"], x.reshape(batch, -1))
     assert steps(plan) == []
 
@@ -93,7 +93,7 @@ def test_what_only_its_shape_is_asked_of_is_not_computed():
     ]
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32)
     plan = plan_of(model(nodes, {"w": np.zeros((3, 3, 3, 3), np.float32)}), x)
-    assert plan.run() == ("", 0)
+    plan.run()
     assert np.array_equal(plan.outputs["y"], x)
     assert steps(plan) == []
 
@@ -119,7 +119,7 @@ def test_nothing_is_left_to_chance():
 def test_an_output_that_is_known_is_there():
     x = np.zeros((2, 3), np.float32)
     plan = plan_of(model([node("Shape", ["x"], ["y"])]), x)
-    assert plan.run() == ("", 0)
+    plan.run()
     assert plan.outputs["y"].dtype == np.int64
     assert plan.outputs["y"].tolist() == [2, 3]
 
@@ -130,10 +130,10 @@ def test_what_follows_from_weights_follows_them():
     network = model(nodes, {"a": np.ones(3, np.float32), "b": np.ones(3, np.float32)})
     x = np.ones((2, 3), np.float32)
     plan = plan_of(network, x)
-    assert plan.run() == ("", 0)
+    plan.run()
     assert np.array_equal(plan.outputs["y"], 2 * x)
     network.weights["a"][...] = 4
-    assert plan.run() == ("", 0)
+    plan.run()
     assert np.array_equal(plan.outputs["y"], 5 * x)
 
 
@@ -146,7 +146,7 @@ def test_sizes_told_from_weights_are_taken_and_cost_nothing():
     arrays = {"ones": np.ones(2, np.float32), "scales": np.full(2, 2, np.float32)}
     x = np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)
     plan = plan_of(model(nodes, arrays, opset=9), x)
-    assert plan.run() == ("", 0)
+    plan.run()
     assert np.array_equal(plan.outputs["y"], x.repeat(2, axis=2).repeat(2, axis=3))
     assert steps(plan) == ["Copy", "Resample", "Copy"]  # channels-last, and back
 
@@ -172,7 +172,7 @@ def test_a_table_beyond_the_bound_is_computed_by_steps():
     ]
     network = model(nodes, {"shape": np.array([1100, 1000])})
     plan = plan_of(network, np.ones((1000, 1), np.float32))
-    assert plan.run() == ("", 0)
+    plan.run()
     assert plan.outputs["y"].shape == (1000, 1100)
     assert not plan.outputs["y"].any()
 
@@ -206,6 +206,6 @@ def test_of_a_value_only_the_dtype_is_asked():
     x = np.ones((2, 3), np.float32)
     network = model(nodes, {"w": np.array([1, 2, 3], np.float32)})
     plan = plan_of(network, x)
-    assert plan.run() == ("", 0)
+    plan.run()
     np.testing.assert_array_equal(plan.outputs["y"], [[2, 3, 4]] * 2)
     assert "Unary" not in steps(plan), steps(plan)

@@ -126,7 +126,7 @@ def test_a_convolution_measures_its_result_for_the_normalisation_behind_it(threa
         [conv("x", "c"), norm("c", "a"), norm("c", "b"), add("a", "b", "s"), norm("s", "n"), add("n", "a", "y")]
     )
     plan, weights = projection_plan(model, ["x"], threads=threads)
-    assert plan.run(until="update") == ("", 0)
+    plan.run(until="update")
     readers = [step for step in plan.memory.program.steps if type(step).__name__ == "Statistics"]
     assert [step.measures for step in readers] == [False, True, True]
 
@@ -268,7 +268,7 @@ def gradients(model, mode, trained, dtype, threads=1, fuse=True):
     plan, weights = projection_plan(model, trained, dtype, threads, batchnorm=mode, fuse=fuse)
     target = plan.targets["y"]
     target[...] = np.random.default_rng(8).standard_normal(target.shape)
-    assert plan.run() == ("", 0)
+    plan.run()
     return plan.outputs["y"].copy(), {name: g.copy() for name, g in plan.gradients.items()}, weights
 
 
@@ -504,7 +504,7 @@ def test_weights_that_are_inputs_are_folded_at_every_run():
         feeds = {name: rng.uniform(0.5, 2, shape).astype(np.float32) for name, shape in shapes.items()}
         for name, value in feeds.items():
             plan.inputs[name][...] = value
-        assert plan.run() == ("", 0)
+        plan.run()
         assert close(plan.outputs["y"], forward(model, feeds, fuse=False)["y"], np.float32)
 
 
@@ -519,5 +519,5 @@ def test_folded_weights_take_no_memory_of_their_own():
         )
         sizes.append(plan.memory.arena_bytes)
         for _ in range(2):
-            assert plan.run() == ("", 0)
+            plan.run()
     assert sizes[1] <= sizes[0]

@@ -74,13 +74,13 @@ def test_operators(guards, case):
     for name, value in feeds.items():
         plan.inputs[name][...] = value
     guards.fill(plan)
-    assert plan.run() == ("", 0)
+    plan.run()
     check(guards, plan)
     if differentiable(case):
         plan, _ = projection_plan(model_of(node_model(case, dynamic=False)), differentiable(case), np.float32, 2)
         randomized(plan.targets.values(), np.random.default_rng(0))
         guards.fill(plan)
-        assert plan.run(until="update") == ("", 0)
+        plan.run(until="update")
         check(guards, plan)
 
 
@@ -91,5 +91,5 @@ def test_networks(guards, name, plan_of):
     rng = np.random.default_rng(0)
     randomized([*plan.inputs.values(), *plan.targets.values()], rng)
     guards.fill(plan)
-    assert plan.run() == ("", 0)
+    plan.run()
     check(guards, plan)

@@ -259,9 +259,10 @@ def test_the_parts_give_the_bits_of_the_whole(batch):
     )  # fmt: skip
     whole.inputs[x][...] = frozen.inputs[x][...] = RNG.standard_normal(spec.shape)
     whole.targets[y][...] = rest.targets[y][...] = RNG.standard_normal((batch, 5))
-    assert frozen.run() == ("", 0)
+    frozen.run()
     rest.inputs[value][...] = frozen.outputs[value]
-    assert whole.run() == rest.run() == ("", 0)
+    whole.run()
+    rest.run()
     assert np.array_equal(whole.outputs[y], rest.outputs[y])
     for name in trained:
         assert np.array_equal(whole.gradients[name], rest.gradients[name])

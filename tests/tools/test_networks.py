@@ -114,7 +114,7 @@ def test_the_same_gradients_as_pytorch(name):
     )
     plan.inputs["input"][...] = x
     plan.targets["output"][...] = y
-    assert plan.run(until="update") == ("", 0)
+    plan.run(until="update")
     logits = module.train()(torch.from_numpy(x).double())
     wanted = torch.nn.functional.cross_entropy(logits, torch.from_numpy(y))
     wanted.backward()

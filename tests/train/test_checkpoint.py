@@ -8,17 +8,17 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from cconv.errors import CheckpointError, OutputError
+from cconv.errors import CheckpointError, OutputError, ValueRangeError
 from cconv.train import checkpoint
 from cconv.train.losses import CrossEntropy, MeanSquaredError
 from cconv.train.optim import SGD, Adam, AdamW
-from cconv.train.schedules import Constant, Cosine, Step
+from cconv.train.schedules import Constant, Cosine, StepDecay
 from cconv.train.trainer import Trainer
 from networks import convolutional, copies, examples, images, perceptron, same
 
 OPTIMIZERS = [
     SGD(0.05),
-    SGD(Step(0.05, 3, 0.5), momentum=0.9, nesterov=True),
+    SGD(StepDecay(0.05, 3, 0.5), momentum=0.9, nesterov=True),
     Adam(Constant(0.01)),
     AdamW(Cosine(0.01, steps=12, warmup=2)),
 ]
@@ -176,8 +176,8 @@ def test_other_files_are_refused(tmp_path):
 
 def test_another_version_is_refused(saved):
     tensors, metadata = contents(saved)
-    rewrite(saved, tensors, {**json.loads(metadata["cconv"]), "schema": 2})
-    with pytest.raises(CheckpointError, match="layout version 1; found 2"):
+    rewrite(saved, tensors, {**json.loads(metadata["cconv"]), "schema": 1})
+    with pytest.raises(CheckpointError, match="layout version 2; found 1"):
         Trainer.resume(saved)
 
 
@@ -206,11 +206,12 @@ def test_arrays_that_do_not_fit_the_model_are_refused(saved, change, words):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"optimizer": {"type": "os.system", "lr": 1}}, "names one of .*'os.system'"),
-        ({"optimizer": {"type": "SGD", "rate": 1}}, "take up.*rate"),
-        ({"optimizer": {"type": "SGD", "lr": -1}}, "take up.*lr"),
-        ({"optimizer": {"type": "CrossEntropy"}}, "take up.*optimizer"),
-        ({"loss": {"logits": {"type": "SGD", "lr": 1}}}, "take up.*loss"),
+        ({"optimizer": {"kind": "optimizer", "name": "os.system", "lr": 1}}, "is one of .*'os.system'"),
+        ({"optimizer": {"kind": "os", "name": "system"}}, "take up.*a kind is one of .*'os'"),
+        ({"optimizer": {"kind": "optimizer", "name": "sgd", "rate": 1}}, "take up.*rate"),
+        ({"optimizer": {"kind": "optimizer", "name": "sgd", "lr": -1}}, "take up.*lr"),
+        ({"optimizer": {"kind": "loss", "name": "cross_entropy"}}, "take up.*optimizer"),
+        ({"loss": {"logits": {"kind": "optimizer", "name": "sgd", "lr": 1}}}, "take up.*loss"),
         ({"trainable": ["nothing"]}, "take up.*'nothing'"),
         ({"history": [{"epoch": 1}]}, "take up"),
         ({"steps": "many"}, "take up"),
@@ -228,8 +229,8 @@ def test_what_cannot_be_saved_is_said_before_the_file_is_touched(saved):
         pass
 
     before = saved.read_bytes()
-    with pytest.raises(CheckpointError, match=r"cconv's own.*a Own"):
-        Trainer(perceptron(), loss=Own()).save(saved)
+    with pytest.raises(ValueRangeError, match=r"is one of CrossEntropy, .*a Own.*register\('loss', Own\)"):
+        Trainer(perceptron(), loss=Own())
     with pytest.raises(OutputError, match="no folder"):
         Trainer(perceptron()).save(saved.parent / "nowhere" / "run.ckpt")
     assert saved.read_bytes() == before

@@ -1,12 +1,14 @@
 """Whole epochs: what is trained on, what is kept, how it ends."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from cconv.data import Arrays
 from cconv.errors import ShapeError, TrainingError, ValueRangeError
 from cconv.train.callbacks import Callback, EarlyStopping
-from cconv.train.history import History, Row
+from cconv.train.history import History
 from cconv.train.losses import CrossEntropy
 from cconv.train.optim import SGD, Adam
 from cconv.train.trainer import Trainer
@@ -19,10 +21,10 @@ def test_fit_learns():
     assert history is trainer.history
     assert trainer.epoch == len(history) == 15
     assert trainer.steps == 15 * 7  # 200 examples: six batches of 32 and one of 8
-    assert history[-1].loss < history[0].loss / 2
-    assert history[-1].val_accuracy > 0.8 > history[0].val_accuracy
+    assert history[-1]["loss"] < history[0]["loss"] / 2
+    assert history[-1]["val_accuracy"] > 0.8 > history[0]["val_accuracy"]
     evaluated = trainer.evaluate(examples(100, seed=9))
-    assert evaluated == (history[-1].val_loss, history[-1].val_accuracy)
+    assert evaluated == (history[-1]["val_loss"], history[-1]["val_accuracy"])
 
 
 def test_figures_of_an_epoch():
@@ -34,15 +36,15 @@ def test_figures_of_an_epoch():
     logits = trainer.model.run(x).astype(np.float64)
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     kept = y != -100
-    assert row.loss == pytest.approx(-np.mean(log_p[np.arange(37), y % 4][kept]), rel=1e-6)
-    assert row.accuracy == np.mean(logits.argmax(axis=1)[kept] == y[kept])
-    assert (row.val_loss, row.val_accuracy) == (row.loss, row.accuracy)
-    assert (row.epoch, row.learning_rate) == (1, 0.0)
+    assert row["loss"] == pytest.approx(-np.mean(log_p[np.arange(37), y % 4][kept]), rel=1e-6)
+    assert row["accuracy"] == np.mean(logits.argmax(axis=1)[kept] == y[kept])
+    assert (row["val_loss"], row["val_accuracy"]) == (row["loss"], row["accuracy"])
+    assert (row["epoch"], row["learning_rate"]) == (1, 0.0)
     # Batches of 16, 16 and 5 count by their examples.
     row = trainer.fit((x, y), 1, batch_size=16, shuffle=False, progress=False)[1]
     parts = [trainer.gradients(x[i : i + 16], y[i : i + 16])[0] for i in (0, 16, 32)]
-    assert row.loss == pytest.approx(np.average(parts, weights=[16, 16, 5]), rel=1e-12)
-    assert row.val_loss is None
+    assert row["loss"] == pytest.approx(np.average(parts, weights=[16, 16, 5]), rel=1e-12)
+    assert "val_loss" not in row
 
 
 def test_evaluate_uses_running_statistics():
@@ -99,23 +101,23 @@ def test_early_stopping_restores_the_best():
 
     class Keep(Callback):
         def on_epoch_end(self, trainer, row):
-            kept[row.epoch] = copies(trainer.model.weights)
+            kept[row["epoch"]] = copies(trainer.model.weights)
 
     stopping = EarlyStopping(patience=3)
     history = trainer.fit((x, y), 50, validation=(x, wrong), callbacks=[Keep(), stopping], progress=False)
     best = int(np.argmin(history["val_loss"])) + 1
     assert len(history) == best + 3 < 50
-    assert stopping.best.epoch == best
+    assert stopping.best["epoch"] == best
     assert same(copies(trainer.model.weights), kept[best])
     last = EarlyStopping(1, restore_best=False)
     trainer.fit((x, y), 50, validation=(x, wrong), callbacks=[Keep(), last], progress=False)
-    assert last.best.epoch < trainer.epoch
+    assert last.best["epoch"] < trainer.epoch
     assert same(copies(trainer.model.weights), kept[trainer.epoch])
     with pytest.raises(ValueRangeError, match="patience"):
         EarlyStopping(0)
 
 
-def test_ctrl_c_leaves_the_trainer_usable(capsys):
+def test_ctrl_c_leaves_the_trainer_usable(capsys, monkeypatch):
     class Interrupting(Arrays):
         def batches(self, *args, **options):
             for i, batch in enumerate(super().batches(*args, **options)):
@@ -123,6 +125,7 @@ def test_ctrl_c_leaves_the_trainer_usable(capsys):
                     raise KeyboardInterrupt
                 yield batch
 
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     x, y = examples(100)
     trainer = Trainer(perceptron())
     with pytest.raises(KeyboardInterrupt):
@@ -136,13 +139,22 @@ def test_ctrl_c_leaves_the_trainer_usable(capsys):
     assert len(trainer.fit((x, y), 1, progress=False)) == 3
 
 
-def test_progress_bar_shows_rate_and_loss(capsys):
+def test_progress_bar_shows_rate_and_loss(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     Trainer(perceptron()).fit(examples(100), 2, validation=examples(20))
     shown = capsys.readouterr().err
     for word in ("epoch 2/2", "img/s", "loss=", "val_accuracy="):
         assert word in shown
     Trainer(perceptron()).fit(examples(100), 1, progress=False)
     assert capsys.readouterr().err == ""
+
+
+def test_no_bars_without_a_terminal(capsys, monkeypatch):
+    Trainer(perceptron()).fit(examples(100), 1)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys, "stderr", None)
+    trainer = Trainer(convolutional(), trainable="head.*", batchnorm="frozen")
+    assert len(trainer.fit(images(16), 2)) == 2
 
 
 def test_callbacks_may_use_the_trainer(tmp_path):
@@ -154,8 +166,8 @@ def test_callbacks_may_use_the_trainer(tmp_path):
 
         def on_epoch_end(self, trainer, row):
             trainer.save(tmp_path / "run.ckpt")
-            events.append((row.epoch, trainer.evaluate(examples()).loss, len(trainer.history)))
-            return row.epoch == 2
+            events.append((row["epoch"], trainer.evaluate(examples()).loss, len(trainer.history)))
+            return row["epoch"] == 2
 
         def on_fit_end(self, trainer):
             events.append("end")
@@ -217,12 +229,12 @@ def test_history_as_a_table():
     assert str(history).splitlines()[0].split() == [
         "epoch", "loss", "accuracy", "val", "loss", "val", "accuracy", "seconds", "learning", "rate",
     ]  # fmt: skip
-    history.append(Row(1, 0.51234, 0.75, None, None, 1.234, 0.01))
-    history.append(Row(2, 0.25, 0.875, None, None, 1.0, 0.001))
+    history.append({"epoch": 1, "loss": 0.51234, "accuracy": 0.75, "seconds": 1.234, "learning_rate": 0.01})
+    history.append({"epoch": 2, "loss": 0.25, "accuracy": 0.875, "seconds": 1.0, "learning_rate": 0.001})
     lines = str(history).splitlines()
     assert lines[0].split() == ["epoch", "loss", "accuracy", "seconds", "learning", "rate"]
     assert lines[2].split() == ["1", "0.5123", "75.00", "%", "1.23", "0.01"]
     assert len({len(line) for line in lines}) == 1
     assert history["loss"] == [0.51234, 0.25]
-    assert history[-1].epoch == 2
-    assert [row.epoch for row in history] == [1, 2]
+    assert history[-1]["epoch"] == 2
+    assert [row["epoch"] for row in history] == [1, 2]

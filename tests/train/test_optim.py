@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cconv.errors import TrainingError, ValueRangeError
-from cconv.train.optim import SGD, Adam, AdamW, learning_rate
-from cconv.train.schedules import Constant, Cosine, Schedule, Step
+from cconv.train.optim import SGD, Adam, AdamW
+from cconv.train.schedules import Constant, Cosine, Schedule, StepDecay
 from cconv.train.trainer import Trainer
 from networks import changed, copies, examples, perceptron
 
@@ -78,7 +78,7 @@ def test_state_is_kept_for_trained_weights_alone():
         (lambda: Adam(betas=(0.9,)), "betas is a pair"),
         (lambda: Adam(betas=(0.9, 1.0)), "each of betas"),
         (lambda: AdamW(eps=-1e-8), "AdamW: eps"),
-        (lambda: Step(0.1, every=0), "every is a whole number >= 1; found 0"),
+        (lambda: StepDecay(0.1, every=0), "every is a whole number >= 1; found 0"),
         (lambda: Cosine(0.1, steps=5, warmup=5), "steps is a whole number >= 6; found 5"),
         (lambda: Constant(True), "lr"),
     ],
@@ -89,9 +89,9 @@ def test_options_are_checked(make, words):
 
 
 def test_schedules():
-    assert all(isinstance(s, Schedule) for s in (Constant(1), Step(1, 1), Cosine(1)))
+    assert all(isinstance(s, Schedule) for s in (Constant(1), StepDecay(1, 1), Cosine(1)))
     assert [Constant(0.5).rate(i, None) for i in (0, 100)] == [0.5, 0.5]
-    assert [Step(1.0, every=2, gamma=0.5).rate(i, None) for i in range(6)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    assert [StepDecay(1.0, every=2, gamma=0.5).rate(i, None) for i in range(6)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
     cosine = Cosine(1.0, steps=14, warmup=4, final=0.2)
     assert [cosine.rate(i, None) for i in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert cosine.rate(9, None) == pytest.approx(0.6)
@@ -112,7 +112,7 @@ def test_cosine_needs_its_length_outside_of_fit():
 
 def test_the_schedule_is_what_the_update_uses():
     """A gradient g moves a weight by rate * g: the rate of the third update is a tenth of the second's."""
-    trainer = Trainer(perceptron(), optimizer=SGD(Step(0.1, every=2)))
+    trainer = Trainer(perceptron(), optimizer=SGD(StepDecay(0.1, every=2)))
     x, y = examples()
     for rate in (0.1, 0.1, 0.01, 0.01, 0.001):
         assert trainer.learning_rate == pytest.approx(rate)
@@ -121,4 +121,4 @@ def test_the_schedule_is_what_the_update_uses():
         trainer.step(x, y)
         moved = before - trainer.model.weights["first.weight"]
         assert np.allclose(moved, rate * gradients["first.weight"], atol=3e-8)  # an ulp of a weight of 1/2
-    assert learning_rate(trainer.optimizer, 5, None) == pytest.approx(0.001)
+    assert trainer.optimizer.rates(5, None) == [pytest.approx(0.001)]

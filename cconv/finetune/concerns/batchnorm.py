@@ -153,8 +153,7 @@ def measured(
         part = {name: array[begin:end] if name in batched else array for name, array in data.items()}
         specs = {name: Spec(array.shape, model.input_specs[name].dtype) for name, array in part.items()}
         plan = inference_plan(nodes, specs, names, model.weights, model.constants, limits=model.limits)
-        for name, array in part.items():
-            plan.inputs[name][...] = array
+        plan.feed(part)
         plan.run()
         for name in names:
             values = plan.outputs[name].astype(np.float64)

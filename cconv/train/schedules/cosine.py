@@ -1,54 +1,13 @@
-"""Learning-rate schedules: a step's number in, its learning rate out.
-
-They hold no state, so a run taken up from a checkpoint goes on where it was. Where an optimizer takes `lr` it
-takes a number or one of these.
-"""
+"""Half a cosine, with warmup."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar
 
 from cconv.errors import TrainingError, explain
 from cconv.train.options import number, whole
-
-
-@runtime_checkable
-class Schedule(Protocol):
-    def rate(self, step: int, total: int | None) -> float:
-        """Learning rate of update `step`, counted from 0; in `fit`, `total` is the count at its end."""
-        ...
-
-
-@dataclass(frozen=True)
-class Constant:
-    """The same learning rate throughout."""
-
-    lr: float
-
-    def __post_init__(self) -> None:
-        number("Constant", "lr", self.lr, least=0)
-
-    def rate(self, step: int, total: int | None) -> float:
-        return self.lr
-
-
-@dataclass(frozen=True)
-class Step:
-    """lr, multiplied by `gamma` after every `every` updates."""
-
-    lr: float
-    every: int
-    gamma: float = 0.1
-
-    def __post_init__(self) -> None:
-        number("Step", "lr", self.lr, least=0)
-        whole("Step", "every", self.every, least=1)
-        number("Step", "gamma", self.gamma, least=0)
-
-    def rate(self, step: int, total: int | None) -> float:
-        return self.lr * self.gamma ** (step // self.every)
 
 
 @dataclass(frozen=True)
@@ -60,7 +19,8 @@ class Cosine:
 
     Args:
         lr: the largest learning rate.
-        steps: T, counting from the trainer's first update. None: the end of the running `fit`.
+        steps: T, counted from the trainer's first update. None: the end of the running `fit`. A second `fit` then goes on
+            at the rate that its own end implies: more epochs raise T, and the rate rises again.
         warmup: updates before the peak; the first has the rate lr / warmup.
         final: the rate at T and after it.
     """
@@ -70,6 +30,8 @@ class Cosine:
     warmup: int = 0
     final: float = 0.0
 
+    name: ClassVar[str] = "cosine"
+
     def __post_init__(self) -> None:
         number("Cosine", "lr", self.lr, least=0)
         number("Cosine", "final", self.final, least=0)
@@ -78,7 +40,7 @@ class Cosine:
             whole("Cosine", "steps", self.steps, least=self.warmup + 1)
 
     def rate(self, step: int, total: int | None) -> float:
-        """Raises TrainingError outside of `fit` when `steps` was not given."""
+        """Raises TrainingError outside of `fit` if `steps` was not given."""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         end = total if self.steps is None else self.steps

@@ -1,38 +1,43 @@
-"""Plans: the plans of a network, or of a part of one, by shapes, the last few of them kept."""
+"""Network: a model's nodes with losses and updates, and the plans of it, or of a part of it, by shapes.
+
+A batch is checked (batch.py), finds its plan here, and is copied into it; then the plan runs.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from cconv.graph.graph import Graph
 from cconv.graph.nodes import Node
 from cconv.kernels.core.threads import get_num_threads
-from cconv.model import Model
 from cconv.ops.tensor import Layout, Spec
+from cconv.plan.cache import PlanCache
+from cconv.plan.evaluation import EvaluationPlan, evaluation_plan
 from cconv.plan.plan import Plan, inference_plan, training_plan
 from cconv.plan.split import Split, split
-from cconv.train.batches import Shapes
-from cconv.train.evaluation import EvaluationPlan, evaluation_plan
+from cconv.train.batch import Batch, Shapes
 from cconv.train.losses import Loss
-from cconv.train.optim import Updates
+from cconv.train.optim.state import Updates
 
-# Training and evaluation, each for full batches and a last one.
-KEPT = 4
+# Plans for training and evaluation, each for full batches and a last one.
+PLANS = 4
+
 
 @dataclass
-class Plans:
+class Network:
     """See cconv.plan.plan.training_plan for the attributes.
 
     Attributes:
+        graph: what the nodes are of; its weights are read and written.
         dtypes: of the inputs.
         layouts: of the inputs that are not row-major; their shapes are then those in memory.
     """
 
-    model: Model
+    graph: Graph
     nodes: Sequence[Node]
     dtypes: Mapping[str, np.dtype]
     losses: Mapping[str, Loss]
@@ -42,7 +47,41 @@ class Plans:
     threads: int | None
     precision: str
     layouts: Mapping[str, Layout] = field(default_factory=dict)
-    _kept: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
+    plans: PlanCache[Any] = field(default_factory=lambda: PlanCache(PLANS))
+
+    # A batch, in place.
+
+    def filled(self, batch: Batch) -> Plan:
+        """The training plan for a batch, with the batch in place; its targets are checked and converted.
+
+        Raises:
+            ShapeError, DTypeError, ValueRangeError: targets unlike what the losses take.
+        """
+        plan = self.training(batch.shapes)
+        self._feed(plan, batch)
+        return plan
+
+    def filled_for_evaluation(self, batch: Batch) -> EvaluationPlan:
+        """Likewise, the evaluation plan."""
+        plan = self.evaluation(batch.shapes)
+        self._feed(plan, batch)
+        return plan
+
+    def _feed(self, plan: Plan | EvaluationPlan, batch: Batch) -> None:
+        batch.targets = self.checked_targets(batch.targets, plan.outputs)
+        plan.feed(batch.inputs, batch.targets)
+
+    def checked_targets(
+        self, targets: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """The targets as their losses take them, for outputs of these shapes."""
+        checked = {}
+        for name, target in targets.items():
+            spec = Spec(outputs[name].shape, outputs[name].dtype)
+            checked[name] = self.losses[name].check_target(spec, target, f"target of {name!r}")
+        return checked
+
+    # Plans.
 
     def training(self, shapes: Shapes) -> Plan:
         return self._find(
@@ -51,25 +90,25 @@ class Plans:
                 self.nodes,
                 self._specs(shapes),
                 self.losses,
-                self.model.weights,
-                self.model.constants,
+                self.graph.weights,
+                self.graph.constants,
                 self.trained,
                 update=self.updates,
                 batchnorm=lambda name: self.batchnorm[name],
                 threads=threads,
-                limits=self.model.limits,
+                limits=self.graph.limits,
                 precision=self.precision,
                 layouts=self.layouts,
             ),
         )
 
     def repeated(self, x: Any, y: Any) -> Plan | None:
-        """The training plan that was asked for last, with x and y in place, if they are arrays just like its own.
+        """The training plan of the last batch, with x and y in place, if they are arrays just like its own.
 
         Checks of shapes and dtypes would find what they found when the plan was made. In a small network's step they
         take 30 of 250 microseconds, as their code and data have left the caches since the last one.
         """
-        plan = next(reversed(self._kept.values()), None)
+        plan = self.plans.latest
         if not isinstance(plan, Plan) or len(plan.inputs) != 1 or len(plan.targets) != 1:
             return None
         if plan.threads != (self.threads or get_num_threads()) or plan.outdated:
@@ -89,10 +128,10 @@ class Plans:
                 self.nodes,
                 self._specs(shapes),
                 self.losses,
-                self.model.weights,
-                self.model.constants,
+                self.graph.weights,
+                self.graph.constants,
                 threads=threads,
-                limits=self.model.limits,
+                limits=self.graph.limits,
                 precision=self.precision,
                 layouts=self.layouts,
             ),
@@ -106,10 +145,10 @@ class Plans:
                 self.nodes,
                 self._specs(shapes),
                 names,
-                self.model.weights,
-                self.model.constants,
+                self.graph.weights,
+                self.graph.constants,
                 threads=threads,
-                limits=self.model.limits,
+                limits=self.graph.limits,
                 precision=self.precision,
                 layouts=self.layouts,
                 as_computed=True,
@@ -117,16 +156,16 @@ class Plans:
         )
 
     def split(self, shapes: Shapes) -> Split:
-        """The network cut into what may be kept of an example and the rest."""
+        """The network cut into the part whose outputs may be kept for an example, and the rest."""
         return split(
             self.nodes,
             self._specs(shapes),
             list(self.losses),
-            self.model.weights,
-            self.model.constants,
+            self.graph.weights,
+            self.graph.constants,
             self.trained,
             lambda name: self.batchnorm[name],
-            self.model.limits,
+            self.graph.limits,
         )
 
     def part(
@@ -134,25 +173,14 @@ class Plans:
         nodes: Sequence[Node],
         dtypes: Mapping[str, np.dtype] | None = None,
         layouts: Mapping[str, Layout] | None = None,
-    ) -> Plans:
-        """Plans of their own for a part of the network, with these inputs."""
+    ) -> Network:
+        """A network of its own for a part of the network, with these inputs."""
         dtypes, layouts = dtypes or self.dtypes, layouts or self.layouts
-        return replace(self, nodes=nodes, dtypes=dtypes, layouts=layouts, _kept=OrderedDict())
+        return replace(self, nodes=nodes, dtypes=dtypes, layouts=layouts, plans=PlanCache(PLANS))
 
-    def clear(self) -> None:
-        """Free the memory of all plans."""
-        self._kept.clear()
-
-    def _find(self, key: Any, build: Callable[[int], Any]) -> Any:
+    def _find(self, key: Any, make: Callable[[int], Any]) -> Any:
         threads = self.threads or get_num_threads()
-        key = (*key, threads)
-        if key not in self._kept or self._kept[key].outdated:
-            self._kept.pop(key, None)
-            while len(self._kept) >= KEPT:  # before building: the least memory at any time
-                self._kept.popitem(last=False)
-            self._kept[key] = build(threads)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        return self.plans.find((*key, threads), lambda: make(threads))
 
     def _specs(self, shapes: Shapes) -> dict[str, Spec]:
         return {name: Spec(self._onnx_shape(name, shape), self.dtypes[name]) for name, shape in shapes.items()}

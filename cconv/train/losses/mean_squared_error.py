@@ -1,0 +1,49 @@
+"""Mean squared error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from cconv.errors import ShapeError, explain
+from cconv.ops.operator import Lowering
+from cconv.ops.tensor import Layout, Spec, Tensor
+from cconv.train.arrays import as_dtype
+from cconv.train.metrics import Metric
+
+
+@dataclass(frozen=True)
+class MeanSquaredError:
+    """Mean over all elements of (output - target)^2; the target has the output's shape."""
+
+    name: ClassVar[str] = "mse"
+    checks_values: ClassVar[bool] = True
+
+    def target_spec(self, output: Spec) -> Spec:
+        return output
+
+    def emit(self, lower: Lowering, output: Tensor, target: Tensor, gradient: bool) -> Tensor | None:
+        values = lower.as_layout(output, Layout.ROW_MAJOR)
+        step = lower.kernels.loss.MeanSquaredError(values.size)
+        partial = lower.tensor((step.chunks,), dtype=np.float64, name="loss")
+        result = lower.tensor(values.shape) if gradient else None
+        lower.emit(step, reads=[values, target], updates=[lower.control], writes=[partial, result])
+        return result
+
+    def check_target(self, output: Spec, target: np.ndarray, place: str) -> np.ndarray:
+        """
+        Raises:
+            ShapeError: another shape than the output's.
+            DTypeError, ValueRangeError: values that the output's dtype does not hold, see as_dtype.
+        """
+        if target.shape != output.shape:
+            raise ShapeError(
+                explain(place, f"a target has the output's shape {output.shape}", f"shape {target.shape}")
+            )
+        return as_dtype(target, output.dtype, place)
+
+    def metrics(self) -> Sequence[Metric]:
+        return ()
