@@ -278,6 +278,13 @@ class Builder:
         """Keep the tensor's memory its own from the first step to the last."""
         self.pinned.append(tensor)
 
+    def release(self) -> None:
+        """Drop the functions that refer to the builder. They close circles of references, which would hold the weights and
+        the plan's memory until the garbage collector runs."""
+        self.__dict__.pop("differentiate", None)
+        self._repeatable.clear()
+        self._repeated.clear()
+
     # Memory.
 
     def finish(self, threads: int) -> Memory:

@@ -380,7 +380,6 @@ def _finish(
 ) -> Plan:
     threads = threads or get_num_threads()
     memory = builder.finish(threads)
-    del builder.differentiate  # refers to the builder: a circle would keep the plan's memory until the garbage collector runs
     arrays = memory_of(weights)
     names = {id(array): name for name, array in arrays.items()}
 
@@ -395,7 +394,7 @@ def _finish(
     given = views(inputs)
     fixed = [(array, array.tobytes()) for name, array in arrays.items() if name in asked]
     fixed += [(given[name], value.tobytes()) for name, value in (told or {}).items() if name in asked]
-    return Plan(
+    plan = Plan(
         inputs=given,
         targets=views(targets),
         outputs=views(outputs),
@@ -409,3 +408,5 @@ def _finish(
         written=among(t for step in builder.emissions + builder.late for t in (*step.updates, *step.writes)),
         fixed=fixed,
     )
+    builder.release()
+    return plan
