@@ -18,6 +18,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from cconv.model import Model, load
 from cconv.prove import Report, check
 from cconv.text import table
 from cconv.train import optim
-from cconv.train.callbacks import Callback, Training
+from cconv.train.callbacks import Callback
 from cconv.train.history import Row
 from cconv.train.progress import bar
 from cconv.train.schedules import Cosine
@@ -88,7 +89,13 @@ class Result:
             verdict = f"{'ok' if report.ok else 'FAILED'} ({report.versions['onnxruntime']})"
             size = f"{file.nbytes / 1000:.0f} kB"
             second.append((file.name, size, f"{report.max_error:.1e}", agreement, verdict))
-        parts = [f"cconv demo, seed {self.seed}, files in {self.folder}", "", *table(first[1:], first[0], align="lrrr"), "", *table(second[1:], second[0], align="lrrrr")]
+        parts = [
+            f"cconv demo, seed {self.seed}, files in {self.folder}",
+            "",
+            *table(first[1:], first[0], align="lrrr"),
+            "",
+            *table(second[1:], second[0], align="lrrrr"),
+        ]
         parts += [str(file.report) for file in self.files if not file.report.ok]
         return "\n".join(parts)
 
@@ -192,7 +199,7 @@ class _Bar(Callback):
     def __init__(self, title: str, epochs: int, shown: bool) -> None:
         self.bar = bar(epochs, title, " epochs", shown)
 
-    def on_epoch_end(self, trainer: Training, row: Row) -> None:
+    def on_epoch_end(self, trainer: Any, row: Row) -> None:
         self.bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
         self.bar.update()
 

@@ -52,6 +52,10 @@ class OutputError(CconvError, OSError):
     """A file that cannot be written."""
 
 
+class TrainingWarning(UserWarning):
+    """Training works, but something about the model will make its result worse than expected."""
+
+
 def explain(place: str, rule: str, found: str, fix: str = "") -> str:
     """One message out of the four things that every error says."""
     text = f"{place}: {rule}; found {found}."

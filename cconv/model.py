@@ -26,8 +26,8 @@ def load(
 ) -> Model:
     """The model in an ONNX file, in its bytes, or in an `onnx.ModelProto` (which is left as it is).
 
-    No code of the file is run. Nothing is read but the file and the external data inside its folder. Operators that cconv
-    does not have do not prevent loading; running or training the model names them.
+    No code of the file is run. Nothing is read but the file and the external data inside its folder. Operators that
+    cconv does not have do not prevent loading; running or training the model names them.
 
     Args:
         source: path, bytes or message.

@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "cconv"
 
-# A file may import from its own layer and from the layers listed before it. Names of folders, or of files without ".py".
+# A file may import from its own layer and from the layers listed before it. Names of folders, or of files without
+# ".py".
 LAYERS = [
     {"errors"},
     {"files", "text"},
@@ -17,6 +18,7 @@ LAYERS = [
     {"graph"},
     {"plan"},
     {"model"},
+    {"concerns"},
     {"functional", "nn"},
     {"train"},
     {"callbacks", "losses", "metrics", "optim", "schedules"},

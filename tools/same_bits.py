@@ -9,8 +9,9 @@ names, so that an old and a new version of cconv can run the same file:
 
     PYTHONPATH= old/bin/python tools/same_bits.py hashes models > old.json
 
-A sum covers: all weights and running statistics after 20 steps of SGD with momentum 0.9 on random images; the outputs of
-the trained model for 3 images; for the build "float64" the outputs of the untrained model with all tensors in float64.
+A sum covers: all weights and running statistics after 20 steps of SGD with momentum 0.9 on random images; the outputs
+of the trained model for 3 images; for the build "float64" the outputs of the untrained model with all tensors in
+float64.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ def unet() -> bytes:
         return name
 
     def conv(x: str, inputs: int, outputs: int, name: str) -> str:
-        nodes.append(helper.make_node("Conv", [x, weight(f"{name}.w", outputs, inputs, 3, 3)], [name], name, pads=[1] * 4))
+        kernel = weight(f"{name}.w", outputs, inputs, 3, 3)
+        nodes.append(helper.make_node("Conv", [x, kernel], [name], name, pads=[1] * 4))
         norm = [weight(f"{name}.{part}", outputs) for part in ("scale", "bias", "mean")]
         arrays.append(numpy_helper.from_array(np.ones(outputs, np.float32), f"{name}.var"))
         nodes.append(helper.make_node("BatchNormalization", [name, *norm, f"{name}.var"], [f"{name}.n"], f"{name}.n"))
@@ -81,17 +83,18 @@ def unet() -> bytes:
     down2 = conv("p1", 16, 32, "down2")
     nodes.append(helper.make_node("MaxPool", [down2], ["p2"], "p2", kernel_shape=[2, 2], strides=[2, 2]))
     bottom = conv("p2", 32, 64, "bottom")
+    above = bottom
     for level, inputs, skip in ((2, 64, down2), (1, 32, down1)):
         name, outputs = f"up{level}", inputs // 2
-        above = bottom if level == 2 else up
         upsample = [above, weight(f"{name}.w", inputs, outputs, 2, 2)]
         nodes.append(helper.make_node("ConvTranspose", upsample, [name], name, strides=[2, 2]))
         nodes.append(helper.make_node("Concat", [name, skip], [f"{name}.c"], f"{name}.c", axis=1))
-        up = conv(f"{name}.c", inputs, outputs, f"{name}.conv")
-    last = [up, weight("last.w", CLASSES, 16, 1, 1)]
+        above = conv(f"{name}.c", inputs, outputs, f"{name}.conv")
+    last = [above, weight("last.w", CLASSES, 16, 1, 1)]
     nodes.append(helper.make_node("Conv", last, ["y"], "last"))
     value = helper.make_tensor_value_info
-    graph = helper.make_graph(nodes, "unet", [value("x", 1, ["N", 3, 32, 32])], [value("y", 1, ["N", CLASSES, 32, 32])], arrays)
+    x, y = value("x", 1, ["N", 3, 32, 32]), value("y", 1, ["N", CLASSES, 32, 32])
+    graph = helper.make_graph(nodes, "unet", [x], [y], arrays)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 9
     onnx.checker.check_model(model)

@@ -121,7 +121,10 @@ def passes_of_shapes(path: Path, batch: int) -> list[tuple[str, Pass]]:
     """All passes of the layers in a file in benchdnn's grammar; a layer's name once for each time it is there."""
     layers = [layer for line in path.read_text().splitlines() if (layer := parse(line, batch))]
     return [
-        (layer.name, (role, layer.geometry)) for layer in layers for role in algorithms.ROLES for _ in range(layer.count)
+        (layer.name, (role, layer.geometry))
+        for layer in layers
+        for role in algorithms.ROLES
+        for _ in range(layer.count)
     ]
 
 

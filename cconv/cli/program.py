@@ -1,7 +1,7 @@
 """The command's parser and what every command shares: exit statuses, streams, errors in one line.
 
-Exit status: 0 all well, 1 a check that failed, 2 a wrong call or an error of cconv (one line on stderr), 130 interrupted,
-141 nobody reads the output any more.
+Exit status: 0 all well, 1 a check that failed, 2 a wrong call or an error of cconv (one line on stderr), 130
+interrupted, 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare_streams() -> None:
-    """Escape characters that the terminal's encoding lacks; discard output where a process has no streams (pythonw, some
-    services)."""
+    """Escape characters that the terminal's encoding lacks; discard output where a process has no streams (pythonw,
+    some services)."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

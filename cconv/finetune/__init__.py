@@ -6,12 +6,12 @@
     head_weights    its weights' names, for Trainer(trainable=...): the rest of the network is frozen
 
     doctoring.py ──> diagnosis.py              repairing.py ──> proof.py
-         |               findings, the table         |
-         └──────> case.py, concerns/ <───────────────┘        a file for each thing that is found and repaired
-                        └──> edit.py                          edits of a graph
+         |               the table                   |
+         └──────> trial.py, cconv/concerns/ <────────┘        a file for each thing that is found and repaired
 """
 
-from cconv.finetune.diagnosis import Diagnosis, Finding
+from cconv.concerns.finding import Finding
+from cconv.finetune.diagnosis import Diagnosis
 from cconv.finetune.doctoring import doctor
 from cconv.finetune.freeze import head_weights
 from cconv.finetune.head import replace_head

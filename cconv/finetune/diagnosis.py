@@ -6,34 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from cconv.concerns.finding import ERROR, SEVERITIES, Finding
 from cconv.text import table
-
-ERROR, WARNING, INFO = "error", "warning", "info"
-SEVERITIES = (ERROR, WARNING, INFO)
 
 # Characters of the table's columns at most; the severities' follows from them.
 NODE, MEANING, REPAIR = 24, 46, 40
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that matters for training.
-
-    Attributes:
-        severity: "error" (training does not work), "warning" (it works, and not as one would expect) or "info".
-        node: the node, initializer, input or output that it is about; "" for the whole model.
-        meaning: what it means.
-        repair: what to do about it; "" where there is nothing to do.
-        concern: which rule found it, a key of cconv.finetune.concerns.CONCERNS.
-        automatic: whether `finetune.repair` does it.
-    """
-
-    severity: str
-    node: str
-    meaning: str
-    repair: str = ""
-    concern: str = ""
-    automatic: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,13 +51,14 @@ class Diagnosis:
 
     def __str__(self) -> str:
         counts = {severity: sum(f.severity == severity for f in self.findings) for severity in SEVERITIES}
-        shown = {ERROR: ("error", "errors"), WARNING: ("warning", "warnings"), INFO: ("note", "notes")}
+        shown = {"error": ("error", "errors"), "warning": ("warning", "warnings"), "info": ("note", "notes")}
         told = ", ".join(f"{count} {shown[kind][count > 1]}" for kind, count in counts.items() if count)
         verdict = "can be trained" if self.trainable else "CANNOT be trained as it is"
         lines = [f"doctor: {self.model} {verdict} ({told or 'no findings'})"]
         if self.findings:
             rows = [(f.severity, f.node or "-", f.meaning, f.repair or "-") for f in self.findings]
-            lines += ["", *table(rows, ("severity", "node", "what it means", "repair"), wrap=(7, NODE, MEANING, REPAIR))]
+            lines += ["", *table(rows, ("severity", "node", "what it means", "repair"), wrap=(7, NODE, MEANING,
+            REPAIR))]
         if any(finding.automatic for finding in self.findings):
             lines += ["", "* finetune.repair(model, data) or `cconv repair` does this."]
         return "\n".join(lines)

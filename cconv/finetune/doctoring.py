@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import onnx
 
+from cconv.concerns import CONCERNS
+from cconv.concerns.case import Case
+from cconv.concerns.concern import Options
+from cconv.concerns.finding import ERROR, SEVERITIES, Finding
 from cconv.errors import CconvError, UnsupportedOpError, ValueRangeError, explain
-from cconv.finetune.case import Case
-from cconv.finetune.concerns import CONCERNS
-from cconv.finetune.concerns.concern import Options
-from cconv.finetune.diagnosis import ERROR, SEVERITIES, Diagnosis, Finding
+from cconv.finetune import trial
+from cconv.finetune.diagnosis import Diagnosis
 from cconv.model import Model, load
 
 
@@ -51,7 +53,7 @@ def doctor(
     case = Case(model, batch, input_shapes)
     converted = _converted(case)
     findings: list[Finding] = []
-    for concern in CONCERNS.values():
+    for concern in (*CONCERNS.values(), *trial.CONCERNS):
         errors = [finding for finding in findings if finding.severity == ERROR]
         found = concern.find(converted if concern.of_layers else case)
         if concern.name == "training step" and errors:

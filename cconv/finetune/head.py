@@ -10,50 +10,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
+from cconv.concerns.edit import constant_of, exchange, set_constant
+from cconv.concerns.head import PASS_BEHIND_CONV, Head, find_head
 from cconv.errors import ModelError, ValueRangeError, explain
-from cconv.finetune.edit import constant_of, exchange, input_of, set_constant
 from cconv.model import Model
 
 CLASSES = "cconv.classes"
 """Key of metadata_props under which the classes' names are stored, as a JSON list."""
-
-_PASS = {"Softmax", "LogSoftmax", "Sigmoid", "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Cast"}
-_PASS_BEHIND_CONV = _PASS | {"Relu", "Clip", "GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool"}
-
-
-@dataclass
-class Head:
-    """The last layer.
-
-    Attributes:
-        node: Gemm, MatMul or Conv.
-        add: the Add that brings a MatMul's bias, if there is one.
-        weight, bias: its initializers.
-        axis: of the weight's axes, the one that counts the classes.
-        class_axis: of the output's axes, likewise.
-    """
-
-    node: ir.Node
-    add: ir.Node | None
-    weight: ir.Value
-    bias: ir.Value | None
-    axis: int
-    class_axis: int
-
-    @property
-    def classes(self) -> int:
-        assert self.weight.const_value is not None
-        return int(self.weight.const_value.shape.numpy()[self.axis])
-
-    @property
-    def output(self) -> ir.Value:
-        return (self.add or self.node).outputs[0]
-
 
 def replace_head(
     model: Model, classes: Sequence[str] | int, seed: int = 0, *, output: str | None = None
@@ -98,91 +65,6 @@ def replace_head(
     return model
 
 
-def find_head(model: Model, output: str | None = None) -> Head:
-    """The last layer with weights on the way to an output.
-
-    Raises:
-        ModelError: there is none, or the model has several outputs and none is named.
-    """
-    names = model.output_names
-    if output is None and len(names) > 1:
-        raise ModelError(
-            explain("head", "a model of several outputs needs output=... to say which", ", ".join(names))
-        )
-    name = names[0] if output is None and names else output
-    value = next((value for value in model.ir.graph.outputs if value.name == name), None)
-    if value is None:
-        raise ModelError(explain("head", f"the outputs are {', '.join(names) or 'none'}", repr(output)))
-    passed: list[str] = []
-    while (node := value.producer()) is not None:
-        if head := _head_at(model, node):
-            if head.node.op_type == "Conv" or set(passed) <= _PASS:
-                return head
-            break
-        if node.domain not in ("", "ai.onnx") or node.op_type not in _PASS_BEHIND_CONV:
-            break
-        before = input_of(node, 0)
-        if before is None:  # a file may leave out what the operator needs
-            break
-        passed.append(node.op_type)
-        value = before
-    where = f"{node.op_type} at node {node.name!r}" if node is not None else f"the input {value.name!r}"
-    way = f", behind {', '.join(reversed(passed))}" if passed else ""
-    raise ModelError(
-        explain(
-            f"output {name!r}",
-            "comes from a Gemm, a MatMul or a 1x1 Conv whose weight is an initializer",
-            where + way,
-            "Name another output=..., or build a new network with cconv.nn.",
-        )
-    )
-
-
-def _head_at(model: Model, node: ir.Node) -> Head | None:
-    """The head, if it is this node, or this Add and the MatMul before it."""
-    add = None
-    if node.op_type == "Add":
-        pair = input_of(node, 0), input_of(node, 1)
-        for value, other in (pair, pair[::-1]):
-            made = value.producer() if value is not None else None
-            if made is not None and made.op_type == "MatMul" and _weight(model, other) is not None:
-                add, node = node, made
-                break
-    if node.domain not in ("", "ai.onnx") or node.op_type not in ("Gemm", "MatMul", "Conv"):
-        return None
-    weight = _weight(model, input_of(node, 1))
-    if weight is None or weight.const_value is None:
-        return None
-    shape = weight.const_value.shape.numpy()
-    if node.op_type == "Conv":
-        group = node.attributes.get_int("group", 1)
-        if group != 1 or len(shape) < 3 or any(n != 1 for n in shape[2:]):
-            return None
-        bias, axis, class_axis = input_of(node, 2), 0, 1
-    elif len(shape) != 2:
-        return None
-    elif node.op_type == "Gemm":
-        bias, axis, class_axis = input_of(node, 2), 0 if node.attributes.get_int("transB", 0) else 1, -1
-    else:
-        bias = next(v for v in add.inputs if _weight(model, v) is not None) if add is not None else None
-        axis, class_axis = 1, -1
-    if bias is not None and not _is_bias(model, bias, int(shape[axis])):
-        return None
-    return Head(node, add, weight, bias, axis, class_axis)
-
-
-def _is_bias(model: Model, value: ir.Value, classes: int) -> bool:
-    """Whether a value is an initializer with one number a class, or one number for all."""
-    if _weight(model, value) is None or value.const_value is None:
-        return False
-    shape = value.const_value.shape.numpy()
-    return math.prod(shape) in (1, classes) and (not shape or shape[-1] in (1, classes))
-
-
-def _weight(model: Model, value: ir.Value | None) -> ir.Value | None:
-    return value if value is not None and value.name in model.weights else None
-
-
 def _widen(model: Model, head: Head, before: int, count: int) -> None:
     """Put the new number of classes into the shapes that follow the head, declared and constant."""
     way = [(head.node.outputs[0], head.class_axis)]
@@ -193,7 +75,7 @@ def _widen(model: Model, head: Head, before: int, count: int) -> None:
         _redeclare(value, axis, before, count)
         for node, i in value.uses():
             output = node.outputs[0]
-            if i == 0 and node.op_type in _PASS_BEHIND_CONV and output not in seen:
+            if i == 0 and node.op_type in PASS_BEHIND_CONV and output not in seen:
                 moved = _reshape(model, node, before, count) if node.op_type == "Reshape" else None
                 seen.add(output)
                 way.append((output, axis if moved is None else moved))

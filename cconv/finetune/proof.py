@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cconv.concerns.case import Case
+from cconv.concerns.concern import Done, Outputs
 from cconv.errors import CconvError, ModelError
-from cconv.finetune.case import Case
-from cconv.finetune.concerns.concern import Done, Outputs
 from cconv.model import Model
 from cconv.prove.compare import compare
 from cconv.prove.providers import NotAvailable, Refused, Running, requested

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from cconv.concerns import CONCERNS
+from cconv.concerns.case import Case
+from cconv.concerns.concern import Done, Options, Skipped
+from cconv.concerns.modes import for_inference
 from cconv.errors import CconvError, ShapeError, ValueRangeError, explain
-from cconv.finetune.case import Case
-from cconv.finetune.concerns import CONCERNS
-from cconv.finetune.concerns.concern import Done, Options, Skipped
-from cconv.finetune.concerns.modes import for_inference
 from cconv.finetune.proof import CCONV, ONNXRUNTIME, Examples, Proof, prove
 from cconv.graph.weights import memory_of
 from cconv.model import Model

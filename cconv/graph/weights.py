@@ -31,7 +31,6 @@ import numpy as np
 import onnx_ir as ir
 
 from cconv.errors import DTypeError, ShapeError, explain
-from cconv.kernels.core.memory import aligned
 
 _stamps = itertools.count()  # never the same twice, in no thread
 _handing_out = threading.RLock()
@@ -136,8 +135,9 @@ class Weights(Mapping[str, np.ndarray]):
 class Initializer(ir.Tensor):
     """A weight as the graph has it: a tensor whose value is handed out as `model.weights` does.
 
-    The graph of onnx_ir is a web of references in circles, which Python frees only when its garbage collector runs. So an
-    initializer refers to its weight weakly; the Graph and the `ir.Model` own it. When both are gone, the memory is free.
+    The graph of onnx_ir is a web of references in circles, which Python frees only when its garbage collector runs. So
+    an initializer refers to its weight weakly; the Graph and the `ir.Model` own it. When both are gone, the memory is
+    free.
 
     Copies and pickles are plain tensors with values of their own.
     """

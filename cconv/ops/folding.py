@@ -1,4 +1,5 @@
-"""Constant folding: the value of a node whose inputs are known before the model runs, by onnx's reference implementation.
+"""Constant folding: the value of a node whose inputs are known before the model runs, by onnx's reference
+implementation.
 
 Networks compute shapes with the same operators as feature maps. A plan knows all shapes, so values computed from shapes
 are constants of the plan. They need no kernel, and no rule of the operator's own.

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import cconv.kernels.pool.pool as pool
 from cconv.errors import ValueRangeError
-from cconv.kernels.pool import pool
 from cconv.ops.elementwise import binary, scaled, unary
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.pool import GlobalPool, Pool, WindowPool, global_average, global_average_gradient

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+import cconv.kernels.pool.pool as pool
 from cconv.errors import DTypeError, ShapeError, ValueRangeError
-from cconv.kernels.pool import pool
 from cconv.ops.elementwise import cast, is_real
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Layout, Spec, Tensor

@@ -279,8 +279,8 @@ class Builder:
         self.pinned.append(tensor)
 
     def release(self) -> None:
-        """Drop the functions that refer to the builder. They close circles of references, which would hold the weights and
-        the plan's memory until the garbage collector runs."""
+        """Drop the functions that refer to the builder. They close circles of references, which would hold the weights
+        and the plan's memory until the garbage collector runs."""
         self.__dict__.pop("differentiate", None)
         self._repeatable.clear()
         self._repeated.clear()

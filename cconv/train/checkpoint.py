@@ -7,9 +7,9 @@ The file is a safetensors file. Its tensors:
     optimizer:<slot>:<name>     the optimizer's arrays for each trained weight
     callback:<number>:<key>     arrays that callbacks remember
 
-and its metadata two entries: `cconv`, a JSON record of everything else with the version of this layout, and
-`sha256` over that record and all tensors, so that an altered file is recognised. Random numbers and shuffling are functions
-of (seed, step, epoch), which are in the record; there is no generator to save.
+and its metadata two entries: `cconv`, a JSON record of everything else with the version of this layout, and `sha256`
+over that record and all tensors, so that an altered file is recognised. Random numbers and shuffling are functions of
+(seed, step, epoch), which are in the record; there is no generator to save.
 
 Nothing in the file is ever resolved to code: losses, optimizers and schedules are looked up by name in the registry.
 Names, shapes and dtypes are compared before anything is assigned.

@@ -5,8 +5,8 @@
     Transform    change     augmentation, a function of (seed, epoch, index)
     Loader       transport  batches, made of the three; what `fit` and `evaluate` go through
 
-`fit` takes a Loader, a Dataset, or a pair (x, y). Whatever comes out depends on the arguments alone, never on what was drawn
-before, so a resumed run sees the batches that it would have seen.
+`fit` takes a Loader, a Dataset, or a pair (x, y). Whatever comes out depends on the arguments alone, never on what was
+drawn before, so a resumed run sees the batches that it would have seen.
 """
 
 from __future__ import annotations
@@ -38,13 +38,12 @@ Fields = Field | Mapping[str, Field]
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Content.
+    """Content."""
 
-    Attributes:
-        deterministic: whether example i is the same whenever it is taken, so that what is computed of it may be kept.
-    """
-
-    deterministic: bool
+    @property
+    def deterministic(self) -> bool:
+        """Whether example i is the same whenever it is taken, so that what is computed of it may be kept."""
+        ...
 
     @property
     def fields(self) -> tuple[Fields, Fields]:
@@ -56,7 +55,8 @@ class Dataset(Protocol):
         ...
 
     def take(self, indices: np.ndarray) -> Any:
-        """The examples of these indices, to be unpacked as x, y: arrays, or dicts of arrays, with examples along axis 0."""
+        """The examples of these indices, to be unpacked as x, y: arrays, or dicts of arrays, with examples along axis
+        0."""
         ...
 
 
@@ -86,9 +86,9 @@ class Transform(Protocol):
 class Loader(Protocol):
     """Transport.
 
-    One that has all targets in memory, as `y`, gets them checked before the first step. One with `deterministic` true also
-    has `y`, `order(shuffle, seed, epoch)` and `take(indices)` (see Batches), so that `fit` can keep what frozen layers
-    compute of an example.
+    One that has all targets in memory, as `y`, gets them checked before the first step. One with `deterministic` true
+    also has `y`, `order(shuffle, seed, epoch)` and `take(indices)` (see Batches), so that `fit` can keep what frozen
+    layers compute of an example.
     """
 
     def __len__(self) -> int:
@@ -117,8 +117,8 @@ class InOrder:
 def shuffled(length: int, seed: int, epoch: int = 0) -> np.ndarray:
     """A permutation of `length` examples that depends on (seed, epoch) alone.
 
-    Examples are sorted by the raw numbers of a Philox generator with the key (seed, epoch). NumPy promises that stream for
-    all versions, which it does not for `Generator.permutation`, so a run shuffles alike on every machine.
+    Examples are sorted by the raw numbers of a Philox generator with the key (seed, epoch). NumPy promises that stream
+    for all versions, which it does not for `Generator.permutation`, so a run shuffles alike on every machine.
 
     Raises:
         ValueRangeError: a negative seed or epoch.

@@ -33,9 +33,6 @@ class Evaluation(tuple[float, float | None]):
         """0..1; None if it is no metric of the trainer."""
         return self.numbers.get("accuracy")
 
-    def __getitem__(self, key: object) -> float | None:  # type: ignore[override]
-        return self.numbers[key] if isinstance(key, str) else super().__getitem__(key)  # type: ignore[index]
-
     def __reduce__(self) -> tuple[type, tuple[Mapping[str, float]]]:
         return Evaluation, (self.numbers,)
 

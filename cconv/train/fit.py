@@ -55,7 +55,8 @@ def run_epochs(
             row = _epoch(trainer, source, network, held_out, batch_size, shuffle, callbacks, bar)
         trainer.epoch += 1
         trainer.history.append(row)
-        if any([callback.on_epoch_end(trainer, row) for callback in callbacks]):
+        stops = [callback.on_epoch_end(trainer, row) for callback in callbacks]
+        if any(stops):
             break
 
 

@@ -48,7 +48,7 @@ class Kept:
         self._loader: Any = source.loader  # deterministic, see dataset.Loader
         self._source, self._split, self._shuffle = source, split, shuffle
         self._frozen = network.part(split.frozen)
-        self._targets = named(self._loader.y, list(network.losses), "y")
+        self._targets = named(targets_of(source), list(network.losses), "y")
         self._rows: list[tuple[np.ndarray, ...]] | None = None  # by example, the boundary's values
         self._states: list[object] = []  # of the frozen weights when these were computed
         self._alike = True  # whether smaller batches give the same values
@@ -135,7 +135,8 @@ class Kept:
 def keep(
     network: Network, train: Checked, held_out: Checked | None, batch_size: int, shuffle: bool, limit: float
 ) -> tuple[Source, Network, Source | None, Network, str]:
-    """Both sources with their networks, as Kept if that is possible, and a line for the user: what is kept, or why nothing.
+    """Both sources with their networks, as Kept if that is possible, and a line for the user: what is kept, or why
+    nothing.
 
     Args:
         limit: bytes that both together may take.
@@ -178,10 +179,15 @@ def keep(
     return kept, kept.network, tested, tested_network, line
 
 
+def targets_of(source: Checked) -> Any:
+    """All targets of a loader that has them in memory; else None."""
+    return getattr(source.loader, "y", None)
+
+
 def can_be_kept(source: Checked) -> bool:
     """Whether a loader says that its examples are the same every time, and gives them by index."""
     loader: Any = source.loader
-    return bool(getattr(loader, "deterministic", False)) and getattr(loader, "y", None) is not None
+    return bool(getattr(loader, "deterministic", False)) and targets_of(source) is not None
 
 
 def _disorder(rule: str, found: str) -> TrainingError:

@@ -1,11 +1,11 @@
 """The registry: losses, optimizers, schedules, metrics and callbacks by name.
 
-`Trainer` takes names from it, checkpoints store names and options, the command line lists names. Each kind has a package
-(losses/, optim/, ...) whose `__init__` imports one file for each entry; a public class there with an attribute `name` is an
-entry. So an entry is added by a file, a line in that `__init__`, and cases in tests/train/cases.
+`Trainer` takes names from it, checkpoints store names and options, the command line lists names. Each kind has a
+package (losses/, optim/, ...) whose `__init__` imports one file for each entry; a public class there with an attribute
+`name` is an entry. So an entry is added by a file, a line in that `__init__`, and cases in tests/train/cases.
 
-Nothing in a checkpoint is resolved to code: `restored` looks names up here and knows no others. A class of the user's own is
-known once it is passed to `register`.
+Nothing in a checkpoint is resolved to code: `restored` looks names up here and knows no others. A class of the user's
+own is known once it is passed to `register`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ PACKAGES: dict[str, ModuleType] = {
 
 
 def _entries(package: ModuleType) -> dict[str, type]:
-    classes = (getattr(package, name) for name in package.__all__)
-    return {kind.name: kind for kind in classes if isinstance(kind, type) and isinstance(vars(kind).get("name"), str)}
+    classes = [getattr(package, name) for name in package.__all__]
+    named = [(vars(kind).get("name"), kind) for kind in classes if isinstance(kind, type)]
+    return {name: kind for name, kind in named if isinstance(name, str)}
 
 
 _registry: dict[str, dict[str, type]] = {kind: _entries(package) for kind, package in PACKAGES.items()}
@@ -42,8 +43,8 @@ def register(kind: str, entry: type) -> type:
 
     Args:
         kind: "loss", "optimizer", "schedule", "metric" or "callback".
-        entry: a dataclass with a class attribute `name`; its fields are numbers, bools, strings, None, other entries, or
-            lists and dicts of them.
+        entry: a dataclass with a class attribute `name`; its fields are numbers, bools, strings, None, other entries,
+            or lists and dicts of them.
 
     Returns:
         The class.
@@ -96,7 +97,8 @@ def made(kind: str, name: str) -> Any:
             if each.default is each.default_factory is dataclasses.MISSING
         ]
         example = f"{entry.__name__}({', '.join(f'{option}=...' for option in needed)})"
-        raise ValueRangeError(explain(kind, f"{name!r} needs {', '.join(needed)}", "none", f"Give {example}.")) from None
+        rule = f"{name!r} needs {', '.join(needed)}"
+        raise ValueRangeError(explain(kind, rule, "a name alone", f"Give {example}.")) from None
 
 
 def described(kind: str, item: Any, place: str) -> Any:

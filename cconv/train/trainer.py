@@ -1,8 +1,8 @@
 """Trainer: a model with a loss and an optimizer, stepped by hand or by `fit`.
 
-One plan for each set of input shapes holds a whole step. Plans come and go (a last batch of another size needs its own);
-weights, optimizer state and the count of updates live outside of them. What differs between steps is written to the plan's
-control record (seed, number of the step) and to the state's learning rates.
+One plan for each set of input shapes holds a whole step. Plans come and go (a last batch of another size needs its
+own); weights, optimizer state and the count of updates live outside of them. What differs between steps is written to
+the plan's control record (seed, number of the step) and to the state's learning rates.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from cconv.model import Model
 from cconv.plan.plan import Plan
 from cconv.plan.status import NotFinite, OutOfRange
 from cconv.train import checkpoint, registry, stopped
+from cconv.train.advice import warn_of
 from cconv.train.arrays import batch_shapes
 from cconv.train.batch import Batch, Checked, Source, batch_of
 from cconv.train.callbacks import Callback, check_callbacks
@@ -71,7 +72,8 @@ class Trainer:
         precision: "fast" computes 3x3 convolutions of stride 1 by Winograd's algorithm, whose rms error is up to
             5 times a direct float32 convolution's, in weight gradients up to 10 times; "direct" computes all by the
             direct one.
-        metrics: names or objects, such as "accuracy", for the first output whose loss has metrics of its own, or a dict of
+        metrics: names or objects, such as "accuracy", for the first output whose loss has metrics of its own, or a
+            dict of
             them by output name; None: the metrics that the losses name.
 
     Attributes:
@@ -146,6 +148,7 @@ class Trainer:
         self._callbacks: Sequence[Callback] = ()  # of the running fit
         self._callback_states: list[dict[str, Any]] = []  # from a checkpoint, for the first fit
         self._exclusive = Exclusive()  # callbacks of `fit` may come back in
+        warn_of(model, self.losses)
 
     @property
     def optimizer(self) -> Optimizer:
@@ -518,7 +521,7 @@ def _metrics_by_output(losses: Mapping[str, Loss], metrics: Any) -> dict[str, Se
 
 
 def _metrics(wish: str | Metric | Sequence[str | Metric]) -> Sequence[Metric]:
-    several = wish if isinstance(wish, (list, tuple)) else [wish]
+    several: Any = wish if isinstance(wish, (list, tuple)) else [wish]
     found: list[Metric] = [registry.made("metric", one) if isinstance(one, str) else one for one in several]
     for metric in found:
         registry.described("metric", metric, "Trainer: metrics")

@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import cconv
 from cconv import cli, finetune, nn
+from cconv.concerns.finding import ERROR, INFO, WARNING
 from cconv.errors import CconvError, ModelError, UnsafeModelError, ValueRangeError
-from cconv.finetune.diagnosis import ERROR, INFO, WARNING
 from finetune import exported
 from finetune.exported import node, value
 

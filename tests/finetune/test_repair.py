@@ -10,10 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import cconv
 from cconv import cli, finetune, optim
+from cconv.concerns import CONCERNS, batchnorm
+from cconv.concerns.concern import Concern, Done
 from cconv.errors import DTypeError, ModelError, ShapeError, ValueRangeError
 from cconv.finetune import repairing
-from cconv.finetune.concerns import CONCERNS, batchnorm
-from cconv.finetune.concerns.concern import Concern, Done
 from cconv.graph.at_save import AtSave
 from finetune import exported
 from finetune.exported import images, node, value

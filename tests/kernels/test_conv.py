@@ -237,7 +237,8 @@ def test_passed_back_only_where_it_can_be(build):
         (geometry(2, 3, 8, 1, (6, 6), (3, 3)), {}, None),  # not a whole vector of channels on any build but float64's
     ]:
         if g is plain or build.dtype == np.float32:
-            assert implementation("conv_direct").Gather(build, g, "input_gradient", **options).measure_gradient(activation) is None
+            gather = implementation("conv_direct").Gather(build, g, "input_gradient", **options)
+            assert gather.measure_gradient(activation) is None
     measured = implementation("conv_direct").Gather(build, plain)
     measured.measure()
     assert measured.measure_gradient(None) is None and measured.add_residual() is None

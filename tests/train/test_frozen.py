@@ -477,7 +477,11 @@ def test_the_whole_network_is_not_laid_out(monkeypatch):
         return plan
 
     monkeypatch.setattr(frozen.Kept, "_plan", spy)
-    act = Each(lambda trainer, row: alive.append((len(trainer._network.plans), sum(ref() is not None for ref in plans))))
+
+    def count(trainer, row):
+        alive.append((len(trainer._network.plans), sum(ref() is not None for ref in plans)))
+
+    act = Each(count)
     Trainer(convolutional(), **HEAD).fit(images(16), 3, images(8), 8, progress=False, callbacks=[act])
     assert alive == [(0, 0)] * 3
     assert len(plans) == 5  # one asked for at first and one for each batch, of both datasets

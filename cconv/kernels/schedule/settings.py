@@ -6,7 +6,8 @@ Numbers that follow from the size of a register tile or of a cache line are not 
 # Step and Program, core/step.pyx.
 
 WORTH_THREADS = 10_000.0
-"""Nanoseconds. A run shorter than this stays on one thread: waking another one costs 2 us while it waits for the next loop,
+"""Nanoseconds. A run shorter than this stays on one thread: waking another one costs 2 us while it waits for the next
+loop,
 50 us once it has gone to sleep. MobileNetV2 on one image, 2 threads, with 50,000, 20,000, 8,000 and 0 ns: 4.7, 4.4, 4.4
 and 4.4 ms."""
 
@@ -14,10 +15,11 @@ NANOSECONDS_PER_BYTE = 0.05
 """Estimated cost of reading or writing a byte of an operand, in cache."""
 
 EXCHANGE_PER_BYTE = 0.014
-"""Nanoseconds per byte of a step's operands in a plan that fits one core's cache, if the step runs on several threads: a
-part of the operands then moves between cores (74 KB took 25 us on a Xeon). Training step with one thread / two, and the
-microseconds of arithmetic less exchange of an average step: the demo's network at batch 1 228 / 265 us (4.7), at batch 2
-294 / 286 (6.9), at batch 4 453 / 390 (20), at batch 8 622 / 510 (19); LeNet-5 at batch 4 171 / 210 (5.0), at batch 8
+"""Nanoseconds per byte of a step's operands in a plan that fits one core's cache, if the step runs on several threads:
+a part of the operands then moves between cores (74 KB took 25 us on a Xeon). Training step with one thread / two, and
+the
+microseconds of arithmetic less exchange of an average step: the demo's network at batch 1 228 / 265 us (4.7), at batch
+2 294 / 286 (6.9), at batch 4 453 / 390 (20), at batch 8 622 / 510 (19); LeNet-5 at batch 4 171 / 210 (5.0), at batch 8
 300 / 287 (10)."""
 
 WAIT = 7_000.0

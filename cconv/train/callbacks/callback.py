@@ -53,7 +53,8 @@ class Callback:
         """After the last epoch; not after an error or Ctrl-C."""
 
     def state(self) -> Mapping[str, Any]:
-        """What must survive a kill: strings, numbers, None, and lists, dicts and arrays of them. A checkpoint saves it."""
+        """What must survive a kill: strings, numbers, None, and lists, dicts and arrays of them. A checkpoint saves
+        it."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:

@@ -69,8 +69,7 @@ class Optimizer:
 
     def group_of(self, weight: str) -> int:
         """The group of a weight: 0 for none, else the number of the first that fits, from 1."""
-        found = (i for i, (pattern, _) in enumerate(self.groups, 1) if weight == pattern or fnmatchcase(weight, pattern))
-        return next(found, 0)
+        return next((i for i, (pattern, _) in enumerate(self.groups, 1) if _fits(pattern, weight)), 0)
 
     def members(self) -> list[Optimizer]:
         """The optimizer of each group without its `groups`; number 0 is that of weights in no group."""
@@ -91,7 +90,7 @@ class Optimizer:
         """
         weights = list(weights)
         for pattern, _ in self.groups:
-            if not any(weight == pattern or fnmatchcase(weight, pattern) for weight in weights):
+            if not any(_fits(pattern, weight) for weight in weights):
                 raise TrainingError(
                     explain(
                         f"{self.place}: group {pattern!r}",
@@ -116,6 +115,11 @@ class Optimizer:
             dataclasses.replace(self, **{**changes, "groups": ()})  # raises what is wrong with a value
             checked.append((pattern, changes))
         return tuple(checked)
+
+
+def _fits(pattern: str, weight: str) -> bool:
+    """Whether a pattern is the weight's name or matches it."""
+    return weight == pattern or fnmatchcase(weight, pattern)
 
 
 def rate_of(lr: float | Schedule, step: int, total: int | None) -> float:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import cconv.kernels.update.update as update
 from cconv.kernels.core.memory import zeros
-from cconv.kernels.update import update
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Tensor
 from cconv.train.optim.optimizer import Optimizer
@@ -48,7 +48,9 @@ class Updates:
         limit = math.inf if self.max_gradient_norm is None else self.max_gradient_norm
         self._clip(lower, [gradient for _, _, gradient in pairs], limit)
         members = self.optimizer.members()
-        rates = [lower.external(self.state.rates[i : i + 1], f"learning rate of group {i}") for i in range(len(members))]
+        rates = [
+            lower.external(self.state.rates[i : i + 1], f"learning rate of group {i}") for i in range(len(members))
+        ]
         for name, weight, gradient in pairs:
             group = self.optimizer.group_of(name)
             rule = members[group].rule()

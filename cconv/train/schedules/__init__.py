@@ -1,7 +1,7 @@
 """Learning-rate schedules: a step's number in, its learning rate out. One file each.
 
-They hold no state, so a run that is resumed from a checkpoint goes on where it was. An optimizer takes a number or one of
-these as `lr`.
+They hold no state, so a run that is resumed from a checkpoint goes on where it was. An optimizer takes a number or one
+of these as `lr`.
 """
 
 from cconv.train.schedules.constant import Constant

@@ -19,8 +19,8 @@ class Cosine:
 
     Args:
         lr: the largest learning rate.
-        steps: T, counted from the trainer's first update. None: the end of the running `fit`. A second `fit` then goes on
-            at the rate that its own end implies: more epochs raise T, and the rate rises again.
+        steps: T, counted from the trainer's first update. None: the end of the running `fit`. A second `fit` then goes
+            on at the rate that its own end implies: more epochs raise T, and the rate rises again.
         warmup: updates before the peak; the first has the rate lr / warmup.
         final: the rate at T and after it.
     """

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from cconv.finetune.case import Case
-from cconv.finetune.concerns.concern import Concern
-from cconv.finetune.diagnosis import WARNING, Finding
-from cconv.finetune.edit import constant_of, listed, name_of, plain
+from cconv.concerns.case import Case
+from cconv.concerns.concern import Concern
+from cconv.concerns.edit import constant_of, listed, name_of, plain
+from cconv.concerns.finding import WARNING, Finding
 from cconv.model import Model
 
 

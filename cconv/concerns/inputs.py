@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cconv.finetune.case import SIDE, Case
-from cconv.finetune.concerns.concern import Concern
-from cconv.finetune.diagnosis import ERROR, INFO, Finding
+from cconv.concerns.case import SIDE, Case
+from cconv.concerns.concern import Concern
+from cconv.concerns.finding import ERROR, INFO, Finding
 
 
 def find(case: Case) -> Iterator[Finding]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cconv.finetune.case import Case
-from cconv.finetune.diagnosis import Finding
+from cconv.concerns.case import Case
+from cconv.concerns.finding import Finding
 from cconv.model import Model
 
 

@@ -24,11 +24,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from cconv.concerns.case import Case
+from cconv.concerns.concern import Concern, Done, Options, Skipped
+from cconv.concerns.edit import add_initializer, counted, follow, free_name, input_of, listed, name_of, plain
+from cconv.concerns.finding import INFO, WARNING, Finding
 from cconv.errors import CconvError
-from cconv.finetune.case import Case
-from cconv.finetune.concerns.concern import Concern, Done, Options, Skipped
-from cconv.finetune.diagnosis import INFO, WARNING, Finding
-from cconv.finetune.edit import add_initializer, counted, follow, free_name, input_of, listed, name_of, plain
 from cconv.graph.nodes import needed_for
 from cconv.model import Model
 from cconv.ops.tensor import Spec

@@ -1,17 +1,18 @@
-"""The proof of the pudding: a training step is laid out, for all weights and outputs, and its memory told."""
+"""The last concern: a training step is laid out, for all weights and outputs, and its memory is reported."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cconv.errors import CconvError
-from cconv.finetune.case import Case, is_floating
-from cconv.finetune.concerns.batch import free
-from cconv.finetune.concerns.concern import Concern
-from cconv.finetune.concerns.constants import constant_weights
-from cconv.finetune.diagnosis import ERROR, INFO, Finding
-from cconv.finetune.edit import sized
+from cconv.concerns.batch import free
+from cconv.concerns.case import Case, is_floating
+from cconv.concerns.concern import Concern
+from cconv.concerns.constants import constant_weights
+from cconv.concerns.edit import sized
+from cconv.concerns.finding import ERROR, INFO, Finding
+from cconv.errors import CconvError, TrainingWarning
 from cconv.train.trainer import Trainer
 
 
@@ -69,7 +70,9 @@ def _cost(case: Case) -> Cost:
     assert specs is not None
     names = [name for name in model.output_names if is_floating(case.shapes.get(name))]
     # Which loss is of no account here; this one takes outputs of any shape.
-    trainer = Trainer(model, loss=dict.fromkeys(names or model.output_names, "mse"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrainingWarning)  # the doctor reports the same in its table
+        trainer = Trainer(model, loss=dict.fromkeys(names or model.output_names, "mse"))
     return Cost(
         batch=next((spec.shape[0] for spec in specs.values() if spec.shape), 1),
         plan=trainer.plan_bytes({name: spec.shape for name, spec in specs.items()}),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from cconv.finetune.case import Case
-from cconv.finetune.concerns.concern import Concern
-from cconv.finetune.diagnosis import ERROR, INFO, WARNING, Finding
-from cconv.finetune.edit import counted, listed, naming
+from cconv.concerns.case import Case
+from cconv.concerns.concern import Concern
+from cconv.concerns.edit import counted, listed, naming
+from cconv.concerns.finding import ERROR, INFO, WARNING, Finding
 from cconv.graph.nodes import Node, with_subgraphs
 
 # Their outputs follow from shapes, attributes or constants, whatever the weights are.

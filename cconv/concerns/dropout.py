@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
+from cconv.concerns.case import Case
+from cconv.concerns.concern import Concern, Done, Options, Skipped
+from cconv.concerns.edit import add_initializer, free_name, name_of, plain
+from cconv.concerns.finding import INFO, Finding
+from cconv.concerns.head import find_head
 from cconv.errors import ModelError
-from cconv.finetune.case import Case
-from cconv.finetune.concerns.concern import Concern, Done, Options, Skipped
-from cconv.finetune.diagnosis import INFO, Finding
-from cconv.finetune.edit import add_initializer, free_name, name_of, plain
-from cconv.finetune.head import find_head
 from cconv.model import Model
 
 _POOLS = ("GlobalAveragePool", "ReduceMean", "GlobalMaxPool")

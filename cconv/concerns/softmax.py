@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from cconv.finetune.case import Case
-from cconv.finetune.concerns.concern import Concern, Done, Options, Outputs
-from cconv.finetune.diagnosis import INFO, WARNING, Finding
-from cconv.finetune.edit import name_of, plain
+from cconv.concerns.case import Case
+from cconv.concerns.concern import Concern, Done, Options, Outputs
+from cconv.concerns.edit import name_of, plain
+from cconv.concerns.finding import INFO, WARNING, Finding
 from cconv.graph.at_save import AtSave
 from cconv.model import Model
 

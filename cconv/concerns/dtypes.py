@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from cconv.finetune.case import Case
-from cconv.finetune.concerns.concern import Concern, Done, Options
-from cconv.finetune.diagnosis import ERROR, WARNING, Finding
-from cconv.finetune.edit import counted, listed, plain
+from cconv.concerns.case import Case
+from cconv.concerns.concern import Concern, Done, Options
+from cconv.concerns.edit import counted, listed, plain
+from cconv.concerns.finding import ERROR, WARNING, Finding
 from cconv.graph.at_save import AtSave, keys_of, retype
 from cconv.model import Model
 

@@ -18,10 +18,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from cconv.finetune.case import Case
-from cconv.finetune.concerns.concern import Concern, Done, Options
-from cconv.finetune.diagnosis import WARNING, Finding
-from cconv.finetune.edit import (
+from cconv.concerns.case import Case
+from cconv.concerns.concern import Concern, Done, Options
+from cconv.concerns.edit import (
     add_initializer,
     constant_of,
     counted,
@@ -34,6 +33,7 @@ from cconv.finetune.edit import (
     remove_unused,
     set_constant,
 )
+from cconv.concerns.finding import WARNING, Finding
 from cconv.graph.shapes import trace
 from cconv.model import Model
 from cconv.ops.tensor import Spec

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from cconv.finetune.case import Case
-from cconv.finetune.concerns.concern import Concern, Done, Options
-from cconv.finetune.diagnosis import INFO, WARNING, Finding
-from cconv.finetune.edit import counted, initializer, listed, name_of, naming, plain, register
+from cconv.concerns.case import Case
+from cconv.concerns.concern import Concern, Done, Options
+from cconv.concerns.edit import counted, initializer, listed, name_of, naming, plain, register
+from cconv.concerns.finding import INFO, WARNING, Finding
 from cconv.model import Model
 
 
