@@ -347,7 +347,7 @@ def trained(threads):
     rng = np.random.default_rng(0)
     for _ in range(2):
         trainer.step(rng.standard_normal((6, 3, 15, 14), np.float32), rng.integers(0, 4, 6))
-    plan = trainer._plans.training({model.input_names[0]: (6, 3, 15, 14)})
+    plan = trainer._network.training({model.input_names[0]: (6, 3, 15, 14)})
     modules = [type(step).__module__.rpartition(".")[2] for step in plan.memory.program.steps]
     return {name: array.copy() for name, array in model.weights.items()}, [m for m in modules if m.startswith("conv")]
 

@@ -71,7 +71,7 @@ def test_a_models_table_is_followed_in_a_new_process(model, tmp_path):
         "import sys, cconv, numpy as np\n"
         "trainer = cconv.Trainer(cconv.load(sys.argv[1]), threads=1)\n"
         "trainer.step(np.ones((2, 16, 9, 9), np.float32), np.zeros(2, np.int64))\n"
-        "(plan,) = trainer._plans._kept.values()\n"
+        "(plan,) = trainer._network.plans.values()\n"
         "print(*sorted({type(step).__module__.split('.')[-1] for step in plan.memory.program.steps}))\n"
         "cconv.show_versions()"
     )

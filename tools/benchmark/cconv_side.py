@@ -20,16 +20,17 @@ class Steps:
         self.model = cconv.load(folder / "model.onnx")
         self.threads = job.threads
         self.step = self.infer if job.mode == "infer" else self.train
-        self.trainer: cconv.Trainer | None = None
-        if job.mode != "infer":
-            frozen = job.mode == "frozen"
-            self.trainer = cconv.Trainer(
-                self.model,
-                optimizer=cconv.optim.SGD(LEARNING_RATE, momentum=MOMENTUM),
-                trainable=cconv.finetune.head_weights(self.model) if frozen else None,
-                batchnorm="frozen" if frozen else "batch",
-                threads=job.threads,
-            )
+        self._frozen = job.mode == "frozen"
+        self.trainer = None if job.mode == "infer" else self._trainer(LEARNING_RATE)
+
+    def _trainer(self, rate: float) -> cconv.Trainer:
+        return cconv.Trainer(
+            self.model,
+            optimizer=cconv.optim.SGD(rate, momentum=MOMENTUM),
+            trainable=cconv.finetune.head_weights(self.model) if self._frozen else None,
+            batchnorm="frozen" if self._frozen else "batch",
+            threads=self.threads,
+        )
 
     def infer(self) -> np.ndarray:
         return self.model.run(self.x, threads=self.threads)
@@ -44,7 +45,7 @@ class Steps:
 
     def stay(self) -> None:
         if self.trainer:
-            self.trainer.optimizer = cconv.optim.SGD(LEARNING_NOTHING, momentum=MOMENTUM)
+            self.trainer = self._trainer(LEARNING_NOTHING)
 
     @staticmethod
     def version() -> str:
