@@ -7,23 +7,23 @@
 
 Arrays are in ONNX's order: x (N, C, spatial), w (K, C/groups, kernel), y (N, K, spatial'); for transposed
 convolutions w (C, K/groups, kernel). All float32, or all float64. Sizes are per axis or one for all axes.
-Names and meaning of the arguments are PyTorch's (torch.nn.functional).
+Names and meaning of the arguments are PyTorch's (torch.nn.functional); padding may be "same" or "valid".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from cconv.arguments import Sizes, conv_sizes, sizes, whole
 from cconv.errors import DTypeError, ShapeError, explain
 from cconv.kernels.core.threads import get_num_threads
 from cconv.ops.conv import Conv, Convolution, ConvTranspose, gather
 from cconv.ops.operator import Call
 from cconv.ops.tensor import Layout, Spec, Tensor
 from cconv.plan.lowering import Builder
-
-Sizes = int | Sequence[int]
 
 
 def _compute(
@@ -59,17 +59,29 @@ def _call(
     specs: Sequence[Sequence[int]],
     dtype: np.dtype,
     groups: int,
-    **attributes: Sizes,
+    stride: Sizes,
+    padding: Sizes | str,
+    dilation: Sizes,
+    output_padding: Sizes = 0,
 ) -> Call:
     """A node with these attributes, checked by its operator's shape rule."""
-    for name, value in attributes.items():
-        sizes = (value,) * rank if isinstance(value, int) else tuple(value)
-        attributes[name] = list(sizes * 2 if name == "pads" else sizes)
+    whole(place, "groups", groups, least=1)
+    for name, value in (("strides", stride), ("pads", padding), ("dilations", dilation)):
+        if isinstance(value, (list, tuple)) and len(value) != rank:
+            raise ShapeError(explain(place, f"{name} has {rank} entries for {rank} spatial axes", f"{value}"))
+    if len(specs[1]) == rank + 2:
+        _, strides, dilations, pads = conv_sizes(place, rank, specs[1][2:], stride, padding, dilation)
+    else:  # the shape rule says what is wrong
+        strides = dilations = (1,) * rank
+        pads = [0] * 2 * rank
+    attributes = {"group": int(groups), "strides": list(strides), "dilations": list(dilations), "pads": pads}
+    if op.type == "ConvTranspose":
+        attributes["output_padding"] = list(sizes(place, "output_padding", output_padding, rank, 0))
     call = Call(
         name=place,
         op_type=op.type,
         opset=22,
-        attributes={"group": groups, **attributes},
+        attributes=attributes,
         specs=[Spec(tuple(shape), dtype) for shape in specs],
     )
     if len(specs[0]) != rank + 2:
@@ -90,11 +102,11 @@ def _forward(
     w: np.ndarray,
     b: np.ndarray | None,
     groups: int,
-    **attributes: Sizes,
+    **geometry: Any,
 ) -> np.ndarray:
     place = _PLACE[op.type].format(rank)
     arrays = _arrays(place, x=x, w=w, b=b)
-    call = _call(op, place, rank, [array.shape for array in arrays], arrays[0].dtype, groups, **attributes)
+    call = _call(op, place, rank, [array.shape for array in arrays], arrays[0].dtype, groups, **geometry)
 
     def steps(lower: Builder, operands: list[Tensor]) -> Tensor:
         bias = operands[2] if b is not None else None
@@ -111,12 +123,12 @@ def _input_gradient(
     w: np.ndarray,
     input_shape: Sequence[int],
     groups: int,
-    **attributes: Sizes,
+    **geometry: Any,
 ) -> np.ndarray:
     place = _PLACE[op.type].format(rank) + "_input_gradient"
     arrays = _arrays(place, dy=dy, w=w)
-    shape = tuple(input_shape)
-    call = _call(op, place, rank, [shape, arrays[1].shape], arrays[0].dtype, groups, **attributes)
+    shape = tuple(int(n) for n in input_shape)
+    call = _call(op, place, rank, [shape, arrays[1].shape], arrays[0].dtype, groups, **geometry)
     _expect(place, "dy", arrays[0], call.results[0].shape)
 
     def steps(lower: Builder, operands: list[Tensor]) -> Tensor:
@@ -132,7 +144,7 @@ def _weight_gradient(
     x: np.ndarray,
     kernel_shape: Sequence[int],
     groups: int,
-    **attributes: Sizes,
+    **geometry: Any,
 ) -> np.ndarray:
     place = _PLACE[op.type].format(rank) + "_weight_gradient"
     arrays = _arrays(place, dy=dy, x=x)
@@ -145,8 +157,8 @@ def _weight_gradient(
             )
         )
     outer, inner = (arrays[0], arrays[1]) if op.type == "Conv" else (arrays[1], arrays[0])
-    shape = (outer.shape[1], inner.shape[1] // max(1, groups), *kernel_shape)
-    call = _call(op, place, rank, [arrays[1].shape, shape], arrays[0].dtype, groups, **attributes)
+    shape = (outer.shape[1], inner.shape[1] // max(1, groups), *map(int, kernel_shape))
+    call = _call(op, place, rank, [arrays[1].shape, shape], arrays[0].dtype, groups, **geometry)
     _expect(place, "dy", arrays[0], call.results[0].shape)
 
     def steps(lower: Builder, operands: list[Tensor]) -> Tensor:
@@ -167,7 +179,7 @@ def _named(rank: int) -> tuple[Callable[..., np.ndarray], ...]:
         w: np.ndarray,
         b: np.ndarray | None = None,
         stride: Sizes = 1,
-        padding: Sizes = 0,
+        padding: Sizes | str = 0,
         dilation: Sizes = 1,
         groups: int = 1,
     ) -> np.ndarray:
@@ -177,14 +189,14 @@ def _named(rank: int) -> tuple[Callable[..., np.ndarray], ...]:
             ShapeError: shapes that do not fit together.
             DTypeError: not all float32 or all float64.
         """
-        return _forward(Conv(), rank, x, w, b, groups, strides=stride, pads=padding, dilations=dilation)
+        return _forward(Conv(), rank, x, w, b, groups, stride=stride, padding=padding, dilation=dilation)
 
     def input_gradient(
         dy: np.ndarray,
         w: np.ndarray,
         input_shape: Sequence[int],
         stride: Sizes = 1,
-        padding: Sizes = 0,
+        padding: Sizes | str = 0,
         dilation: Sizes = 1,
         groups: int = 1,
     ) -> np.ndarray:
@@ -194,7 +206,7 @@ def _named(rank: int) -> tuple[Callable[..., np.ndarray], ...]:
             ShapeError, DTypeError: as the convolution.
         """
         return _input_gradient(
-            Conv(), rank, dy, w, input_shape, groups, strides=stride, pads=padding, dilations=dilation
+            Conv(), rank, dy, w, input_shape, groups, stride=stride, padding=padding, dilation=dilation
         )
 
     def weight_gradient(
@@ -202,7 +214,7 @@ def _named(rank: int) -> tuple[Callable[..., np.ndarray], ...]:
         x: np.ndarray,
         kernel_shape: Sequence[int],
         stride: Sizes = 1,
-        padding: Sizes = 0,
+        padding: Sizes | str = 0,
         dilation: Sizes = 1,
         groups: int = 1,
     ) -> np.ndarray:
@@ -212,7 +224,7 @@ def _named(rank: int) -> tuple[Callable[..., np.ndarray], ...]:
             ShapeError, DTypeError: as the convolution.
         """
         return _weight_gradient(
-            Conv(), rank, dy, x, kernel_shape, groups, strides=stride, pads=padding, dilations=dilation
+            Conv(), rank, dy, x, kernel_shape, groups, stride=stride, padding=padding, dilation=dilation
         )
 
     def transpose(
@@ -232,7 +244,7 @@ def _named(rank: int) -> tuple[Callable[..., np.ndarray], ...]:
         """
         return _forward(
             ConvTranspose(), rank, x, w, b, groups,
-            strides=stride, pads=padding, output_padding=output_padding, dilations=dilation,
+            stride=stride, padding=padding, output_padding=output_padding, dilation=dilation,
         )  # fmt: skip
 
     def transpose_input_gradient(
@@ -252,7 +264,7 @@ def _named(rank: int) -> tuple[Callable[..., np.ndarray], ...]:
         """
         return _input_gradient(
             ConvTranspose(), rank, dy, w, input_shape, groups,
-            strides=stride, pads=padding, output_padding=output_padding, dilations=dilation,
+            stride=stride, padding=padding, output_padding=output_padding, dilation=dilation,
         )  # fmt: skip
 
     def transpose_weight_gradient(
@@ -272,7 +284,7 @@ def _named(rank: int) -> tuple[Callable[..., np.ndarray], ...]:
         """
         return _weight_gradient(
             ConvTranspose(), rank, dy, x, kernel_shape, groups,
-            strides=stride, pads=padding, output_padding=output_padding, dilations=dilation,
+            stride=stride, padding=padding, output_padding=output_padding, dilation=dilation,
         )  # fmt: skip
 
     functions = (

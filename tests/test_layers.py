@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1] / "cconv"
 # ".py".
 LAYERS = [
     {"errors"},
-    {"files", "text"},
+    {"arguments", "files", "text"},
     {"kernels"},
     {"versions"},
     {"ops"},

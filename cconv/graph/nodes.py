@@ -258,7 +258,14 @@ def _names(values: Iterable[ir.Value | None]) -> tuple[str, ...]:
 
 
 def _plain(attr: ir.Attr, model: ir.Model, numbers: Iterator[int]) -> Any:
-    """An attribute's value as int, float, str, list of them, ndarray, or Subgraph."""
+    """An attribute's value as int, float, str, list of them, ndarray, or Subgraph.
+
+    Numbers are rounded to float32, as a file holds them: a graph built in memory computes what its saved copy does.
+    """
+    if attr.type == ir.AttributeType.FLOAT:
+        return float(np.float32(attr.as_float()))
+    if attr.type == ir.AttributeType.FLOATS:
+        return [float(np.float32(value)) for value in attr.as_floats()]
     if attr.type == ir.AttributeType.TENSOR:
         return array_of(attr.as_tensor(), f"attribute {attr.name!r}")
     if attr.type in (ir.AttributeType.INTS, ir.AttributeType.FLOATS, ir.AttributeType.STRINGS):

@@ -8,9 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from cconv.arguments import Sizes, conv_sizes, sizes
 from cconv.errors import ValueRangeError, explain
 from cconv.graph.builder import GraphBuilder, Value
-from cconv.nn.layer import Layer, Sizes, channels_fix, he_normal, positive, sizes
+from cconv.nn.layer import Layer, channels_fix, he_normal, positive
 
 
 @dataclass(frozen=True)
@@ -41,18 +42,8 @@ class _Conv(Layer):
 
     def _geometry(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], list[int]]:
         """Kernel, stride, dilation, and ONNX's pads: all begins, then all ends."""
-        layer = type(self).__name__
-        kernel = sizes(layer, "kernel_size", self.kernel_size, self.axes, 1)
-        stride = sizes(layer, "stride", self.stride, self.axes, 1)
-        dilation = sizes(layer, "dilation", self.dilation, self.axes, 1)
-        if isinstance(self.padding, str):
-            if self.padding not in ("same", "valid") or (self.padding == "same" and max(stride) > 1):
-                rule = 'padding is a size, "valid", or, with stride 1, "same"'
-                raise ValueRangeError(explain(layer, rule, f"{self.padding!r} with stride {stride}"))
-            total = [d * (k - 1) if self.padding == "same" else 0 for k, d in zip(kernel, dilation)]
-            return kernel, stride, dilation, [n // 2 for n in total] + [n - n // 2 for n in total]
-        padding = sizes(layer, "padding", self.padding, self.axes, 0)
-        return kernel, stride, dilation, [*padding, *padding]
+        place, axes = type(self).__name__, self.axes
+        return conv_sizes(place, axes, self.kernel_size, self.stride, self.padding, self.dilation)
 
     def add(self, builder: GraphBuilder, x: Value) -> Value:
         kernel, stride, dilation, pads = self._geometry()

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cconv.errors import ValueRangeError, explain
+from cconv.arguments import sizes, whole
 from cconv.graph.builder import GraphBuilder, Value
 from cconv.model import Model
-
-Sizes = int | Sequence[int]
 
 
 class Layer:
@@ -36,32 +34,12 @@ class Layer:
             UnsupportedOpError: a layer needs an operator that cconv does not have.
         """
         shape = sizes("build", "input_shape", input_shape, None, least=1)
-        if not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise ValueRangeError(explain("build", "seed is a whole number in 0..2**63-1", repr(seed)))
+        whole("build", "seed", seed, least=0, below=2**63)
         builder = GraphBuilder(seed)
         x = builder.input(shape)
         with builder.scope("", type(self).__name__):
             y = self.add(builder, x)
         return builder.build(x, y, name, Model)
-
-
-def sizes(layer: str, name: str, value: Sizes, length: int | None, least: int) -> tuple[int, ...]:
-    """`value` as whole numbers >= least; one number stands for all axes.
-
-    Raises:
-        ValueRangeError: anything else.
-    """
-    if isinstance(value, (int, np.integer)):
-        several: tuple[int, ...] = (int(value),) * (length or 1)
-    else:
-        several = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
-    right = len(several) == length if length is not None else len(several) > 0
-    if right and all(isinstance(n, (int, np.integer)) and n >= least for n in several):
-        return tuple(int(n) for n in several)
-    form = {None: "a tuple of whole numbers", 1: "a whole number"}.get(
-        length, f"a whole number or a tuple of {length}"
-    )
-    raise ValueRangeError(explain(layer, f"{name} is {form}, each >= {least}", repr(value)))
 
 
 def positive(layer: Layer, **values: int) -> None:

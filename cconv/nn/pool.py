@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from cconv.arguments import Sizes, sizes
 from cconv.errors import ValueRangeError, explain
 from cconv.graph.builder import GraphBuilder, Value
-from cconv.nn.layer import Layer, Sizes, channels_fix, sizes
+from cconv.nn.layer import Layer, channels_fix
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cconv.arguments import number, whole
 from cconv.errors import TrainingError, explain
 from cconv.graph.nodes import needed_for
 from cconv.model import Model, load
@@ -35,7 +36,6 @@ from cconv.plan.status import NotFinite
 from cconv.text import table
 from cconv.train.batch import batch_of
 from cconv.train.losses import Loss
-from cconv.train.options import number, whole
 from cconv.train.progress import bar
 from cconv.train.selection import Trainable
 from cconv.train.trainer import Trainer

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from cconv.arguments import closest, whole
 from cconv.errors import DTypeError, ShapeError, ValueRangeError, and_more, explain
 from cconv.graph.graph import InputSpec
-from cconv.train.options import closest, whole
 
 
 def named(values: Any, names: Sequence[str], side: str) -> dict[str, np.ndarray]:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from cconv.arguments import whole
 from cconv.errors import DTypeError, ShapeError, TrainingError, ValueRangeError, explain
-from cconv.train.options import whole
 
 
 class Field(NamedTuple):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from cconv.arguments import closest
 from cconv.errors import TrainingError, ValueRangeError, explain
 from cconv.train import registry
 from cconv.train.losses.loss import METHODS, Loss
-from cconv.train.options import closest
 
 
 def loss_of(wish: str | Loss) -> Loss:

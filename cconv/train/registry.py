@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from cconv.arguments import closest
 from cconv.errors import ValueRangeError, explain
 from cconv.train import callbacks, losses, metrics, optim, schedules
-from cconv.train.options import closest
 
 PACKAGES: dict[str, ModuleType] = {
     "loss": losses,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+from cconv.arguments import closest
 from cconv.errors import TrainingError, ValueRangeError, explain
 from cconv.graph.nodes import Node, unsupported, with_subgraphs
 from cconv.ops.batchnorm import BatchNormalization
-from cconv.train.options import closest
 
 Trainable = str | Iterable[str] | Callable[[str], bool] | None
 

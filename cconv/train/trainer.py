@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cconv.arguments import number, whole
 from cconv.errors import CconvError, CheckpointError, TrainingError, ValueRangeError, explain
 from cconv.graph.at_save import AtSave
 from cconv.graph.limits import Limits
@@ -40,7 +41,6 @@ from cconv.train.metrics import Metric
 from cconv.train.network import Network
 from cconv.train.optim import SGD, Optimizer, State
 from cconv.train.optim.state import Updates
-from cconv.train.options import number, whole
 from cconv.train.progress import note
 from cconv.train.selection import Trainable, batchnorm_modes, reached_weights, select_weights
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from cconv.arguments import closest
 from cconv.errors import TrainingError, explain
 from cconv.model import Model
 from cconv.train.evaluation import Evaluation
 from cconv.train.history import History, Row
-from cconv.train.options import closest
 
 
 class Training(Protocol):

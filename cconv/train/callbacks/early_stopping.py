@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from cconv.arguments import whole
 from cconv.graph.weights import memory_of
 from cconv.train.callbacks.callback import Callback, Training
 from cconv.train.history import Row
-from cconv.train.options import whole
 
 
 class EarlyStopping(Callback):

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from cconv.arguments import number, whole
 from cconv.errors import DTypeError, ShapeError, ValueRangeError, and_more, explain
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Spec, Tensor
 from cconv.train.metrics import Accuracy, Metric
-from cconv.train.options import number, whole
 
 
 @dataclass(frozen=True)

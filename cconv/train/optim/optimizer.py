@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from cconv.arguments import closest, number
 from cconv.errors import TrainingError, ValueRangeError, explain
-from cconv.train.options import closest, number
 from cconv.train.schedules import Schedule
 
 Groups = Sequence[tuple[str, Mapping[str, Any]]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from cconv.arguments import number
 from cconv.errors import ValueRangeError, explain
 from cconv.train.optim.optimizer import Optimizer, Rule
-from cconv.train.options import number
 
 
 @dataclass(frozen=True)

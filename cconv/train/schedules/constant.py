@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from cconv.train.options import number
+from cconv.arguments import number
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from cconv.arguments import number, whole
 from cconv.errors import TrainingError, explain
-from cconv.train.options import number, whole
 
 
 @dataclass(frozen=True)
