@@ -7,7 +7,9 @@ import math
 import numbers
 from collections.abc import Iterable, Sequence
 
-from cconv.errors import ValueRangeError, explain
+import numpy as np
+
+from cconv.errors import DTypeError, ValueRangeError, explain
 
 Sizes = int | Sequence[int]
 """One number for all spatial axes, or one for each."""
@@ -43,6 +45,17 @@ def whole(place: str, name: str, value: object, least: int = 0, below: int | Non
     if not good or value < least or (below is not None and value >= below):  # type: ignore[operator]
         upper = f" and < {below}" if below is not None else ""
         raise ValueRangeError(explain(place, f"{name} is a whole number >= {least}{upper}", repr(value)))
+
+
+def refuse_bytes(place: str, array: np.ndarray, dtype: np.dtype) -> None:
+    """Refuse pixels of 0..255 where a network takes floating-point numbers: it was trained on scaled ones.
+
+    Raises:
+        DTypeError: the array is uint8 and `dtype` is floating-point.
+    """
+    if array.dtype == np.uint8 and dtype.kind == "f":
+        fix = "Scale pictures as the network was trained on them, for example x.astype(np.float32) / 255."
+        raise DTypeError(explain(place, f"is {dtype}", "uint8", fix))
 
 
 def closest(name: str, names: Iterable[str]) -> str:

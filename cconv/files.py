@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterable
@@ -26,7 +28,8 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | Iterable[bytes | me
     target = Path(os.path.realpath(path))
     folder = target.parent
     mode = check_target(target)
-    temporary = folder / f".cconv-{secrets.token_hex(8)}.tmp"
+    remove_abandoned(folder)
+    temporary = temporary_name(folder)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as error:
@@ -45,6 +48,35 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | Iterable[bytes | me
             os.unlink(temporary)
         raise
     _sync_folder(folder)
+
+
+def temporary_name(folder: Path) -> Path:
+    """A new name for a file that is renamed once it is whole: it says which process writes it."""
+    return folder / f".cconv-{_host()}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Delete temporary files in a folder whose process is gone: it was killed while it wrote them."""
+    for path in folder.glob(f".cconv-{_host()}-*.tmp"):
+        process = path.name.split("-")[-2]
+        if process.isdigit() and int(process) != os.getpid() and not _runs(int(process)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _host() -> str:
+    """This machine's name: a folder may be shared, and a process of another machine be alive."""
+    return re.sub(r"\W", "_", platform.node()) or "localhost"
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it runs, and belongs to another user
+        return True
+    return True
 
 
 def check_target(target: Path) -> int | None:

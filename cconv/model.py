@@ -62,25 +62,29 @@ class Model(Graph):
         super().edited()
         self._session: Session | None = None
 
-    def run(self, inputs: Any, threads: int | None = None, precision: str = "fast") -> Any:
+    def run(
+        self, inputs: Any, threads: int | None = None, precision: str = "fast", batch_size: int | None = None
+    ) -> Any:
         """Outputs of the model, as new arrays.
 
         Args:
             inputs: an array for a model of one input, or a dict of arrays by input name.
             threads: default: `cconv.get_num_threads()`; results do not depend on it.
             precision: "fast", or "direct" to compute no convolution by Winograd's algorithm.
+            batch_size: examples to run at a time; the memory is that of so many. None: all at once.
 
         Returns:
             An array for a model of one output, else a dict of arrays by output name.
 
         Raises:
-            ValueRangeError: names that are not those of the inputs.
+            ValueRangeError: names that are not those of the inputs; batch_size for a model whose examples depend on each
+                other.
             DTypeError, ShapeError: an array unlike what the model declares.
             UnsupportedOpError: operators that cconv does not have, all of them named.
         """
         if self._session is None:
             self._session = Session(self)
-        return self._session.run(inputs, threads, precision)
+        return self._session.run(inputs, threads, precision, batch_size)
 
     def summary(self, input_shapes: Mapping[str, Sequence[int]] | None = None) -> str:
         """A table of the nodes: output shape, parameters, floating-point operations of one sample.

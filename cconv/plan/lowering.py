@@ -19,7 +19,8 @@ from cconv.graph.limits import DEFAULT, Limits
 from cconv.kernels import build_for
 from cconv.kernels.core.control import CONTROL
 from cconv.kernels.core.memory import Region, zeros
-from cconv.kernels.core.step import Program
+from cconv.kernels.core.step import Program, gains_by_threads
+from cconv.kernels.core.threads import useful_threads
 from cconv.ops.tensor import Buffer, Layout, Tensor
 from cconv.plan.arena import Lifetime, place
 
@@ -324,6 +325,13 @@ class Builder:
                 )
             )
         arena = Region(arena_bytes)
+        for emission in emissions:
+            emission.step.weigh(sum(t.nbytes for t in emission.operands if t is not None), arena_bytes)
+        # The training program is run from its start or from the body, and to its end or to a phase.
+        ends = [*marks.values(), len(emissions)]
+        runs = [emission.step for emission in emissions]
+        worth = any(gains_by_threads(runs[begin:end]) for begin in (0, offset) for end in ends if end > begin)
+        threads = useful_threads(threads) if worth else 1
         per_thread = max((emission.step.scratch_bytes for emission in emissions), default=0)
         scratch = Region(per_thread * threads)
 
@@ -336,7 +344,6 @@ class Builder:
 
         for emission in emissions:
             emission.step.bind([address(t) for t in emission.operands], scratch.address, threads)
-            emission.step.weigh(sum(t.nbytes for t in emission.operands if t is not None), arena_bytes)
 
         def view(tensor: Tensor) -> np.ndarray:
             if tensor.buffer.array is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cconv.arguments import refuse_bytes, whole
 from cconv.errors import DTypeError, ShapeError, UnsupportedOpError, ValueRangeError, explain
 from cconv.graph.graph import Graph
 from cconv.graph.nodes import needed_for
@@ -20,6 +21,7 @@ from cconv.ops.elementwise import is_real
 from cconv.ops.tensor import Spec
 from cconv.plan.cache import PlanCache
 from cconv.plan.plan import Plan, inference_plan
+from cconv.plan.split import split
 
 # Plans held at once: a batch size, the last batch's, and a single example, for two numbers of threads each.
 PLANS = 6
@@ -50,7 +52,9 @@ class Session:
         self._plans: PlanCache[Plan] = PlanCache(PLANS)
         self._lock = threading.Lock()
 
-    def run(self, inputs: Any, threads: int | None = None, precision: str = "fast") -> Any:
+    def run(
+        self, inputs: Any, threads: int | None = None, precision: str = "fast", batch_size: int | None = None
+    ) -> Any:
         """See Model.run."""
         if precision not in PRECISIONS:
             known = " or ".join(repr(name) for name in PRECISIONS)
@@ -60,10 +64,53 @@ class Session:
             if self._wide:
                 for name, value in memory_of(self._weights).items():
                     self._wide[name][...] = value
-            plan = self._plan(feeds, threads, precision)
-            plan.run()
-            results = {name: self._result(name, plan.outputs[name]) for name in self._outputs}
+            if batch_size is None:
+                results = self._computed(feeds, threads, precision)
+            else:
+                results = self._computed_in_batches(feeds, threads, precision, batch_size)
         return results[self._outputs[0]] if len(results) == 1 else results
+
+    def _computed(self, feeds: Mapping[str, np.ndarray], threads: int | None, precision: str) -> dict[str, np.ndarray]:
+        plan = self._plan(feeds, threads, precision)
+        plan.run()
+        return {name: self._result(name, plan.outputs[name]) for name in self._outputs}
+
+    def _computed_in_batches(
+        self, feeds: Mapping[str, np.ndarray], threads: int | None, precision: str, batch_size: int
+    ) -> dict[str, np.ndarray]:
+        """The outputs, `batch_size` examples at a time.
+
+        Raises:
+            ValueRangeError: inputs without an axis of examples, or outputs that depend on the other examples of a batch.
+        """
+        whole("run", "batch_size", batch_size, least=1)
+        counts = {value.shape[0] if value.ndim else 0 for value in feeds.values()}
+        count = counts.pop() if len(counts) == 1 else 0
+        if not count or any(spec.dims and isinstance(spec.dims[0], int) for spec in self._specs.values()):
+            found = "a fixed first axis" if count else "inputs without one"
+            raise ValueRangeError(explain("run", "batch_size needs inputs with an open axis of examples", found))
+        if batch_size >= count:
+            return self._computed(feeds, threads, precision)
+        self._check_separate({name: value[:batch_size] for name, value in feeds.items()})
+        parts = [
+            self._computed({name: value[i : i + batch_size] for name, value in feeds.items()}, threads, precision)
+            for i in range(0, count, batch_size)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
+
+    def _check_separate(self, feeds: Mapping[str, np.ndarray]) -> None:
+        """
+        Raises:
+            ValueRangeError: an output of an example depends on the others, or has no axis of examples.
+        """
+        specs = {name: Spec(value.shape, self._specs[name].dtype) for name, value in feeds.items()}
+        parts = split(
+            self._nodes, specs, self._outputs, self._weights, self._constants, (), lambda name: "frozen", self._limits
+        )
+        if parts.obstacle:
+            fix = "Run all examples at once: leave batch_size out."
+            rule = "with batch_size an example's output does not depend on the other examples"
+            raise ValueRangeError(explain("run", rule, parts.obstacle, fix))
 
     def _result(self, name: str, value: np.ndarray) -> np.ndarray:
         """A new array of what a plan computed, in the dtype that the model declares."""
@@ -132,6 +179,7 @@ class Session:
         for name, value in feeds.items():
             dims, dtype = self._specs[name]
             place = f"input {name!r}"
+            refuse_bytes(place, value, dtype)
             if value.dtype != dtype:
                 raise DTypeError(
                     explain(place, f"is {dtype}", f"{value.dtype}", f"Convert it: x.astype(np.{dtype}).")

@@ -12,9 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from cconv.arguments import closest, whole
+from cconv.arguments import closest, refuse_bytes, whole
 from cconv.errors import DTypeError, ShapeError, ValueRangeError, and_more, explain
 from cconv.graph.graph import InputSpec
+
+
+FIXED_BATCH = (
+    "The batch size is fixed in this model; use batches of that size, or free it: cconv.finetune.repair(model)."
+)
 
 
 def named(values: Any, names: Sequence[str], side: str) -> dict[str, np.ndarray]:
@@ -91,6 +96,7 @@ def check_input(name: str, array: np.ndarray, declared: InputSpec, sizes: dict[s
         raise ShapeError(explain(place, "holds at least one example", f"shape {array.shape}"))
     if declared.dims is not None:
         _check_shape(place, array.shape, declared.dims, sizes)
+    refuse_bytes(place, array, declared.dtype)
     return as_dtype(array, declared.dtype, place)
 
 
@@ -106,7 +112,7 @@ def _check_shape(
         raise wrong(f"{len(shape)} axes, shape {shape}", fix)
     for axis, (dim, size) in enumerate(zip(dims, shape)):
         if isinstance(dim, int) and dim != size:
-            fix = "The batch size is fixed in this model; use batches of that size." if axis == 0 else ""
+            fix = FIXED_BATCH if axis == 0 else ""
             raise wrong(f"{size} on axis {axis}, shape {shape}", fix)
         if isinstance(dim, str) and sizes.setdefault(dim, size) != size:
             raise wrong(f"{size} on axis {axis}, and {sizes[dim]} elsewhere", also=f", {dim!r} being one size")

@@ -237,3 +237,13 @@ cdef class Program:
             gain += (<Step>self.items[i]).gain
             known = known and (<Step>self.items[i]).cost > 0
         return most if gain > 0 or not known else 1
+
+
+def gains_by_threads(steps):
+    """Whether more threads than one are worth it for a run of these steps, which have been weighed."""
+    cdef double gain = 0
+    for step in steps:
+        gain += (<Step>step).gain
+        if (<Step>step).cost <= 0:
+            return True
+    return gain > 0

@@ -18,7 +18,9 @@ Fork: libgomp's worker threads do not survive fork(), and a parallel region in t
 for ever. A forked child therefore runs every chunk on its one thread; results are the same bits.
 """
 
+import numbers
 import os
+import warnings
 
 from cython.parallel cimport parallel, threadid
 
@@ -114,7 +116,25 @@ def _initial_threads() -> int:
     return int(wish) if wish.isdigit() and int(wish) > 0 else processors
 
 
-_threads = _initial_threads()
+# More threads than this for each processor only wait for each other; as many as this are allowed on any machine.
+PER_PROCESSOR, ALWAYS_ALLOWED = 4, 8
+
+
+def useful_threads(n: int) -> int:
+    """`n`, or the largest number of threads that is of use here."""
+    return min(n, max(PER_PROCESSOR * processors, ALWAYS_ALLOWED), MOST_THREADS)
+
+
+def _capped(n: int, place: str) -> int:
+    """useful_threads(n), with a warning if that is less."""
+    most = useful_threads(n)
+    if most < n:
+        warnings.warn(f"{place}: {n} threads on {processors} processors would wait for each other; {most} are used",
+                      stacklevel=3)
+    return most
+
+
+_threads = _capped(_initial_threads(), "OMP_NUM_THREADS")
 
 
 def get_num_threads() -> int:
@@ -123,12 +143,12 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: object) -> None:  # with `int` Cython would take the check below for granted
-    """Let new plans use `n` threads. Results do not depend on it.
+    """Let new plans use `n` threads, or as many as are of use. Results do not depend on it.
 
     Raises:
         ValueError: n is not a whole number of at least 1.
     """
     global _threads
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+    if not isinstance(n, numbers.Integral) or isinstance(n, bool) or n < 1:
         raise ValueError(f"set_num_threads: the number of threads is a whole number >= 1; found {n!r}")
-    _threads = n
+    _threads = _capped(int(n), "set_num_threads")
