@@ -31,6 +31,7 @@ from typing import ClassVar
 
 import numpy as np
 
+import cconv.kernels.elementwise.elementwise as elementwise
 from cconv.errors import DTypeError, ModelError, ShapeError, UnsupportedOpError, ValueRangeError
 from cconv.ops.elementwise import binary, scaled
 from cconv.ops.operator import Call, Lowering, Operator
@@ -252,7 +253,7 @@ class BatchNormalization(Operator):
                 lower.emit(step, reads=[None] * 3 + [inverse] + [None] * 3, writes=[None, found, dscale, dbias])
         elif gate is not None and dz is not None:
             name, a, b = tail.activation
-            step = lower.kernels.elementwise.UnaryGradient(name, x.size, a, b)
+            step = elementwise.UnaryGradient(lower.build, name, x.size, a, b)
             lower.emit(step, reads=[dy, gate], writes=[dz], inplace=True)
         if wants_x and mode == "frozen":
             dx = lower.tensor(x.shape, x.layout)

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+import cconv.kernels.elementwise.elementwise as elementwise
+import cconv.kernels.elementwise.typed as typed_kernel
 from cconv.errors import DTypeError, ShapeError
 from cconv.ops.operator import Call, Lowering
 from cconv.ops.tensor import Layout, Tensor
@@ -91,9 +93,9 @@ def binary(lower: Lowering, kind: str, x: Tensor, y: Tensor) -> Tensor:
     shape, layout, (x, y), strides = aligned(lower, (x, y))
     z = lower.tensor(shape, layout)
     if x.shape == y.shape:
-        step = lower.kernels.elementwise.Binary(kind, z.size)
+        step = elementwise.Binary(lower.build, kind, z.size)
     else:
-        step = lower.kernels.broadcast.Broadcast(kind, z.memory_shape, *strides)
+        step = elementwise.Broadcast(lower.build, kind, z.memory_shape, *strides)
     lower.emit(step, reads=[x, y], writes=[z], inplace=x.shape == shape)
     return z
 
@@ -101,7 +103,7 @@ def binary(lower: Lowering, kind: str, x: Tensor, y: Tensor) -> Tensor:
 def unary(lower: Lowering, kind: str, x: Tensor, a: float = 0.0, b: float = 0.0) -> Tensor:
     """y = f(x; a, b); `kind` is a loop of kernels/elementwise.h."""
     y = lower.tensor(x.shape, x.layout)
-    lower.emit(lower.kernels.elementwise.Unary(kind, x.size, a, b), reads=[x], writes=[y], inplace=True)
+    lower.emit(elementwise.Unary(lower.build, kind, x.size, a, b), reads=[x], writes=[y], inplace=True)
     return y
 
 
@@ -119,7 +121,7 @@ def typed(lower: Lowering, kind: str, operands: Sequence[Tensor], dtype: np.dtyp
     """
     shape, layout, operands, strides = aligned(lower, operands)
     z = lower.tensor(shape, layout, dtype)
-    lower.emit(lower.kernels.typed.Map(kind, z.memory_shape, *strides), reads=operands, writes=[z])
+    lower.emit(typed_kernel.Map(lower.build, kind, z.memory_shape, *strides), reads=operands, writes=[z])
     return z
 
 
@@ -146,7 +148,7 @@ def cast(lower: Lowering, x: Tensor, dtype: np.dtype) -> Tensor:
     if x.dtype == dtype:
         return x
     kind = f"cast_{_name(x.dtype)}_{_name(dtype)}"
-    if kind not in lower.kernels.typed.LOOPS:
+    if kind not in typed_kernel.formulas(lower.build):
         return cast(lower, cast(lower, x, LONG), dtype)
     return typed(lower, kind, [x], dtype)
 

@@ -18,6 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
+import cconv.kernels.quantize.quantize as quantize
 from cconv.errors import DTypeError, ModelError, ShapeError, UnsupportedOpError
 from cconv.ops.elementwise import is_real
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
@@ -109,7 +110,7 @@ class Linear(Operator):
         terms = lower.tensor(x.shape, x.layout) if call.wanted(1) else None
         sizes = self.sizes(call, x)
         reads = [lower.as_layout(grad, x.layout), x, *self.parameters(lower, call, x.layout)]
-        lower.emit(kind(dtype.name, *sizes), reads=reads, writes=[dx, terms], inplace=dx is not None)
+        lower.emit(kind(lower.build, dtype.name, *sizes), reads=reads, writes=[dx, terms], inplace=dx is not None)
         ds = None if terms is None else self.summed(lower, call, terms, sizes)
         return [dx, ds, *[None] * (len(call.specs) - 2)]
 
@@ -118,7 +119,7 @@ class Linear(Operator):
         shape, axis = call.spec(1).shape, self.axis(call)
         if self.block(call):
             sums = lower.tensor(shape, terms.layout)
-            lower.emit(lower.kernels.quantize.BlockSums(*sizes), reads=[terms], writes=[sums])
+            lower.emit(quantize.BlockSums(lower.build, *sizes), reads=[terms], writes=[sums])
             return sums
         sums = reduced(lower, "sum", terms, [i for i in range(len(terms.shape)) if i != axis])
         return lower.as_layout(sums, Layout.ROW_MAJOR).reshaped(shape)
@@ -156,13 +157,13 @@ class QuantizeLinear(Linear):
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x, dtype = call.input(0), call.results[0].dtype
         q = lower.tensor(x.shape, x.layout, dtype)
-        step = lower.kernels.quantize.Quantize(dtype.name, *self.sizes(call, x))
+        step = quantize.Quantize(lower.build, dtype.name, *self.sizes(call, x))
         lower.emit(step, reads=[x, *self.parameters(lower, call, x.layout)], writes=[q])
         return [q]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         assert grads[0] is not None
-        return self.gradients(lower, call, lower.kernels.quantize.QuantizeGradient, call.results[0].dtype, grads[0])
+        return self.gradients(lower, call, quantize.QuantizeGradient, call.results[0].dtype, grads[0])
 
 
 class DequantizeLinear(Linear):
@@ -185,13 +186,13 @@ class DequantizeLinear(Linear):
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         q = call.input(0)
         x = lower.tensor(q.shape, q.layout)
-        step = lower.kernels.quantize.Dequantize(q.dtype.name, *self.sizes(call, q))
+        step = quantize.Dequantize(lower.build, q.dtype.name, *self.sizes(call, q))
         lower.derive(step, [q, *self.parameters(lower, call, q.layout)], [x])
         return [x]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         assert grads[0] is not None
-        return self.gradients(lower, call, lower.kernels.quantize.DequantizeGradient, call.spec(0).dtype, grads[0])
+        return self.gradients(lower, call, quantize.DequantizeGradient, call.spec(0).dtype, grads[0])
 
 
 OPERATORS: list[Operator] = [QuantizeLinear(), DequantizeLinear()]

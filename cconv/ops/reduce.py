@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
+import cconv.kernels.reduce.reduce as reduce
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Tensor
 
@@ -84,6 +85,6 @@ def repeated(lower: Lowering, tensor: Tensor, shape: tuple[int, ...], layout: La
 
 
 def _emit(lower: Lowering, kind: str, source: Tensor, target: Tensor, target_strides: list[int]) -> None:
-    step = lower.kernels.reduce.Reduce(kind, source.shape, source.strides, target_strides)
+    step = reduce.Reduce(lower.build, kind, source.shape, source.strides, target_strides)
     partials = lower.tensor((step.partials,), name="partial results") if step.partials else None
     lower.emit(step, reads=[source], writes=[target, partials])

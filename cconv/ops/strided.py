@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
+import cconv.kernels.reduce.reduce as reduce
 from cconv.errors import ModelError, ShapeError, ValueRangeError
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
 from cconv.ops.reduce import sum_to
@@ -288,7 +289,7 @@ class Tile(Operator):
         if all(times == 1 for times in self.repeats(call)):
             return [dy, None]
         dx = lower.tensor(call.spec(0).shape, dy.layout, dy.dtype)
-        step = lower.kernels.reduce.Reduce("sum", *self.split(call, dy, dx))
+        step = reduce.Reduce(lower.build, "sum", *self.split(call, dy, dx))
         partials = lower.tensor((step.partials,), name="partial sums") if step.partials else None
         lower.emit(step, reads=[dy], writes=[dx, partials])
         return [dx, None]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+import cconv.kernels.elementwise.elementwise as elementwise
 from cconv.errors import DTypeError
 from cconv.ops.elementwise import is_real, is_whole, scaled, unary, whole
 from cconv.ops.operator import Call, Lowering, Operator
@@ -79,7 +80,7 @@ class Unary(Operator):
         assert grads[0] is not None
         dy = lower.as_layout(grads[0], kept.layout)
         dx = lower.tensor(kept.shape, kept.layout)
-        step = lower.kernels.elementwise.UnaryGradient(self.loop(call), kept.size, *self.parameters(call))
+        step = elementwise.UnaryGradient(lower.build, self.loop(call), kept.size, *self.parameters(call))
         lower.emit(step, reads=[dy, kept], writes=[dx], inplace=True)
         return [dx, *[None] * (len(call.specs) - 1)]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+import cconv.kernels.elementwise.elementwise as elementwise
 from cconv.errors import DTypeError, UnsafeModelError, explain
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.kernels import build_for
@@ -161,7 +162,7 @@ class Builder:
     def add(self, a: Tensor, b: Tensor) -> Tensor:
         b = self.as_layout(b, a.layout)
         result = self.tensor(a.shape, a.layout)
-        self.emit(self.kernels.elementwise.Binary("add", a.size), reads=[a, b], writes=[result], inplace=True)
+        self.emit(elementwise.Binary(self.build, "add", a.size), reads=[a, b], writes=[result], inplace=True)
         return result
 
     # Steps.

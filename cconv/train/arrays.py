@@ -16,7 +16,6 @@ from cconv.arguments import closest, refuse_bytes, whole
 from cconv.errors import DTypeError, ShapeError, ValueRangeError, and_more, explain
 from cconv.graph.graph import InputSpec
 
-
 FIXED_BATCH = (
     "The batch size is fixed in this model; use batches of that size, or free it: cconv.finetune.repair(model)."
 )

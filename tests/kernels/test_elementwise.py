@@ -2,6 +2,7 @@
 
 import math
 
+import cconv.kernels.elementwise.elementwise as elementwise
 import numpy as np
 import pytest
 
@@ -161,10 +162,10 @@ def test_unary(build, kind, size):
     expected = f(x.astype(np.float64))
     for threads in THREADS:
         y = nans(size, build.dtype)
-        run_step(build.elementwise.Unary(kind, size, *parameters), x, y, threads=threads)
+        run_step(elementwise.Unary(build, kind, size, *parameters), x, y, threads=threads)
         assert np.all(np.abs(y - expected) <= tolerance(kind, y))
         same = x.copy()
-        run_step(build.elementwise.Unary(kind, size, *parameters), same, same, threads=threads)
+        run_step(elementwise.Unary(build, kind, size, *parameters), same, same, threads=threads)
         assert np.array_equal(same, y)
 
 
@@ -180,7 +181,7 @@ def test_gradient(build, kind, of, size):
     expected = dy * derivative(x)
     for threads in THREADS:
         dx = nans(size, build.dtype)
-        step = build.elementwise.UnaryGradient(kind, size, *parameters)
+        step = elementwise.UnaryGradient(build, kind, size, *parameters)
         run_step(step, dy, kept, dx, threads=threads)
         if kind in EXACT:
             assert np.array_equal(dx, expected)
@@ -188,15 +189,15 @@ def test_gradient(build, kind, of, size):
             scale = np.maximum(1, np.maximum(np.abs(kept), np.abs(derivative(x))))
             assert np.all(np.abs(dx - expected) <= 4 * 4 * np.finfo(build.dtype).eps * scale)
         same = dy.copy()
-        run_step(build.elementwise.UnaryGradient(kind, size, *parameters), same, kept, same, threads=threads)
+        run_step(elementwise.UnaryGradient(build, kind, size, *parameters), same, kept, same, threads=threads)
         assert np.array_equal(same, dx)
 
 
 def test_every_loop_is_tested():
-    module = ALL_BUILDS[0].elementwise
-    assert set(module.UNARY) == set(UNARY)
-    assert set(module.GRADIENT) == {kind for kind, row in UNARY.items() if row[3]}
-    assert set(module.BINARY) == set(BINARY)
+    build = ALL_BUILDS[0]
+    assert set(elementwise.formulas(build, "UNARY")) == set(UNARY)
+    assert set(elementwise.formulas(build, "GRADIENT")) == {kind for kind, row in UNARY.items() if row[3]}
+    assert set(elementwise.formulas(build, "BINARY")) == set(BINARY)
 
 
 @pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
@@ -208,7 +209,7 @@ def test_extremes(build, kind):
     x = np.array([np.nan, np.inf, -np.inf, limit, -limit, 0, 1000, -1000, np.nan] * 5, build.dtype)
     y = nans(x.size, build.dtype)
     y[np.isnan(x)] = 0
-    run_step(build.elementwise.Unary(kind, x.size, *parameters), x, y)
+    run_step(elementwise.Unary(build, kind, x.size, *parameters), x, y)
     with np.errstate(all="ignore"):
         expected = f(x.astype(np.longdouble)).astype(build.dtype)
     if kind in ("sin", "cos", "tan"):  # of numbers whose neighbours are far apart; below, on all of float32
@@ -228,7 +229,7 @@ def test_gradients_far_from_zero(build, kind):
         kept = (x if "x" in of else f(x)).astype(build.dtype)
         expected = derivative(x.astype(np.longdouble)).astype(build.dtype)
     dx = nans(x.size, build.dtype)
-    run_step(build.elementwise.UnaryGradient(kind, x.size, *parameters), np.ones_like(kept), kept, dx)
+    run_step(elementwise.UnaryGradient(build, kind, x.size, *parameters), np.ones_like(kept), kept, dx)
     known = np.isfinite(expected) & np.isfinite(kept)
     if kind in ("sin", "cos", "tan"):
         known &= np.abs(x) < 1e4
@@ -261,7 +262,7 @@ def test_accuracy_over_the_whole_range(build, kind):
         expected = (expm1_or_x if kind == "elu" else UNARY[kind][1])(x.astype(np.float64))
         rounded = expected.astype(np.float32)
     y = nans(x.size, np.float32)
-    run_step(build.elementwise.Unary(kind, x.size, 1, 1), x, y, threads=2)
+    run_step(elementwise.Unary(build, kind, x.size, 1, 1), x, y, threads=2)
     finite = np.isfinite(rounded)
     assert np.array_equal(y[~finite], rounded[~finite], equal_nan=True)
     ulps = np.abs(y[finite] - expected[finite]) / np.spacing(np.abs(rounded[finite]))
@@ -275,7 +276,7 @@ def expm1_or_x(x):
 def test_halves_are_rounded_to_even():
     x = np.array([0.5, 1.5, 2.5, -0.5, -1.5, 8388609.5, 2.0**30 + 128], np.float32)
     y = nans(x.size, np.float32)
-    run_step(ALL_BUILDS[0].elementwise.Unary("round", x.size), x, y)
+    run_step(elementwise.Unary(ALL_BUILDS[0], "round", x.size), x, y)
     assert y.tolist() == [0, 2, 2, 0, -2, float(np.rint(x[5])), 2.0**30 + 128]
 
 
@@ -316,7 +317,7 @@ def test_binary(build, kind, size):
         expected = BINARY[kind](x.astype(np.float64), y.astype(np.float64))
     for threads in THREADS:
         z = nans(size, build.dtype)
-        run_step(build.elementwise.Binary(kind, size), x, y, z, threads=threads)
+        run_step(elementwise.Binary(build, kind, size), x, y, z, threads=threads)
         tolerated = 2 * np.finfo(build.dtype).eps if kind in ROUNDED else 0
         assert np.allclose(z, expected.astype(build.dtype), rtol=tolerated, atol=0, equal_nan=True)
 
@@ -327,7 +328,7 @@ def test_powers_by_a_scalar(build):
     x = np.array([-3, -0.5, 0, 0.5, 2, np.nan, np.inf] * 5, build.dtype)
     for exponent in (0, 1, 2, 3, 0.5, -1, -2):
         z = nans(x.size, build.dtype)
-        run_step(build.broadcast.Broadcast("pow", x.shape, (1,), (0,)), x, np.array(exponent, build.dtype), z)
+        run_step(elementwise.Broadcast(build, "pow", x.shape, (1,), (0,)), x, np.array(exponent, build.dtype), z)
         with np.errstate(all="ignore"):
             assert np.allclose(z, x**exponent, rtol=1e-6, equal_nan=True)
 
@@ -338,7 +339,7 @@ def test_nan_is_no_extreme(build):
     x, y = np.array([np.nan, 1, np.nan, 2], build.dtype), np.array([1, np.nan, np.nan, 3], build.dtype)
     for kind in ("min", "max"):
         z = np.zeros(4, build.dtype)
-        run_step(build.elementwise.Binary(kind, 4), x, y, z)
+        run_step(elementwise.Binary(build, kind, 4), x, y, z)
         assert np.isnan(z).tolist() == [True, True, True, False]
 
 
@@ -346,4 +347,4 @@ def test_nan_is_no_extreme(build):
 def test_unknown_loops_are_named(build):
     for step, table in (("Unary", "sigmoid"), ("UnaryGradient", "tanh"), ("Binary", "div")):
         with pytest.raises(ValueError, match=f"no loop 'nothing'.*{table}"):
-            getattr(build.elementwise, step)("nothing", 3)
+            getattr(elementwise, step)(build, "nothing", 3)

@@ -1,5 +1,6 @@
 """Quantisation, its gradient and the way back, against NumPy."""
 
+import cconv.kernels.quantize.quantize as quantize
 import numpy as np
 import pytest
 
@@ -32,10 +33,10 @@ def test_quantize_and_its_gradient(build, kind, sizes, with_zero):
     for threads in THREADS:
         q, dx = np.full(sizes, 99, kind), nans(sizes, build.dtype)
         zeros = zero if with_zero else None
-        run_step(build.quantize.Quantize(kind, *sizes), x, scale, zeros, q, threads=threads)
+        run_step(quantize.Quantize(build, kind, *sizes), x, scale, zeros, q, threads=threads)
         assert np.array_equal(q, np.clip(whole, limits.min, limits.max))
         terms = nans(sizes, build.dtype)
-        run_step(build.quantize.QuantizeGradient(kind, *sizes), dy, x, scale, zeros, dx, terms, threads=threads)
+        run_step(quantize.QuantizeGradient(build, kind, *sizes), dy, x, scale, zeros, dx, terms, threads=threads)
         assert np.array_equal(dx, np.where(inside, dy / scale, 0))
         assert np.array_equal(terms, np.where(inside, -(dy / scale) * (x / scale), 0))
 
@@ -54,10 +55,10 @@ def test_dequantize(build, kind, sizes, with_zero):
     for threads in THREADS:
         x = nans(sizes, build.dtype)
         zeros = zero if with_zero else None
-        run_step(build.quantize.Dequantize(kind, *sizes), q, scale, zeros, x, threads=threads)
+        run_step(quantize.Dequantize(build, kind, *sizes), q, scale, zeros, x, threads=threads)
         assert np.array_equal(x, difference.astype(build.dtype) * scale)
         dq, terms = nans(sizes, build.dtype), nans(sizes, build.dtype)
-        gradient = build.quantize.DequantizeGradient(kind, *sizes)
+        gradient = quantize.DequantizeGradient(build, kind, *sizes)
         run_step(gradient, x, q, scale, zeros, dq, terms, threads=threads)
         assert np.array_equal(dq, x * scale)
         assert np.array_equal(terms, x * difference.astype(build.dtype))
@@ -78,20 +79,19 @@ def test_blocks(build, sizes, block):
     whole = np.rint(x / repeated) + offset
     inside = (whole >= -128) & (whole <= 127)
     dy = rng.integers(-8, 8, sizes).astype(build.dtype)
-    module = build.quantize
     for threads in THREADS:
         q, back, dx, terms = np.full(sizes, 99, np.int8), *(nans(sizes, build.dtype) for _ in range(3))
-        run_step(module.Quantize("int8", *sizes, block), x, scale, zero, q, threads=threads)
+        run_step(quantize.Quantize(build, "int8", *sizes, block), x, scale, zero, q, threads=threads)
         assert np.array_equal(q, np.clip(whole, -128, 127))
-        run_step(module.Dequantize("int8", *sizes, block), q, scale, zero, back, threads=threads)
+        run_step(quantize.Dequantize(build, "int8", *sizes, block), q, scale, zero, back, threads=threads)
         assert np.array_equal(back, (q - offset) * repeated)
-        run_step(module.QuantizeGradient("int8", *sizes, block), dy, x, scale, zero, dx, terms, threads=threads)
+        run_step(quantize.QuantizeGradient(build, "int8", *sizes, block), dy, x, scale, zero, dx, terms, threads=threads)
         assert np.array_equal(dx, np.where(inside, dy / repeated, 0))
         assert np.array_equal(terms, np.where(inside, -(dy / repeated) * (x / repeated), 0))
-        run_step(module.DequantizeGradient("int8", *sizes, block), dy, q, scale, zero, dx, None, threads=threads)
+        run_step(quantize.DequantizeGradient(build, "int8", *sizes, block), dy, q, scale, zero, dx, None, threads=threads)
         assert np.array_equal(dx, dy * repeated)
         sums = nans(scale.shape, build.dtype)
-        run_step(module.BlockSums(*sizes, block), dy, sums, threads=threads)
+        run_step(quantize.BlockSums(build, *sizes, block), dy, sums, threads=threads)
         wanted = [[dy[o, of == b].sum(axis=0) for b in range(count)] for o in range(outer)]
         assert np.array_equal(sums, np.reshape(wanted, scale.shape))
 
@@ -104,17 +104,17 @@ def test_less_than_eight_bits(build, kind, low, high, above):
     x = np.array([np.nan, -1e9, -9, -2.5, -1, 0, 0.5, 1.5, 2, 7, 8, 1e9], build.dtype)
     expected = np.clip(np.rint(np.where(np.isnan(x), low, x)), low, high)
     q, back = np.full(x.size, 99, np.uint8), nans(x.size, build.dtype)
-    run_step(build.quantize.Quantize(kind, 1, 1, x.size), x, np.ones(1, build.dtype), None, q)
+    run_step(quantize.Quantize(build, kind, 1, 1, x.size), x, np.ones(1, build.dtype), None, q)
     assert np.array_equal(q, expected.astype(int) & (high - low))
     zero = np.array([1 | above], np.uint8)
-    run_step(build.quantize.Dequantize(kind, 1, 1, x.size), q | above, np.full(1, 2, build.dtype), zero, back)
+    run_step(quantize.Dequantize(build, kind, 1, 1, x.size), q | above, np.full(1, 2, build.dtype), zero, back)
     assert np.array_equal(back, 2 * (expected - 1))
 
 
 @pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
 def test_what_is_no_finite_number_is_clipped(build):
     x, q = np.array([np.nan, np.inf, -np.inf, 3e38], build.dtype), np.zeros(4, np.int8)
-    run_step(build.quantize.Quantize("int8", 1, 1, 4), x, np.ones(1, build.dtype), None, q)
+    run_step(quantize.Quantize(build, "int8", 1, 1, 4), x, np.ones(1, build.dtype), None, q)
     assert q.tolist() == [-128, 127, -128, 127]
 
 
@@ -124,6 +124,6 @@ def test_other_kinds_are_refused():
         with pytest.raises(ValueError, match=f"found '{kind}'"):
             make(kind, 1, 1, 1)
     with pytest.raises(ValueError, match="found -1"):
-        module.Quantize("int8", 1, 1, 1, -1)
+        quantize.Quantize(build, "int8", 1, 1, 1, -1)
     with pytest.raises(ValueError, match="found 0"):
-        module.BlockSums(1, 1, 1, 0)
+        quantize.BlockSums(build, 1, 1, 1, 0)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import cconv.kernels.elementwise.elementwise as elementwise
 import numpy as np
 import pytest
 from cconv.kernels.core.memory import HUGE_PAGE, Region, aligned, zeros
@@ -38,7 +39,7 @@ def test_too_much_memory_is_an_error():
 
 
 def test_a_step_wants_all_its_operands():
-    step = FLOAT32.elementwise.Unary("relu", 4)
+    step = elementwise.Unary(FLOAT32, "relu", 4)
     with pytest.raises(ValueError, match="Unary takes 2 operands, got 1"):
         step.bind([0], 0, 1)
 
@@ -46,7 +47,7 @@ def test_a_step_wants_all_its_operands():
 def test_program_runs_a_range_and_refuses_strangers():
     x = np.array([-1.0, 2.0], np.float32)
     y, z = np.full(2, np.nan, np.float32), np.full(2, np.nan, np.float32)
-    first, second = FLOAT32.elementwise.Unary("relu", 2), FLOAT32.elementwise.Unary("relu", 2)
+    first, second = elementwise.Unary(FLOAT32, "relu", 2), elementwise.Unary(FLOAT32, "relu", 2)
     first.bind([x.ctypes.data, y.ctypes.data], 0, 1)
     second.bind([y.ctypes.data, z.ctypes.data], 0, 1)
     program = Program([first, second])
@@ -70,7 +71,7 @@ def test_every_loop_of_a_long_program_runs_whole(threads):
     rows[0] = 0
     steps = []
     for row, following in itertools.pairwise(rows):
-        step = FLOAT32.elementwise.Binary("add", size)
+        step = elementwise.Binary(FLOAT32, "add", size)
         step.bind([row.ctypes.data, ones.ctypes.data, following.ctypes.data], 0, threads)
         steps.append(step)
     assert Program(steps).run() == (count, 0)
@@ -79,7 +80,7 @@ def test_every_loop_of_a_long_program_runs_whole(threads):
 
 def test_kinds_are_checked():
     with pytest.raises(ValueError, match="nonsense"):
-        FLOAT32.elementwise.Unary("nonsense", 1)
+        elementwise.Unary(FLOAT32, "nonsense", 1)
     with pytest.raises(ValueError, match="1, 2, 4 or 8 bytes"):
         FLOAT32.copy.Copy((2,), (1,), (1,), itemsize=3)
 
@@ -88,7 +89,7 @@ def test_kinds_are_checked():
 def test_sizes_around_a_chunk(size):
     x = np.random.default_rng(0).standard_normal(size, dtype=np.float32)
     y = np.full(size, np.nan, np.float32)
-    assert run_step(FLOAT32.elementwise.Unary("relu", size), x, y, threads=2) == 0
+    assert run_step(elementwise.Unary(FLOAT32, "relu", size), x, y, threads=2) == 0
     assert np.array_equal(y, np.maximum(x, 0))
 
 
@@ -99,7 +100,7 @@ def test_subnormal_numbers_are_flushed_where_asked_for(threads):
     x, factor = np.full(n, 1e-38, np.float32), np.full(n, 4, np.float32)  # a subnormal operand
     x[::2], factor[::2] = 1.2e-38, 0.5  # a subnormal result
     y = np.empty(n, np.float32)
-    step = FLOAT32.broadcast.Broadcast("mul", (n,), (1,), (1,))
+    step = elementwise.Broadcast(FLOAT32, "mul", (n,), (1,), (1,))
     step.bind([x.ctypes.data, factor.ctypes.data, y.ctypes.data], 0, threads)
     for flush in (False, True, False):
         assert Program([step], flush=flush).run() == (1, 0)

@@ -1,5 +1,6 @@
 """Loops on values of several dtypes against NumPy, with broadcasting."""
 
+import cconv.kernels.elementwise.typed as typed
 import numpy as np
 import pytest
 
@@ -32,7 +33,7 @@ def run_map(build, kind, dtype, *operands, threads=1):
     """The step's result; every byte of the output is set to 0xA5 before."""
     shape = np.broadcast_shapes(*(x.shape for x in operands))
     z = np.frombuffer(b"\xa5" * (int(np.prod(shape)) * np.dtype(dtype).itemsize), np.uint8).copy()
-    step = build.typed.Map(kind, shape, *(strides_in(x.shape, len(shape)) for x in operands))
+    step = typed.Map(build, kind, shape, *(strides_in(x.shape, len(shape)) for x in operands))
     run_step(step, *operands, z, threads=threads)
     return z.view(dtype).reshape(shape)
 
@@ -107,12 +108,12 @@ def split(kind):
 
 
 def test_every_loop_is_tested():
-    assert {split(kind)[0] for kind in ALL_BUILDS[0].typed.LOOPS} == {*BINARY, *UNARY, "cast", "select"}
+    assert {split(kind)[0] for kind in typed.formulas(ALL_BUILDS[0])} == {*BINARY, *UNARY, "cast", "select"}
 
 
 @pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
 @pytest.mark.parametrize("a, b", PAIRS + [(b, a) for a, b in PAIRS if a != b])
-@pytest.mark.parametrize("kind", [k for k in ALL_BUILDS[0].typed.LOOPS if split(k)[0] in BINARY])
+@pytest.mark.parametrize("kind", [k for k in typed.formulas(ALL_BUILDS[0]) if split(k)[0] in BINARY])
 def test_binary(build, kind, a, b):
     function, (dtype,) = split(kind)
     dtype = build.dtype.name if dtype == "real" else dtype
@@ -126,7 +127,7 @@ def test_binary(build, kind, a, b):
 
 
 @pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
-@pytest.mark.parametrize("kind", [k for k in ALL_BUILDS[0].typed.LOOPS if split(k)[0] in UNARY])
+@pytest.mark.parametrize("kind", [k for k in typed.formulas(ALL_BUILDS[0]) if split(k)[0] in UNARY])
 def test_unary(build, kind):
     function, (dtype,) = split(kind)
     x = values(np.random.default_rng(0), (3, 5, 7), build.dtype.name if dtype == "real" else dtype)
@@ -135,7 +136,7 @@ def test_unary(build, kind):
 
 
 @pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
-@pytest.mark.parametrize("kind", [k for k in ALL_BUILDS[0].typed.LOOPS if split(k)[0] == "cast"])
+@pytest.mark.parametrize("kind", [k for k in typed.formulas(ALL_BUILDS[0]) if split(k)[0] == "cast"])
 def test_cast(build, kind):
     source, target = (build.dtype.name if d == "real" else d for d in split(kind)[1])
     if source == "bool":
@@ -178,11 +179,11 @@ def test_what_c_leaves_undefined(build):
 
 
 def test_what_cannot_be_done_is_refused():
-    module = ALL_BUILDS[0].typed
+    build = ALL_BUILDS[0]
     with pytest.raises(ValueError, match=r"no loop 'add_int32'.*add_int64"):
-        module.Map("add_int32", (3,), (1,), (1,))
+        typed.Map(build, "add_int32", (3,), (1,), (1,))
     with pytest.raises(ValueError, match="'less_real' has 2 operands; found strides of 1"):
-        module.Map("less_real", (3,), (1,))
+        typed.Map(build, "less_real", (3,), (1,))
     shape = (2,) * 9
     with pytest.raises(ValueError, match="at most 8 axes"):
-        module.Map("less_real", shape, strides_in(shape, 9), strides_in((2, 1) * 4 + (2,), 9))
+        typed.Map(build, "less_real", shape, strides_in(shape, 9), strides_in((2, 1) * 4 + (2,), 9))

@@ -1,5 +1,6 @@
 """The first node that differs: operators of cconv are made wrong on purpose, one node at a time."""
 
+import cconv.kernels.elementwise.elementwise as elementwise
 import numpy as np
 import onnx
 import pytest
@@ -59,7 +60,7 @@ def spoil(monkeypatch, net, name, operator):
         if call.name == name:
             factor = lower.external(np.full(results[0].shape, 1 + WRONG, lower.dtype), "wrong")
             wrong = lower.tensor(results[0].shape, results[0].layout)
-            step = lower.kernels.elementwise.Binary("mul", wrong.size)
+            step = elementwise.Binary(lower.build, "mul", wrong.size)
             lower.emit(step, reads=[results[0], lower.as_layout(factor, wrong.layout)], writes=[wrong])
             results[0] = wrong
         return results
@@ -99,7 +100,7 @@ def test_an_error_in_what_is_fused_is_found_where_it_shows(mobilenet, x, monkeyp
             return [result]
         factor = lower.as_layout(lower.external(np.full(result.shape, 1.01, lower.dtype), "wrong"), result.layout)
         wrong = lower.tensor(result.shape, result.layout)
-        lower.emit(lower.kernels.elementwise.Binary("mul", wrong.size), reads=[result, factor], writes=[wrong])
+        lower.emit(elementwise.Binary(lower.build, "mul", wrong.size), reads=[result, factor], writes=[wrong])
         return [wrong]
 
     monkeypatch.setattr(fused.Fusion, "forward", forward)

@@ -1,5 +1,6 @@
 """certify: right gradients pass, wrong ones are named, and an element that sits on a kink is said to."""
 
+import cconv.kernels.elementwise.elementwise as elementwise
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -80,7 +81,7 @@ def spoil(monkeypatch, net, name, dtypes):
         if call.name == name and lower.dtype in dtypes and results[0] is not None:
             wrong = lower.tensor(results[0].shape, results[0].layout)
             factor = lower.external(np.full(wrong.size, 1 + WRONG, lower.dtype), "wrong")
-            step = lower.kernels.elementwise.Binary("mul", wrong.size)
+            step = elementwise.Binary(lower.build, "mul", wrong.size)
             lower.emit(step, reads=[results[0], factor], writes=[wrong])
             results[0] = wrong
         return results
