@@ -119,10 +119,10 @@ def test_what_is_no_finite_number_is_clipped(build):
 
 
 def test_other_kinds_are_refused():
-    module = ALL_BUILDS[0].quantize
-    for make, kind in ((module.Quantize, "int32"), (module.Quantize, "int3"), (module.Dequantize, "int64")):
+    build = ALL_BUILDS[0]
+    for make, kind in ((quantize.Quantize, "int32"), (quantize.Quantize, "int3"), (quantize.Dequantize, "int64")):
         with pytest.raises(ValueError, match=f"found '{kind}'"):
-            make(kind, 1, 1, 1)
+            make(build, kind, 1, 1, 1)
     with pytest.raises(ValueError, match="found -1"):
         quantize.Quantize(build, "int8", 1, 1, 1, -1)
     with pytest.raises(ValueError, match="found 0"):
