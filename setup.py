@@ -1,10 +1,10 @@
 """Compile the kernels.
 
-A kernel has two files. `cconv/kernels/pool/pool.pyx` holds its classes and is compiled once, to `cconv.kernels.pool.pool`.
-`pool_loops.pyx` beside it holds its loops and is compiled once for each build of the table BUILDS, to
-`cconv.kernels.avx512.pool_loops`, `cconv.kernels.avx2.pool_loops`, `cconv.kernels.generic.pool_loops` and
-`cconv.kernels.float64.pool_loops`: the same text with another vector width or another `real` (see core/simd.h). At run
-time `cconv/kernels/__init__.py` asks the processor and picks a build.
+A kernel has two files. `cconv/kernels/pool/pool.pyx` holds its classes and is compiled once, to
+`cconv.kernels.pool.pool`. `pool_loops.pyx` beside it holds its loops and is compiled once for each build of the table
+BUILDS, to `cconv.kernels.avx512.pool_loops`, `cconv.kernels.avx2.pool_loops`, `cconv.kernels.generic.pool_loops` and
+`cconv.kernels.float64.pool_loops`: the same text with another vector width or another `real` (see core/simd.h). At
+run time `cconv/kernels/__init__.py` asks the processor and picks a build.
 
 Environment:
     CCONV_BUILD_ISAS   comma-separated subset of the table, or `native`: only what this machine would pick,
@@ -44,6 +44,8 @@ if X86:
 # meaning; errno and floating-point traps do not, which lets the compiler vectorise comparisons.
 FLAGS = ["-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wno-unused-function"]
 FLAGS += ["-O1", "-g", "-fsanitize=undefined"] if DEBUG else ["-O3", "-g0"]
+# Classes run when a plan is made, not in the loops: -O1 takes half of -O3's time to compile.
+CLASS_FLAGS = ["-O1"]
 
 # Kernels index pointers, which no directive touches; lists in the constructors keep Python's negative indices.
 DIRECTIVES = {
@@ -136,17 +138,12 @@ def translate(folder: str, modules: dict[str, Path], flags: list[str], link: lis
     return extensions
 
 
-def is_compiled_once(source: Path) -> bool:
-    """Whether a file holds classes, whose loops are in the file beside it, or what all kernels share."""
-    return source.parent.name == "core" or source.with_stem(f"{source.stem}_loops").exists()
-
-
 def extensions() -> list[Extension]:
     sources = sorted(KERNELS.glob("*/*.pyx"))
-    loops = [path for path in sources if path.stem.endswith("_loops") or not is_compiled_once(path)]
+    loops = [path for path in sources if path.stem.endswith("_loops")]
     once = {f"cconv.kernels.{path.parent.name}.{path.stem}": path for path in sources if path not in loops}
     threads = {name: once.pop(name) for name in ["cconv.kernels.core.threads"]}  # the only file that uses OpenMP
-    result = translate("once", once, [], []) + translate("threads", threads, *openmp_flags())
+    result = translate("once", once, CLASS_FLAGS, []) + translate("threads", threads, *openmp_flags())
     for build in selected_builds():
         modules = {f"cconv.kernels.{build}.{path.stem}": path for path in loops}
         result += translate(build, modules, BUILDS[build], [])

@@ -77,8 +77,8 @@ class Model(Graph):
             An array for a model of one output, else a dict of arrays by output name.
 
         Raises:
-            ValueRangeError: names that are not those of the inputs; batch_size for a model whose examples depend on each
-                other.
+            ValueRangeError: names that are not those of the inputs; batch_size for a model whose examples depend
+                on each other.
             DTypeError, ShapeError: an array unlike what the model declares.
             UnsupportedOpError: operators that cconv does not have, all of them named.
         """

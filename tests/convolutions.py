@@ -4,6 +4,7 @@ import numpy as np
 
 from cconv.kernels import reference
 from cconv.kernels.conv.geometry import ConvGeometry, three_axes
+from cconv.kernels.schedule.algorithms import MODULES
 from harness import nans, run_step
 
 
@@ -20,6 +21,13 @@ def geometry(n, c, k, groups, sizes, kernel, stride=1, dilation=1, pad=0, pad_en
         n, c, k, groups, three_axes(sizes, 1), three_axes(output, 1), three_axes(kernel, 1),
         three_axes(stride, 1), three_axes(dilation, 1), three_axes(pad, 0),
     )  # fmt: skip
+
+
+def algorithms_of(modules):
+    """Names of the convolution algorithms among kernel modules, in their order."""
+    names = {f"cconv.kernels.conv.{module}": name for name, module in MODULES.items()}
+    found = [names.get(module, module.rpartition(".")[2]) for module in modules]
+    return [name for name in found if name in MODULES]
 
 
 def channels_last(array):

@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     layers.add_argument("--passes", type=listed(*PASSES), default=["fwd"], help="of fwd,bwd_d,bwd_w")
     layers.add_argument("--peer", choices=["torch"])
     layers.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="direct: without Winograd")
-    layers.add_argument("--algorithm", help="kernel module instead of the one in kernels/schedule.py")
+    layers.add_argument("--algorithm", help="kernel module instead of the one in kernels/schedule/algorithms.py")
 
     nets = commands.add_parser("nets", help="whole networks")
     names = list(networks.NETWORKS)

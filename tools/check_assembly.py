@@ -3,8 +3,8 @@
 
     python tools/check_assembly.py
 
-For every build that has FMA instructions, looks at the functions of the micro-kernel (kernels/tile.h) and of depthwise
-convolutions (kernels/depthwise.h) in the compiled modules, finds their innermost loops, and counts. A tile of n rows
+For every build that has FMA instructions, looks at the functions of the micro-kernel (core/tile.h) and of depthwise
+convolutions (conv/depthwise.h) in the compiled modules, finds their innermost loops, and counts. A tile of n rows
 and v vectors takes n * v FMAs per step, a depthwise loop a multiple of its taps; any other number means that the
 compiler split multiply and add, and a vector on the stack that it ran out of registers. Loops of masked loads, which
 the last channels of a depthwise convolution go through, are not hot and not looked at. Needs `objdump`.
@@ -24,8 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODULES = (
-    "conv_direct", "conv_scatter", "conv_weight", "conv_winograd", "conv_winograd_weight", "gemm", "conv_depthwise",
-)  # fmt: skip
+    "direct_loops",
+    "scatter_loops",
+    "weight_loops",
+    "winograd_loops",
+    "winograd_weight_loops",
+    "depthwise_loops",
+    "gemm_loops",
+)
 TILE = re.compile(r"tile_(?:across|along)_(\d+)_(\d+)")
 DEPTHWISE = re.compile(r"depthwise_(?:sum_)?(\d+)(?:_\d+)?")
 FUNCTION = re.compile(r"^[0-9a-f]+ <(\w+)(?:\.\w+)*>:$")

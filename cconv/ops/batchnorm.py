@@ -32,6 +32,7 @@ from typing import ClassVar
 import numpy as np
 
 import cconv.kernels.elementwise.elementwise as elementwise
+import cconv.kernels.norm.norm as norm
 from cconv.errors import DTypeError, ModelError, ShapeError, UnsupportedOpError, ValueRangeError
 from cconv.ops.elementwise import binary, scaled
 from cconv.ops.operator import Call, Lowering, Operator
@@ -45,7 +46,7 @@ class Tail:
     """What is done to the normalised z in the same pass over memory: y = activation(z + residual).
 
     Attributes:
-        activation: (name, a, b), see kernels/norm.pyx; None: there is none.
+        activation: (name, a, b), see kernels/norm/norm.pyx; None: there is none.
         residual: of z's shape; None: there is none.
     """
 
@@ -134,24 +135,22 @@ class BatchNormalization(Operator):
 
     def forward_frozen(self, lower: Lowering, call: Call, x: Tensor, tail: Tail) -> Sequence[Tensor]:
         """z = x * factor + shift; both follow from weights alone, unless the statistics are computed."""
-        kernels = lower.kernels.norm
         _, scale, bias, mean, variance = (call.input(i) for i in range(5))
         factor, shift = lower.tensor(scale.shape), lower.tensor(scale.shape)
         inverse = lower.tensor(scale.shape) if any(call.wanted(i) for i in range(1, 5)) else None
         call.saved.update(factor=factor, mean=mean, inverse=inverse)
         lower.derive(
-            kernels.Fold(scale.size, self.epsilon(call)),
+            norm.Fold(lower.build, scale.size, self.epsilon(call)),
             reads=[scale, bias, mean, variance],
             writes=[factor, shift, inverse],
         )
         y = lower.tensor(x.shape, x.layout)
-        step = kernels.Affine(*rows_of(x), tail.activation)
+        step = norm.Affine(lower.build, *rows_of(x), tail.activation)
         lower.emit(step, reads=[x, factor, shift, tail.residual], writes=[y], inplace=True)
         return [y, mean, variance][: call.output_count]
 
     def forward_batch(self, lower: Lowering, call: Call, x: Tensor, tail: Tail) -> Sequence[Tensor]:
         """Statistics of the batch, z = (x - mean) * inverse * scale + bias, and the running averages."""
-        kernels = lower.kernels.norm
         rows, channels = rows_of(x)
         if rows < 2:
             raise call.error(
@@ -164,7 +163,7 @@ class BatchNormalization(Operator):
         mean, variance, inverse = (lower.tensor((channels,)) for _ in range(3))
         call.saved.update(mean=mean, inverse=inverse)
         found, lengths = lower.measured(x)
-        step = kernels.Statistics(rows, channels, self.epsilon(call), measured=lengths)
+        step = norm.Statistics(lower.build, rows, channels, self.epsilon(call), measured=lengths)
         if found is None:
             lower.emit(step, reads=[x], writes=[partials(lower, x), mean, variance, inverse])
         else:
@@ -172,7 +171,7 @@ class BatchNormalization(Operator):
 
         def normalized() -> Tensor:
             y = lower.tensor(x.shape, x.layout)
-            step = kernels.Normalize(rows, channels, tail.activation)
+            step = norm.Normalize(lower.build, rows, channels, tail.activation)
             lower.emit(step, reads=[x, mean, inverse, scale, bias, tail.residual], writes=[y], inplace=True)
             return y
 
@@ -181,7 +180,7 @@ class BatchNormalization(Operator):
         if any(call.wants) and tail.residual is None:
             lower.repeatable(y, normalized)
 
-        average = kernels.RunningAverage(channels, float(call.attribute("momentum", 0.9)))
+        average = norm.RunningAverage(lower.build, channels, float(call.attribute("momentum", 0.9)))
         statistics = [mean, variance, running_mean, running_variance]
         if lower.training and self.averages:
             if running_mean.buffer.array is None or running_variance.buffer.array is None:
@@ -195,7 +194,7 @@ class BatchNormalization(Operator):
         if call.output_count == 1:
             return [y]
         new = [lower.tensor((channels,)) for _ in range(2)]
-        average = kernels.RunningAverage(channels, float(call.attribute("momentum", 0.9)))
+        average = norm.RunningAverage(lower.build, channels, float(call.attribute("momentum", 0.9)))
         lower.emit(average, reads=statistics, writes=new)
         return [y, *new][: call.output_count]
 
@@ -220,7 +219,6 @@ class BatchNormalization(Operator):
             y: the output; needed only where the tail has an activation.
             wants_residual: whether the residual's gradient is needed.
         """
-        kernels = lower.kernels.norm
         mode, tail = self.mode(lower, call), call.saved["tail"]
         x, scale, bias = call.saved["x"], call.input(1), call.input(2)
         mean, inverse = call.saved["mean"], call.saved["inverse"]
@@ -242,14 +240,14 @@ class BatchNormalization(Operator):
             found, blocks = lower.measured_gradient(dy, tail.activation, [x, mean, *terms, gate])
             if found is None:
                 lower.emit(
-                    kernels.ParameterGradient(*rows_of(x), tail.activation),
+                    norm.ParameterGradient(lower.build, *rows_of(x), tail.activation),
                     reads=[dy, x, mean, inverse, *terms[1:], gate],
                     writes=[None if dz is dy else dz, partials(lower, x), dscale, dbias],
                     inplace=True,
                 )
             else:
                 again, dz = False, dy
-                step = kernels.ParameterGradient(*rows_of(x), measured=blocks)
+                step = norm.ParameterGradient(lower.build, *rows_of(x), measured=blocks)
                 lower.emit(step, reads=[None] * 3 + [inverse] + [None] * 3, writes=[None, found, dscale, dbias])
         elif gate is not None and dz is not None:
             name, a, b = tail.activation
@@ -258,10 +256,10 @@ class BatchNormalization(Operator):
         if wants_x and mode == "frozen":
             dx = lower.tensor(x.shape, x.layout)
             reads = [dz, call.saved["factor"], None, None]
-            lower.emit(kernels.Affine(*rows_of(x)), reads=reads, writes=[dx], inplace=True)
+            lower.emit(norm.Affine(lower.build, *rows_of(x)), reads=reads, writes=[dx], inplace=True)
         elif wants_x:
             dx = lower.tensor(x.shape, x.layout)
-            step = kernels.InputGradient(*rows_of(x), tail.activation if again else None)
+            step = norm.InputGradient(lower.build, *rows_of(x), tail.activation if again else None)
             reads = [dz, x, mean, inverse, scale, bias if again else None, dscale, dbias]
             lower.emit(step, reads=reads, writes=[dx], inplace=True)
         dmean = dvariance = None
@@ -300,7 +298,7 @@ def rows_of(x: Tensor) -> tuple[int, int]:
 
 def partials(lower: Lowering, x: Tensor) -> Tensor:
     """Room for what each chunk of a reduction over the rows of x finds."""
-    blocks = lower.kernels.norm.row_blocks_of(*rows_of(x))
+    blocks = norm.row_blocks_of(*rows_of(x))
     return lower.tensor((blocks, 2, x.shape[1]), dtype=float)
 
 

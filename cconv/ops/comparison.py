@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 from cconv.errors import DTypeError
+from cconv.kernels.move.copy import Fill
 from cconv.ops.elementwise import BOOL, broadcast_shape, cast, is_real, is_whole, typed, wide
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Spec, Tensor
@@ -94,7 +95,7 @@ class IsNaN(Operator):
         if loop is not None:
             return [typed(lower, loop, [x], BOOL)]
         y = lower.tensor(x.shape, x.layout, BOOL)
-        lower.emit(lower.kernels.copy.Fill(y.size, b"\0"), writes=[y])
+        lower.emit(Fill(lower.build, y.size, b"\0"), writes=[y])
         return [y]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from cconv.errors import DTypeError, ModelError, ShapeError
+from cconv.kernels.move.copy import Copy
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
 from cconv.ops.tensor import Spec, Tensor
 
@@ -58,9 +59,7 @@ class Concat(Operator):
         y = lower.tensor(call.results[0].shape, largest.layout, largest.dtype)
         written: list[Tensor] = []
         for x, place in zip(inputs, self.places(call, y)):
-            step = lower.kernels.copy.Copy(
-                x.shape, x.strides, y.strides, itemsize=y.dtype.itemsize, target_offset=place
-            )
+            step = Copy(lower.build, x.shape, x.strides, y.strides, itemsize=y.dtype.itemsize, target_offset=place)
             lower.emit(step, reads=[x], updates=written, writes=[] if written else [y])
             written = [y]
         return [y]
@@ -76,9 +75,7 @@ class Concat(Operator):
                 result.append(None)
                 continue
             dx = lower.tensor(call.spec(i).shape, dy.layout, dy.dtype)
-            step = lower.kernels.copy.Copy(
-                dx.shape, dy.strides, dx.strides, itemsize=dy.dtype.itemsize, source_offset=place
-            )
+            step = Copy(lower.build, dx.shape, dy.strides, dx.strides, itemsize=dy.dtype.itemsize, source_offset=place)
             lower.emit(step, reads=[dy], writes=[dx])
             result.append(dx)
         return result

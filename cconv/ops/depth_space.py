@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cconv.errors import ShapeError, ValueRangeError
+from cconv.kernels.move.copy import Copy
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Layout, Spec, Tensor
 
@@ -38,7 +39,7 @@ def rearrange(lower: Lowering, x: Tensor, block: int, mode: str, to_depth: bool)
     else:  # "CRD": (channel, row, column)
         deep_strides = (sn, sc * block**2, sc * block, sc, sh, sw)
     source, target = (wide_strides, deep_strides) if to_depth else (deep_strides, wide_strides)
-    step = lower.kernels.copy.Copy(sizes, source, target, itemsize=x.dtype.itemsize)
+    step = Copy(lower.build, sizes, source, target, itemsize=x.dtype.itemsize)
     lower.emit(step, reads=[x], writes=[y])
     return y
 

@@ -11,7 +11,9 @@ from typing import ClassVar
 
 import numpy as np
 
+import cconv.kernels.elementwise.dropout as dropout
 from cconv.errors import DTypeError, ShapeError, ValueRangeError
+from cconv.kernels.move.copy import Fill
 from cconv.ops.elementwise import BOOL, cast
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Spec, Tensor
@@ -61,7 +63,7 @@ class Dropout(Operator):
             y = lower.tensor(x.shape, x.layout)
             self._drop(lower, call, x, y, mask)
         elif mask is not None:
-            lower.emit(lower.kernels.copy.Fill(mask.size, np.asarray(True).tobytes()), writes=[mask])
+            lower.emit(Fill(lower.build, mask.size, np.asarray(True).tobytes()), writes=[mask])
         return [y] if mask is None else [y, cast(lower, mask, call.results[1].dtype)]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
@@ -74,7 +76,7 @@ class Dropout(Operator):
         return [dx, *[None] * (len(call.specs) - 1)]
 
     def _drop(self, lower: Lowering, call: Call, x: Tensor, y: Tensor, mask: Tensor | None) -> None:
-        step = lower.kernels.dropout.Dropout(x.size, self.ratio(call), call.index)
+        step = dropout.Dropout(lower.build, x.size, self.ratio(call), call.index)
         # The control record comes after x so that y may take x's memory.
         lower.emit(step, reads=[x, lower.control], writes=[y, mask], inplace=True)
 

@@ -4,7 +4,8 @@
         BatchNormalization goes into the weights and the bias, once where those do not change. The residual and the
         clamp are applied while an output is in registers.
     BatchNormalization [+ Add] [+ Relu, Clip, LeakyRelu, Swish or HardSwish]
-        one pass after the statistics; on the way back no pass of its own for the activation. See kernels/norm.pyx.
+        one pass after the statistics; on the way back no pass of its own for the activation. See
+        kernels/norm/norm.pyx.
 
 Every operator in brackets may be missing, and a chain may end at any of them. What is added may be any value of the
 same shape. plan/fuse.py finds the chains and knows none of these names; a new fusion is a class here, in FUSIONS.
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+import cconv.kernels.norm.norm as norm
 from cconv.ops.arithmetic import Arithmetic
 from cconv.ops.batchnorm import BatchNormalization, Tail
 from cconv.ops.conv import Convolution
@@ -173,7 +175,7 @@ class FusedConvolution(Fusion):
             axes, epsilon = operator.weight_axes(self.head), after.operator.epsilon(after.call)
             folded = lower.tensor(weight.shape, name="folded weights"), lower.tensor(scale.shape)
             lower.derive(
-                lower.kernels.norm.FoldConvolution(*axes, epsilon),
+                norm.FoldConvolution(lower.build, *axes, epsilon),
                 reads=[weight, bias, scale, shift, mean, variance],
                 writes=folded,
             )
@@ -212,14 +214,14 @@ class FusedBatchNormalization(Fusion):
 
     @classmethod
     def activates(cls, lower: Lowering, parts: Sequence[Part], part: Part) -> bool:
-        function, kernels = part.operator, lower.kernels.norm
+        function = part.operator
         if not isinstance(function, Unary) or not function.is_loop(part.call):
             return False
         name = function.loop(part.call)
-        if name in kernels.FROM_EITHER:
+        if name in norm.from_either(lower.build):
             # The derivative is told from z or from y, as it comes: both must do.
             return function.reads_output(part.call)
-        if name not in kernels.ACTIVATIONS:
+        if name not in norm.activations(lower.build):
             return False
         # It is told from z alone, which is computed again after batch statistics where nothing was added to it.
         operator, wanted = parts[0].operator, any(want for each in (*parts, part) for want in each.call.wants)

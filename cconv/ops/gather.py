@@ -1,8 +1,8 @@
 """Gather, GatherElements, GatherND, Compress, ReverseSequence: elements at places that indices name.
 
 Indices become places in memory (a step, or a table made with the plan where they are known), and a second step moves
-runs of neighbours from there; see kernels/index.pyx. The gradient adds them up where they came from, in the order of
-the indices.
+runs of neighbours from there; see kernels/move/index.pyx. The gradient adds them up where they came from, in the order
+of the indices.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import ClassVar
 import numpy as np
 
 from cconv.errors import DTypeError, ModelError, ShapeError, ValueRangeError
+from cconv.kernels.core.axes import dense_strides
+from cconv.kernels.move.index import Offsets, Put, Reversed, Take
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
 from cconv.ops.strided import Part, copy, zeros
 from cconv.ops.tensor import Layout, Spec, Tensor
@@ -51,21 +53,23 @@ class Addressing:
     def places(self, lower: Lowering, indices: Tensor) -> Tensor:
         """Emit the step that makes places of indices (*grid, len(sizes))."""
         result = lower.tensor((math.prod(self.grid),), dtype=np.int64, name="places")
-        step = lower.kernels.index.Offsets(self.grid, self.strides, self.sizes, self.steps, indices.dtype.itemsize)
+        step = Offsets(self.grid, self.strides, self.sizes, self.steps, indices.dtype.itemsize)
         lower.emit(step, reads=[lower.as_layout(indices, Layout.ROW_MAJOR)], writes=[result])
         return result
 
     def take(self, lower: Lowering, x: Tensor, places: Tensor, y: Tensor) -> Tensor:
         """Emit the step that reads the runs from x; returns y, whose memory they fill in order."""
         outer, groups = (self.outer, self.groups) if self.shared else (1, math.prod(self.grid))
-        step = lower.kernels.index.Take(outer, self.stride, groups, self.length, x.dtype.itemsize)
+        step = Take(outer, self.stride, groups, self.length, x.dtype.itemsize)
         lower.emit(step, reads=[x, places], writes=[y])
         return y
 
     def put(self, lower: Lowering, x: Tensor, places: Tensor, y: Tensor, reduction: str = "none") -> Tensor:
         """Emit the step that writes the runs of x into y, or adds them there, ...; returns y."""
         kind = str(y.dtype.itemsize) if reduction == "none" else element_kind(y.dtype)
-        step = lower.kernels.index.Put(reduction, self.outer, self.stride, self.groups, self.length, self.shared, kind)
+        step = Put(
+            lower.build, reduction, self.outer, self.stride, self.groups, self.length, self.shared, kind
+        )
         lower.emit(step, reads=[x, places], updates=[y])
         return y
 
@@ -77,7 +81,7 @@ class Addressing:
 
 
 def element_kind(dtype: np.dtype) -> str:
-    """What kernels/index.pyx calls the elements of a dtype that it computes with."""
+    """What kernels call the elements of a dtype that they compute with: one of KINDS, if they do at all."""
     return "real" if dtype.kind == "f" else str(dtype)
 
 
@@ -320,11 +324,6 @@ def nd_addressing(call: Call, batch: int) -> Addressing:
     return Addressing(grid, base, shape[named], strides[named], length, outer=math.prod(grid[:batch]))
 
 
-def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
-    """Elements between neighbours along each axis of a row-major array."""
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-
-
 class ReverseSequence(ByPlaces):
     """The first sequence_lens[b] elements of sequence b along time_axis in the reverse order, the rest as it is."""
 
@@ -354,7 +353,7 @@ class ReverseSequence(ByPlaces):
         grid = dense_strides(addressing.grid)
         time, batch = ((grid[i], addressing.grid[i], addressing.strides[i]) for i in self.axes(call))
         places = lower.tensor((math.prod(addressing.grid),), dtype=np.int64, name="places")
-        step = lower.kernels.index.Reversed(addressing.grid, addressing.strides, time, batch, lengths.dtype.itemsize)
+        step = Reversed(addressing.grid, addressing.strides, time, batch, lengths.dtype.itemsize)
         lower.emit(step, reads=[lengths], writes=[places])
         return places
 

@@ -2,7 +2,7 @@
 
     y = (x - mean) / sqrt(variance + epsilon) * scale + bias        mean, variance of a sample's group of channels
 
-They run on the steps of batch normalisation, with statistics for each sample; see kernels/norm.pyx.
+They run on the steps of batch normalisation, with statistics for each sample; see kernels/norm/norm.pyx.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import cconv.kernels.norm.layernorm as layernorm
+import cconv.kernels.norm.norm as norm
 from cconv.errors import ModelError, ShapeError, ValueRangeError
 from cconv.ops.elementwise import binary, require_real, scaled
 from cconv.ops.operator import Call, Lowering, Operator
@@ -57,18 +59,19 @@ class GroupNormalization(Operator):
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x = lower.as_layout(call.input(0), natural_layout(len(call.spec(0).shape)))
-        kernels, sizes = lower.kernels.norm, sizes_of(x)
-        batch, rows, channels = sizes
+        batch, rows, channels = sizes = sizes_of(x)
         scale, bias = (self.to_channels(lower, call, call.input(i)) for i in (1, 2))
         mean, inverse = lower.tensor((batch, channels)), lower.tensor((batch, channels))
         groups = self.groups(call)
         lower.emit(
-            kernels.Statistics(rows, channels, self.epsilon(call), batch, groups if groups < channels else 0),
+            norm.Statistics(
+                lower.build, rows, channels, self.epsilon(call), batch, groups if groups < channels else 0
+            ),
             reads=[x],
             writes=[partials(lower, sizes), mean, None, inverse],
         )
         y = lower.tensor(x.shape, x.layout)
-        step = kernels.Normalize(rows, channels, None, batch)
+        step = norm.Normalize(lower.build, rows, channels, None, batch)
         lower.emit(step, reads=[x, mean, inverse, scale, bias, None], writes=[y], inplace=True)
         call.saved.update(x=x, mean=mean, inverse=inverse, scale=scale)
         return [y]
@@ -90,13 +93,13 @@ class GroupNormalization(Operator):
         return reduced(lower, "sum", parts, [1]).reshaped((groups,))
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
-        kernels, x, mean, inverse = lower.kernels.norm, call.saved["x"], call.saved["mean"], call.saved["inverse"]
+        x, mean, inverse = call.saved["x"], call.saved["mean"], call.saved["inverse"]
         batch, rows, channels = sizes = sizes_of(x)
         assert grads[0] is not None
         dy = lower.as_layout(grads[0], x.layout)
         scales, biases = lower.tensor((batch, channels)), lower.tensor((batch, channels))
         lower.emit(
-            kernels.ParameterGradient(rows, channels, None, batch),
+            norm.ParameterGradient(lower.build, rows, channels, None, batch),
             reads=[dy, x, mean, inverse, None, None, None],
             writes=[None, partials(lower, sizes), scales, biases],
         )
@@ -112,7 +115,7 @@ class GroupNormalization(Operator):
                     _group_means(lower, binary(lower, "mul", sums, scale), groups) for sums in (scales, biases)
                 )
             result[0] = lower.tensor(x.shape, x.layout)
-            step = kernels.InputGradient(rows, channels, None, batch, grouped)
+            step = norm.InputGradient(lower.build, rows, channels, None, batch, grouped)
             reads = [dy, x, mean, inverse, scale, None, scales, biases]
             lower.emit(step, reads=reads, writes=[result[0]], inplace=True)
         return result
@@ -127,7 +130,7 @@ def sizes_of(x: Tensor) -> tuple[int, int, int]:
 def partials(lower: Lowering, sizes: tuple[int, int, int]) -> Tensor:
     """Room for what each chunk of a reduction over rows finds."""
     batch, rows, channels = sizes
-    blocks = lower.kernels.norm.row_blocks_of(rows, channels)
+    blocks = norm.row_blocks_of(rows, channels)
     return lower.tensor((batch * blocks, 2, channels), dtype=float)
 
 
@@ -161,7 +164,7 @@ class InstanceNormalization(GroupNormalization):
         rows = batch * channels
         mean, inverse = (lower.tensor((rows,)) if any(call.wants) else None for _ in range(2))
         y = lower.tensor(x.shape)
-        step = lower.kernels.layernorm.RowNorm(rows, columns, self.epsilon(call), channels=channels)
+        step = layernorm.RowNorm(lower.build, rows, columns, self.epsilon(call), channels=channels)
         lower.emit(step, reads=[x, call.input(1), call.input(2)], writes=[y, mean, inverse], inplace=True)
         call.saved.update(x=x, mean=mean, inverse=inverse, by_rows=True)
         return [y]
@@ -175,7 +178,7 @@ class InstanceNormalization(GroupNormalization):
         dy = lower.as_layout(grads[0], Layout.ROW_MAJOR)
         dx = lower.tensor(x.shape) if call.wanted(0) else None
         sums = [lower.tensor((batch, channels)) for _ in range(2)] if call.wanted(1) or call.wanted(2) else [None, None]
-        step = lower.kernels.layernorm.RowNormGradient(batch * channels, columns, channels=channels)
+        step = layernorm.RowNormGradient(lower.build, batch * channels, columns, channels=channels)
         reads = [dy, x, call.saved["mean"], call.saved["inverse"], call.input(1)]
         lower.emit(step, reads=reads, writes=[dx, None, *sums], inplace=True)
         found = [t if t is None else sum_to(lower, t, (channels,)) for t in sums]

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+import cconv.kernels.norm.layernorm as layernorm
 from cconv.errors import ShapeError, UnsupportedOpError, ValueRangeError
 from cconv.ops.elementwise import binary, require_real
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
@@ -84,7 +85,7 @@ class RowNormalization(Operator):
         mean = lower.tensor((rows,)) if self.centered and (trained or call.output_count > 1) else None
         inverse = lower.tensor((rows,)) if trained or call.output_count > 2 else None
         y = lower.tensor(x.shape)
-        step = lower.kernels.layernorm.RowNorm(rows, columns, self.epsilon(call), centered=self.centered)
+        step = layernorm.RowNorm(lower.build, rows, columns, self.epsilon(call), centered=self.centered)
         reads = [x, *(self.parameters(lower, scale, bias) if inside else (None, None))]
         lower.emit(step, reads=reads, writes=[y, mean, inverse], inplace=True)
         call.saved.update(x=x, mean=mean, inverse=inverse, normalized=y)
@@ -119,10 +120,10 @@ class RowNormalization(Operator):
             dy = binary(lower, "mul", dy, scale)
         dy = lower.as_layout(dy, Layout.ROW_MAJOR)
         dx = lower.tensor(x.shape) if call.wanted(0) else None
-        step = lower.kernels.layernorm.RowNormGradient(rows, columns, centered=self.centered)
+        step = layernorm.RowNormGradient(lower.build, rows, columns, centered=self.centered)
         sums: list[Tensor | None] = [None] * 3
         if inside and wanted:
-            sums = [lower.tensor((step.blocks, 2, columns), dtype=float), *(lower.tensor((columns,)) for _ in range(2))]
+            sums = [lower.tensor((step.chunks, 2, columns), dtype=float), *(lower.tensor((columns,)) for _ in range(2))]
         reads = [dy, x, call.saved["mean"], call.saved["inverse"]]
         reads += self.parameters(lower, scale) if inside else [None]
         lower.emit(step, reads=reads, writes=[dx, *sums], inplace=True)

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 
 from cconv.errors import DTypeError, ModelError, ValueRangeError
+from cconv.kernels.reduce.scan import WindowSum
 from cconv.ops.elementwise import binary, is_real, scaled, unary
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Spec, Tensor
@@ -69,7 +70,8 @@ class LRN(Operator):
         extents = [(size - 1) // 2, size // 2]
         y = lower.tensor(x.shape, x.layout)
         place, sizes = x.order.index(1), x.memory_shape
-        step = lower.kernels.window_sum.WindowSum(
+        step = WindowSum(
+            lower.build,
             math.prod(sizes[:place]),
             sizes[place],
             math.prod(sizes[place + 1 :]),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import cconv.kernels.gemm.gemm as gemm
 from cconv.errors import DTypeError, ShapeError
 from cconv.ops.elementwise import binary, is_real, is_whole, scaled
 from cconv.ops.operator import Call, Lowering, Operator
@@ -68,7 +69,8 @@ def multiply(
     """Emit alpha * A @ B (+ bias, one per column); returns it as (batch..., rows, columns)."""
     batch = np.broadcast_shapes(a.batch, b.batch)
     result = lower.tensor((*batch, a.rows, b.columns))
-    step = lower.kernels.gemm.Gemm(
+    step = gemm.Gemm(
+        lower.build,
         a.rows,
         b.columns,
         a.columns,

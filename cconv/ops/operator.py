@@ -147,16 +147,15 @@ class Call:
 class Lowering(Protocol):
     """The plan under construction, as an operator sees it."""
 
-    kernels: Build
     build: Build
     """The loops that steps are made of; the first argument of every kernel."""
     dtype: np.dtype
     precision: str
-    """"fast" or "direct"; see kernels/schedule.py."""
+    """"fast" or "direct"; see kernels/schedule/algorithms.py."""
     training: bool
     """Whether nodes behave as in training: batch statistics, dropout."""
     control: Tensor
-    """The record of scalars that change between runs (step, seed, learning rate); see kernels/control."""
+    """The record of scalars that change between runs (step, seed, learning rate); see kernels/core/control.py."""
 
     def tensor(
         self, shape: Sequence[int], layout: Layout = Layout.ROW_MAJOR, dtype: Any = None, name: str = ""
@@ -183,14 +182,14 @@ class Lowering(Protocol):
         ...
 
     def measured(self, x: Tensor) -> tuple[Tensor | None, list[int] | None]:
-        """What kernels.norm.Statistics is given where the step that computes x can measure it meanwhile: partials
+        """What norm.Statistics is given where the step that computes x can measure it meanwhile: partials
         (blocks, 2, channels), and how many values of each channel a block has. (None, None): it cannot."""
         ...
 
     def measured_gradient(
         self, dy: Tensor, activation: tuple[str, float, float] | None, reads: Sequence[Tensor | None]
     ) -> tuple[Tensor | None, int]:
-        """What kernels.norm.ParameterGradient is given where the step that computes dy, the gradient of
+        """What norm.ParameterGradient is given where the step that computes dy, the gradient of
         y = activation(z), can multiply it by the activation's derivative and find the sums meanwhile: partials
         (blocks, 2, channels), and how many blocks. dy is then the gradient of z. (None, 0): it cannot.
 

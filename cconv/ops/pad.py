@@ -1,4 +1,4 @@
-"""Pad. Along an axis a mode is a table of places, made while the plan is laid out; see kernels/pad.pyx."""
+"""Pad. Along an axis a mode is a table of places, made while the plan is laid out; see kernels/move/pad.pyx."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, cast
 
 import numpy as np
 
+import cconv.kernels.move.pad as pad
 from cconv.errors import DTypeError, ShapeError, UnsupportedOpError
 from cconv.ops.elementwise import is_real, typed
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
@@ -108,7 +109,7 @@ class Pad(Operator):
             value = call.constant(2, "the value").item()
         y = lower.tensor(call.results[0].shape, x.layout, x.dtype)
         constant = np.asarray(value).astype(x.dtype).tobytes()
-        lower.emit(lower.kernels.pad.Pad(x.memory_shape, self.tables(call, x), constant), [x], [y])
+        lower.emit(pad.Pad(lower.build, x.memory_shape, self.tables(call, x), constant), [x], [y])
         if computed:
             given = Tensor(call.input(2).buffer, (), call.input(2).dtype)
             y = typed(lower, f"select_{y.dtype.itemsize}", [self.shown(lower, call), y, given], y.dtype)
@@ -135,7 +136,7 @@ class Pad(Operator):
         result[0] = dy = lower.as_layout(grads[0], x.layout)
         if any(before or after for before, after in self.pads(call)):
             result[0] = lower.tensor(x.shape, x.layout)
-            lower.emit(lower.kernels.pad.PadGradient(x.memory_shape, self.tables(call, x)), [dy], [result[0]])
+            lower.emit(pad.PadGradient(lower.build, x.memory_shape, self.tables(call, x)), [dy], [result[0]])
         if call.wanted(2) and self.is_computed(call):
             zero = lower.external(np.zeros((), lower.dtype), "zero")
             padding = typed(lower, f"select_{dy.dtype.itemsize}", [self.shown(lower, call), zero, dy], dy.dtype)

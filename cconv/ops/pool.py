@@ -56,7 +56,7 @@ class WindowPool(Pool):
         return window_of(call, call.spec(0).shape[2:], kernel_of(call))
 
     def geometry(self, call: Call) -> tuple[Any, ...]:
-        """What the steps of kernels/pool.pyx take: images, channels, spatial sizes, windows, the window."""
+        """What the steps of kernels/pool/pool.pyx take: images, channels, spatial sizes, windows, the window."""
         images, channels, *sizes = call.spec(0).shape
         w = self.window(call)
         windows = call.results[0].shape[2:]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection
 
 import cconv.kernels.reduce.reduce as reduce
+from cconv.kernels.move.copy import Copy
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Tensor
 
@@ -79,7 +80,7 @@ def repeated(lower: Lowering, tensor: Tensor, shape: tuple[int, ...], layout: La
     result = lower.tensor(shape, layout)
     tensor = lower.as_layout(tensor, layout)
     strides = [0 if n == 1 else stride for n, stride in zip(tensor.shape, tensor.strides)]
-    step = lower.kernels.copy.Copy(shape, strides, result.strides, itemsize=result.dtype.itemsize)
+    step = Copy(lower.build, shape, strides, result.strides, itemsize=result.dtype.itemsize)
     lower.emit(step, reads=[tensor], writes=[result])
     return result
 

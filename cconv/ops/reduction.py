@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
+import cconv.kernels.reduce.scan as scan
 from cconv.errors import DTypeError, ShapeError, UnsupportedOpError
 from cconv.ops.elementwise import BOOL, LONG, binary, cast, is_real, scaled, typed, unary
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
@@ -234,7 +235,8 @@ class ArgExtreme(Operator):
         x, axis = call.input(0), self.axis(call)
         y = lower.tensor([1 if i == axis else n for i, n in enumerate(x.shape)], x.layout, LONG)
         place, sizes = x.order.index(axis), x.memory_shape
-        step = lower.kernels.extreme.ArgExtreme(
+        step = scan.ArgExtreme(
+            lower.build,
             math.prod(sizes[:place]),
             sizes[place],
             math.prod(sizes[place + 1 :]),

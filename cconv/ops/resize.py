@@ -1,9 +1,9 @@
 """Resize and Upsample: feature maps of another size, by interpolation along each axis.
 
 Every place of the output has a coordinate in the input (coordinate_transformation_mode), and around it taps, places of
-the input with weights (mode). All that is a table per axis, made with the plan; see kernels/resample.pyx. Weights are
-computed in double precision. Which of two neighbours is the nearest is told in float32, as everybody does it: a file
-holds scales in float32, and 3 / 0.6f is meant to be 5.
+the input with weights (mode). All that is a table per axis, made with the plan; see kernels/move/resample.pyx. Weights
+are computed in double precision. Which of two neighbours is the nearest is told in float32, as everybody does it: a
+file holds scales in float32, and 3 / 0.6f is meant to be 5.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+import cconv.kernels.move.pad as pad
 from cconv.errors import ModelError, ShapeError, UnsupportedOpError, ValueRangeError
+from cconv.kernels.move.copy import Fill
+from cconv.kernels.move.resample import Resample
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
 from cconv.ops.strided import Part, copy
 from cconv.ops.tensor import Spec, Tensor, natural_layout
@@ -210,7 +213,7 @@ class Resampling(Operator):
             return [y]
         whole = lower.tensor(call.results[0].shape, y.layout)
         value = np.asarray(call.attribute("extrapolation_value", 0.0), whole.dtype).tobytes()
-        lower.emit(lower.kernels.copy.Fill(whole.size, value), writes=[whole])
+        lower.emit(Fill(lower.build, whole.size, value), writes=[whole])
         copy(lower, y, whole, part.shape, (y.strides, 0), part.view(whole), whole)
         return [whole]
 
@@ -229,7 +232,7 @@ class Resampling(Operator):
         places = [
             tables[axis].index.tolist() if axis in tables else list(range(x.shape[axis])) for axis in x.order
         ]
-        lower.emit(lower.kernels.pad.Pad(x.memory_shape, places, bytes(x.dtype.itemsize)), [x], [y])
+        lower.emit(pad.Pad(lower.build, x.memory_shape, places, bytes(x.dtype.itemsize)), [x], [y])
         return y
 
 
@@ -250,7 +253,8 @@ def resampled(lower: Lowering, x: Tensor, tables: Mapping[int, Table]) -> Tensor
         if column is not None and after is not None:
             shape[after] = column.size
         y = lower.tensor(shape, x.layout)
-        step = lower.kernels.resample.Resample(
+        step = Resample(
+            lower.build,
             math.prod(sizes[:place]),
             table.source,
             table.arrays,

@@ -1,6 +1,6 @@
 """ScatterND, ScatterElements, Scatter, MaxUnpool: elements written to places that indices name.
 
-Of updates that name one place the last stays, or they are reduced in their order; see kernels/index.pyx. With
+Of updates that name one place the last stays, or they are reduced in their order; see kernels/move/index.pyx. With
 y = x, then y[places] = u (or += u), the gradients are
 
     none  dx = dy, 0 at the places      du = dy[places]
@@ -20,6 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from cconv.errors import DTypeError, ModelError, ShapeError, UnsupportedOpError
+from cconv.kernels.move.copy import Copy
 from cconv.ops.elementwise import binary, unary
 from cconv.ops.gather import Addressing, element_addressing, element_kind, nd_addressing, require_indices
 from cconv.ops.operator import Call, Lowering, Operator
@@ -127,7 +128,7 @@ class Scattering(Operator):
 def copied(lower: Lowering, x: Tensor) -> Tensor:
     """A row-major tensor's values in memory of their own."""
     y = lower.tensor(x.shape, dtype=x.dtype)
-    step = lower.kernels.copy.Copy(x.shape, x.strides, y.strides, itemsize=x.dtype.itemsize)
+    step = Copy(lower.build, x.shape, x.strides, y.strides, itemsize=x.dtype.itemsize)
     lower.emit(step, reads=[x], writes=[y])
     return y
 

@@ -8,7 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
+import cconv.kernels.move.index as index
+import cconv.kernels.reduce.scan as scan
 from cconv.errors import DTypeError, ShapeError, UnsupportedOpError
+from cconv.kernels.core.element import KINDS
 from cconv.ops.elementwise import binary, is_real, typed
 from cconv.ops.gather import Addressing, element_kind
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
@@ -30,7 +33,7 @@ def require_number(call: Call, i: int) -> str:
         UnsupportedOpError: neither floating-point numbers nor int32 nor int64.
     """
     kind = element_kind(call.spec(i).dtype)
-    if kind not in ("real", "int32", "int64"):
+    if kind not in KINDS:
         raise call.error(UnsupportedOpError, "takes floating-point numbers, int32 or int64", f"{call.spec(i).dtype}")
     return kind
 
@@ -64,7 +67,7 @@ class TopK(Operator):
         x, axis, shape = call.input(0), self.axis(call), call.results[0].shape
         values, places = (lower.tensor(shape, x.layout, dtype) for dtype in (x.dtype, np.int64))
         largest = bool(call.attribute("largest", 1))
-        step = lower.kernels.scan.TopK(*around(x, axis), shape[axis], largest, require_number(call, 0))
+        step = scan.TopK(lower.build, *around(x, axis), shape[axis], largest, require_number(call, 0))
         lower.emit(step, reads=[x], writes=[values, places])
         call.saved["places"] = places
         return [values, places][: call.output_count]
@@ -160,7 +163,7 @@ class OneHot(Operator):
     def of(self, lower: Lowering, call: Call, values: Tensor) -> Tensor:
         indices = lower.as_layout(call.input(0), Layout.ROW_MAJOR)
         y = lower.tensor(call.results[0].shape, dtype=values.dtype)
-        step = lower.kernels.index.OneHot(*around(y, self.axis(call)), require_number(call, 0), y.dtype.itemsize)
+        step = index.OneHot(lower.build, *around(y, self.axis(call)), require_number(call, 0), y.dtype.itemsize)
         lower.emit(step, reads=[indices, values], writes=[y])
         return y
 
@@ -206,7 +209,7 @@ class CumSum(Operator):
         y = lower.tensor(x.shape, x.layout, x.dtype)
         kind = "real" if is_real(x.dtype) else str(x.dtype)
         way = exclusive, reverse != backwards, kind, product
-        step = lower.kernels.scan.Cumulative(*around(x, self.axis(call)), *way)
+        step = scan.Cumulative(lower.build, *around(x, self.axis(call)), *way)
         lower.emit(step, reads=[x], writes=[y])
         return y
 

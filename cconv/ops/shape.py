@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cconv.errors import ModelError, ShapeError, UnsupportedOpError
+from cconv.kernels.move.copy import Copy
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
 from cconv.ops.tensor import Layout, Spec, Tensor
 
@@ -184,7 +185,7 @@ def transposed(lower: Lowering, x: Tensor, perm: list[int]) -> Tensor:
         if all(n == 1 or s == t for n, s, t in zip(shape, strides, view.strides)):
             return view
     y = lower.tensor(shape, dtype=x.dtype)
-    step = lower.kernels.copy.Copy(shape, strides, y.strides, itemsize=x.dtype.itemsize)
+    step = Copy(lower.build, shape, strides, y.strides, itemsize=x.dtype.itemsize)
     lower.emit(step, reads=[x], writes=[y])
     return y
 

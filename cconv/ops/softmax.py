@@ -8,7 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
+import cconv.kernels.move.index as index
+import cconv.kernels.reduce.softmax as softmax
 from cconv.errors import DTypeError
+from cconv.kernels.reduce.scan import ArgExtreme
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
 from cconv.ops.tensor import Layout, Spec, Tensor
 
@@ -50,7 +53,7 @@ class Softmax(Operator):
         if call.opset < 13 and self.axis(call) > 1:
             x = lower.as_layout(x, Layout.ROW_MAJOR)
         y = lower.tensor(x.shape, x.layout)
-        step = lower.kernels.softmax.Softmax(*self.extent(call, x), logarithm=self.logarithm)
+        step = softmax.Softmax(lower.build, *self.extent(call, x), logarithm=self.logarithm)
         lower.emit(step, reads=[x], writes=[y], inplace=True)
         return [y]
 
@@ -62,7 +65,7 @@ class Softmax(Operator):
         assert grads[0] is not None
         dy = lower.as_layout(grads[0], y.layout)
         dx = lower.tensor(y.shape, y.layout)
-        step = lower.kernels.softmax.SoftmaxGradient(*self.extent(call, y), logarithm=self.logarithm)
+        step = softmax.SoftmaxGradient(lower.build, *self.extent(call, y), logarithm=self.logarithm)
         lower.emit(step, reads=[dy, y], writes=[dx], inplace=True)
         return [dx]
 
@@ -83,9 +86,9 @@ class Hardmax(Softmax):
             return [x]
         outer, n, inner = self.extent(call, x)
         place = lower.tensor((outer, inner), dtype=np.int64, name="place of the largest")
-        lower.emit(lower.kernels.extreme.ArgExtreme(outer, n, inner), reads=[x], writes=[place])
+        lower.emit(ArgExtreme(lower.build, outer, n, inner), reads=[x], writes=[place])
         y, values = lower.tensor(x.shape, x.layout), lower.external(np.array([0, 1], lower.dtype), "0 and 1")
-        step = lower.kernels.index.OneHot(outer, n, inner, itemsize=lower.dtype.itemsize)
+        step = index.OneHot(lower.build, outer, n, inner, itemsize=lower.dtype.itemsize)
         lower.emit(step, reads=[place, values], writes=[y])
         return [y]
 

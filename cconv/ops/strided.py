@@ -12,6 +12,7 @@ import numpy as np
 
 import cconv.kernels.reduce.reduce as reduce
 from cconv.errors import ModelError, ShapeError, ValueRangeError
+from cconv.kernels.move.copy import Copy, Fill
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
 from cconv.ops.reduce import sum_to
 from cconv.ops.tensor import Layout, Spec, Tensor
@@ -30,7 +31,8 @@ def copy(
 
     others: y itself, where a step before has written elements of it that stay.
     """
-    step = lower.kernels.copy.Copy(
+    step = Copy(
+        lower.build,
         shape,
         source[0],
         target[0],
@@ -44,7 +46,7 @@ def copy(
 def zeros(lower: Lowering, shape: Sequence[int], layout: Layout, dtype: np.dtype) -> Tensor:
     """A new tensor of zeros."""
     y = lower.tensor(shape, layout, dtype)
-    lower.emit(lower.kernels.copy.Fill(y.size, bytes(dtype.itemsize)), writes=[y])
+    lower.emit(Fill(lower.build, y.size, bytes(dtype.itemsize)), writes=[y])
     return y
 
 

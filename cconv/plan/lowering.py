@@ -22,6 +22,7 @@ from cconv.kernels.core.control import CONTROL
 from cconv.kernels.core.memory import Region, zeros
 from cconv.kernels.core.step import Program, gains_by_threads
 from cconv.kernels.core.threads import useful_threads
+from cconv.kernels.move.copy import Copy
 from cconv.ops.tensor import Buffer, Layout, Tensor
 from cconv.plan.arena import Lifetime, place
 
@@ -88,7 +89,7 @@ class Builder:
         dtype: float32 or float64, what all floating-point tensors are computed in.
         training: whether nodes behave as in training.
         limits: memory beyond which the plan is refused.
-        precision: "fast" or "direct"; see kernels/schedule.py.
+        precision: "fast" or "direct"; see kernels/schedule/algorithms.py.
         fuse: whether chains of nodes are run as one where cconv can; see fuse.py.
         batchnorm: mode of the BatchNormalization node of a given name.
         differentiate: see Lowering; of the node that is being lowered.
@@ -114,7 +115,7 @@ class Builder:
 
     def __post_init__(self) -> None:
         self.dtype = np.dtype(self.dtype)
-        self.build = self.kernels = build_for(self.dtype)
+        self.build = build_for(self.dtype)
         self.control = self.external(zeros((1,), CONTROL), "control")
         # (source, its copy in the other layout) by the source's identity; holding the source keeps that unique.
         self._converted: dict[int, tuple[Tensor, Tensor]] = {}
@@ -152,9 +153,7 @@ class Builder:
             return free
         if id(tensor) not in self._converted:
             result = self.tensor(tensor.shape, layout, tensor.dtype, tensor.buffer.name)
-            step = self.kernels.copy.Copy(
-                tensor.shape, tensor.strides, result.strides, itemsize=tensor.dtype.itemsize
-            )
+            step = Copy(self.build, tensor.shape, tensor.strides, result.strides, itemsize=tensor.dtype.itemsize)
             self.emit(step, reads=[tensor], writes=[result])
             self._converted[id(tensor)] = (tensor, result)
         return self._converted[id(tensor)][1]

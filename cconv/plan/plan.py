@@ -24,6 +24,8 @@ from cconv.graph.nodes import Node
 from cconv.graph.walk import Values, calls_of
 from cconv.graph.weights import memory_of, states_of, touch
 from cconv.kernels.core.threads import get_num_threads
+from cconv.kernels.loss.loss import CheckFinite
+from cconv.kernels.move.copy import Fill
 from cconv.ops.elementwise import is_real
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Spec, Tensor
@@ -63,7 +65,7 @@ class Plan:
         outputs: the outputs' arrays after a run, likewise; overwritten by the next.
         layouts: of the outputs.
         gradients: the trained weights' gradients after a run up to "update".
-        control: the record of kernels/control.py.
+        control: the record of kernels/core/control.py.
         memory: program, marks, sizes.
         weights: those the plan was laid out for; see graph/weights.py for how their changes are noticed.
         sources: names of the weights that the steps before the body derive something from.
@@ -195,7 +197,7 @@ def _differentiate(
 
     def filled(like: Tensor, value: float) -> Tensor:
         result = builder.tensor(like.shape, like.layout)
-        step = builder.kernels.copy.Fill(like.size, np.array(value, builder.dtype).tobytes())
+        step = Fill(builder.build, like.size, np.array(value, builder.dtype).tobytes())
         builder.emit(step, writes=[result])
         return result
 
@@ -262,7 +264,7 @@ def inference_plan(
         weights: floating-point initializers, of the plan's dtype; the plan reads this memory.
         constants: the other initializers.
         limits: sizes beyond which the model is refused, before the memory is taken.
-        precision: "fast" or "direct"; see kernels/schedule.py.
+        precision: "fast" or "direct"; see kernels/schedule/algorithms.py.
         fuse: whether chains of nodes are run as one where cconv can; results differ by rounding.
         layouts: of inputs that are not row-major.
         as_computed: leave the outputs in the layouts in which they are computed, for a plan that goes on from them.
@@ -334,7 +336,7 @@ def training_plan(
         assert grad is not None
         grads[name] = builder.add(grads[name], grad) if name in grads else grad
     builder.label = "loss"
-    builder.emit(builder.kernels.loss.CheckFinite(), reads=[builder.control])
+    builder.emit(CheckFinite(), reads=[builder.control])
     results = {name: builder.as_layout(values[name], Layout.ROW_MAJOR) for name in losses}
     for tensor in results.values():
         builder.pin(tensor)

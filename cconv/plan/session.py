@@ -81,7 +81,8 @@ class Session:
         """The outputs, `batch_size` examples at a time.
 
         Raises:
-            ValueRangeError: inputs without an axis of examples, or outputs that depend on the other examples of a batch.
+            ValueRangeError: inputs without an axis of examples, or outputs that depend on the other examples of a
+                batch.
         """
         whole("run", "batch_size", batch_size, least=1)
         counts = {value.shape[0] if value.ndim else 0 for value in feeds.values()}

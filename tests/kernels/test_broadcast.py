@@ -1,9 +1,9 @@
 """Broadcast against NumPy's own broadcasting, with z in any memory order."""
 
-import cconv.kernels.elementwise.elementwise as elementwise
 import numpy as np
 import pytest
 
+import cconv.kernels.elementwise.elementwise as elementwise
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 OPS = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "max": np.maximum, "fmod": np.fmod}

@@ -4,12 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from cconv.kernels.core.memory import Region
-from cconv.kernels.core.step import Program
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cconv.kernels.norm.norm as norm
 from cconv.kernels import FLOAT32
+from cconv.kernels.core.memory import Region
+from cconv.kernels.core.step import Program
 from cconv.kernels.schedule.algorithms import ROLES, candidates, implementation
 from convolutions import channels_last, geometry, packed_weights, reference_passes
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
@@ -154,7 +155,7 @@ def test_measured_on_the_way(build, name, threads):
             run_step(gather, *operands, target, None, partials, threads=threads)
             assert np.array_equal(target, expected)
             mean, variance, inverse = (nans(channels, dtype) for _ in range(3))
-            statistics = build.norm.Statistics(rows, channels, 0.0, measured=lengths)
+            statistics = norm.Statistics(build, rows, channels, 0.0, measured=lengths)
             run_step(statistics, None, partials, mean, variance, inverse, threads=threads)
             exact = target.reshape(rows, channels).astype(np.float64)
             tolerance = 1e-5 if dtype == np.float32 else 1e-13
@@ -183,7 +184,7 @@ PASSED_BACK = {
 @pytest.mark.parametrize("name", PASSED_BACK)
 def test_passed_back_on_the_way(build, name, threads):
     """dz has the bits, and the sums the value, that norm.ParameterGradient makes of the finished dy."""
-    g, norm, dtype = PASSED_BACK[name], build.norm, build.dtype
+    g, dtype = PASSED_BACK[name], build.dtype
     rng = np.random.default_rng(6)
     x, w, _, dy = arrays_of(g, rng.standard_normal)
     x, w, dy = channels_last(x).astype(dtype), w.astype(dtype), channels_last(dy).astype(dtype)
@@ -210,7 +211,7 @@ def test_passed_back_on_the_way(build, name, threads):
             operands = [dy, packed, None, residual if adds else None, dz, None, partials, x, mean, *terms]
             assert run_step(gather, *operands, threads=threads) == 0
             dscale, dbias = (nans(channels, dtype) for _ in range(2))
-            step = norm.ParameterGradient(rows, channels, measured=blocks)
+            step = norm.ParameterGradient(build, rows, channels, measured=blocks)
             assert not step.measures
             run_step(step, *[None] * 3, inverse, *[None] * 4, partials, dscale, dbias, threads=threads)
 
@@ -219,7 +220,7 @@ def test_passed_back_on_the_way(build, name, threads):
             run_step(plain, dy, packed, None, residual if adds else None, finished, None)
             sums = [nans(channels, dtype) for _ in range(2)]
             partials = nans((norm.row_blocks_of(rows, channels), 2, channels), np.float64)
-            step = norm.ParameterGradient(rows, channels, activation)
+            step = norm.ParameterGradient(build, rows, channels, activation)
             assert step.measures
             again = [scale, bias, None] if told_from == "z" else [None, None, y if told_from else None]
             run_step(step, finished, x, mean, inverse, *again, expected, partials, *sums)

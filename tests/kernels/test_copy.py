@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from cconv.kernels.move.copy import Copy, Fill
 from harness import ALL_BUILDS, THREADS, run_step
 
 DTYPES = (np.uint8, np.int16, np.float32, np.int64)
@@ -26,8 +27,8 @@ def run_copy(build, source, target_order, threads):
     while base.base is not None:
         base = base.base
     offset = (source.ctypes.data - base.ctypes.data) // source.itemsize if source.size else 0
-    step = build.copy.Copy(
-        source.shape, elements(source), elements(target), itemsize=source.itemsize, source_offset=offset
+    step = Copy(
+        build, source.shape, elements(source), elements(target), itemsize=source.itemsize, source_offset=offset
     )
     run_step(step, base, memory, threads=threads)
     return target
@@ -78,18 +79,18 @@ def test_slices(build):
 def test_a_part_is_written_and_nothing_around_it(build):
     source = numbered((4, 6), np.float32)
     target = np.full((4, 20), -1, np.float32)
-    run_step(build.copy.Copy((4, 6), (6, 1), (20, 1), target_offset=7), source, target)
+    run_step(Copy(build, (4, 6), (6, 1), (20, 1), target_offset=7), source, target)
     assert np.array_equal(target[:, 7:13], source)
     assert np.all(target[:, :7] == -1)
     assert np.all(target[:, 13:] == -1)
 
 
 def test_what_cannot_be_copied_is_refused():
-    module = ALL_BUILDS[0].copy
+    build = ALL_BUILDS[0]
     with pytest.raises(ValueError, match="1, 2, 4 or 8 bytes"):
-        module.Copy((3,), (1,), (1,), itemsize=16)
+        Copy(build, (3,), (1,), (1,), itemsize=16)
     with pytest.raises(ValueError, match="at most 8 axes"):
-        module.Copy((2,) * 9, [2**i for i in range(9)], [2 ** (8 - i) for i in range(9)])
+        Copy(build, (2,) * 9, [2**i for i in range(9)], [2 ** (8 - i) for i in range(9)])
 
 
 @pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
@@ -98,5 +99,5 @@ def test_what_cannot_be_copied_is_refused():
 def test_fill(build, dtype, size):
     for threads in THREADS:
         y = np.zeros(size, dtype)
-        run_step(build.copy.Fill(size, np.asarray(7, dtype).tobytes()), y, threads=threads)
+        run_step(Fill(build, size, np.asarray(7, dtype).tobytes()), y, threads=threads)
         assert np.all(y == 7)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import cconv.kernels.elementwise.dropout as dropout
 from cconv.kernels.core.control import CONTROL
 from harness import ALL_BUILDS, THREADS, nans, run_step
 
@@ -30,14 +31,14 @@ def control(seed=1, step=0):
 def test_philox_known_answers(build, counter, key, expected, lane):
     """In any of the 16 counters that are computed side by side."""
     block = (counter[0] + (counter[1] << 32) - lane) % 2**64
-    words = build.dropout.philox_words(block, counter[2], counter[3], key[0] + (key[1] << 32))
+    words = dropout.philox_words(build, block, counter[2], counter[3], key[0] + (key[1] << 32))
     assert tuple(words[:, lane]) == expected
 
 
 def drop(build, x, ratio, node=3, threads=1, mask=True, **keys):
     y = nans(x.shape, build.dtype)
     kept = np.full(x.shape, 7, np.uint8) if mask else None
-    run_step(build.dropout.Dropout(x.size, ratio, node), x, control(**keys), y, kept, threads=threads)
+    run_step(dropout.Dropout(build, x.size, ratio, node), x, control(**keys), y, kept, threads=threads)
     return y, kept
 
 
@@ -82,4 +83,4 @@ def test_dropped_infinities_and_nan_are_zero(build):
 @pytest.mark.parametrize("ratio", [-0.1, 1, 1.5, float("nan")])
 def test_a_ratio_out_of_range_is_refused(ratio):
     with pytest.raises(ValueError, match="0 <= ratio < 1"):
-        ALL_BUILDS[0].dropout.Dropout(5, ratio, 0)
+        dropout.Dropout(ALL_BUILDS[0], 5, ratio, 0)

@@ -2,10 +2,10 @@
 
 import math
 
-import cconv.kernels.elementwise.elementwise as elementwise
 import numpy as np
 import pytest
 
+import cconv.kernels.elementwise.elementwise as elementwise
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 SIZES = (0, 1, 7, 33, 100, 32768, 65541)

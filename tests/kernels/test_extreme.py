@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cconv.kernels.reduce.scan import ArgExtreme
 from harness import ALL_BUILDS, THREADS, run_step
 
 
@@ -24,10 +25,10 @@ def test_arg_extreme(build, shape, smallest, last, nan):
     expected = shape[1] - 1 - expected if last else expected
     for threads in THREADS:
         y = np.full((shape[0], shape[2]), -7, np.int64)
-        run_step(build.extreme.ArgExtreme(*shape, smallest, last), x, y, threads=threads)
+        run_step(ArgExtreme(build, *shape, smallest, last), x, y, threads=threads)
         assert np.array_equal(y, expected)
 
 
 def test_an_empty_axis_is_refused():
     with pytest.raises(ValueError, match="at least one"):
-        ALL_BUILDS[0].extreme.ArgExtreme(3, 0, 2)
+        ArgExtreme(ALL_BUILDS[0], 3, 0, 2)

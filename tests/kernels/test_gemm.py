@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import cconv.kernels.gemm.gemm as gemm
 from cconv.kernels import FLOAT32
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
@@ -21,8 +22,8 @@ def product(build, a, b, bias, threads, transposed, alpha=1.0):
     flip_a, flip_b = transposed
     a_memory = np.ascontiguousarray(a.swapaxes(1, 2) if flip_a else a, dtype=dtype)
     b_memory = np.ascontiguousarray(b.swapaxes(1, 2) if flip_b else b, dtype=dtype)
-    step = build.gemm.Gemm(
-        rows, columns, inner,
+    step = gemm.Gemm(
+        build, rows, columns, inner,
         (1, rows) if flip_a else (inner, 1),
         (1, inner) if flip_b else (columns, 1),
         [i * rows * inner for i in range(batch)],
@@ -63,13 +64,13 @@ def test_a_matrix_may_serve_a_whole_batch():
     a = integers(rng, (3, 5, 7), np.float32)
     b = integers(rng, (7, 9), np.float32)
     c = nans((3, 5, 9), np.float32)
-    step = FLOAT32.gemm.Gemm(5, 9, 7, (7, 1), (9, 1), [0, 35, 70], [0, 0, 0])
+    step = gemm.Gemm(FLOAT32, 5, 9, 7, (7, 1), (9, 1), [0, 35, 70], [0, 0, 0])
     assert run_step(step, a, b, None, c, threads=2) == 0
     assert np.array_equal(c, a @ b)
 
 
 def test_strides_and_offsets_are_checked():
     with pytest.raises(ValueError, match="one stride of A is 1"):
-        FLOAT32.gemm.Gemm(4, 4, 4, (2, 8), (4, 1))
+        gemm.Gemm(FLOAT32, 4, 4, 4, (2, 8), (4, 1))
     with pytest.raises(ValueError, match="1 matrices A but 2 matrices B"):
-        FLOAT32.gemm.Gemm(4, 4, 4, (4, 1), (4, 1), [0], [0, 16])
+        gemm.Gemm(FLOAT32, 4, 4, 4, (4, 1), (4, 1), [0], [0, 16])

@@ -3,22 +3,22 @@
 import numpy as np
 import pytest
 
+from cconv.kernels.move.index import Offsets, OneHot, Put, Reversed, Take
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 OUT_OF_RANGE = 2
 FLOAT_KINDS = ("none", "add", "mul", "min", "max")
 
 
-def places_of(build, indices, *geometry, threads=1):
-    step = build.index.Offsets(*geometry, indices.dtype.itemsize)
+def places_of(indices, *geometry, threads=1):
+    step = Offsets(*geometry, indices.dtype.itemsize)
     places = np.full(geometry[0], -7, np.int64)
     return run_step(step, indices, places, threads=threads), places
 
 
-@pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 @pytest.mark.parametrize("shape", [(), (5,), (3, 1, 4), (300, 200), (0, 3), (2, 3, 2, 2, 3, 2, 3, 2)])
-def test_offsets(build, dtype, shape):
+def test_offsets(dtype, shape):
     rng = np.random.default_rng(0)
     sizes, steps, strides = (7, 3), (100, 10), tuple(rng.integers(0, 50, len(shape)).tolist())
     indices = np.stack([rng.integers(-n, n, shape) for n in sizes], axis=-1).astype(dtype)
@@ -26,7 +26,7 @@ def test_offsets(build, dtype, shape):
     for axis, (n, stride) in enumerate(zip(shape, strides)):
         expected = expected + np.expand_dims(np.arange(n) * stride, [i for i in range(len(shape)) if i != axis])
     for threads in THREADS:
-        status, places = places_of(build, indices, shape, strides, sizes, steps, threads=threads)
+        status, places = places_of(indices, shape, strides, sizes, steps, threads=threads)
         assert status == 0
         assert np.array_equal(places, expected)
 
@@ -36,22 +36,20 @@ def test_offsets(build, dtype, shape):
 @pytest.mark.parametrize("threads", THREADS)
 def test_an_index_outside_its_axis_stops_the_run(dtype, bad, threads):
     indices = np.zeros((40000, 1), dtype)
-    build = ALL_BUILDS[0]
-    assert places_of(build, indices, (40000,), (0,), (3,), (1,), threads=threads)[0] == 0
+    assert places_of(indices, (40000,), (0,), (3,), (1,), threads=threads)[0] == 0
     indices[39999] = bad
-    assert places_of(build, indices, (40000,), (0,), (3,), (1,), threads=threads)[0] == OUT_OF_RANGE
+    assert places_of(indices, (40000,), (0,), (3,), (1,), threads=threads)[0] == OUT_OF_RANGE
 
 
-@pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
-def test_reversed(build, dtype):
+def test_reversed(dtype):
     lengths, source = np.array([4, 0, 2], dtype), np.arange(12).reshape(4, 3)
     expected = source.copy()
     for batch, n in enumerate(lengths):
         expected[:n, batch] = source[:n, batch][::-1]
     for threads in THREADS:
         places = np.full((4, 3), -7, np.int64)
-        step = build.index.Reversed((4, 3), (3, 1), (3, 4, 3), (1, 3, 1), lengths.dtype.itemsize)
+        step = Reversed((4, 3), (3, 1), (3, 4, 3), (1, 3, 1), lengths.dtype.itemsize)
         assert run_step(step, lengths, places, threads=threads) == 0
         assert np.array_equal(places, expected)
     for bad in (5, -1):
@@ -59,17 +57,16 @@ def test_reversed(build, dtype):
         assert run_step(step, lengths, places) == OUT_OF_RANGE
 
 
-@pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.int64])
 @pytest.mark.parametrize("outer, groups, length", [(1, 5, 1), (3, 4, 17), (2, 40000, 1), (70, 9, 130), (2, 0, 3)])
-def test_take(build, dtype, outer, groups, length):
+def test_take(dtype, outer, groups, length):
     rng = np.random.default_rng(0)
     x = rng.integers(0, 100, (outer, 11 * length)).astype(dtype)
     index = rng.integers(0, 11, groups)
     expected = x.reshape(outer, 11, length)[:, index]
     for threads in THREADS:
         y = np.full((outer, groups, length), 123, dtype)
-        step = build.index.Take(outer, x.shape[1], groups, length, x.itemsize)
+        step = Take(outer, x.shape[1], groups, length, x.itemsize)
         run_step(step, x, index * length, y, threads=threads)
         assert np.array_equal(y, expected)
 
@@ -78,7 +75,7 @@ def put(build, reduction, x, index, y, shared, kind, threads):
     """y[o, index[o, g]] op= x[o, g]"""
     outer, groups, length = x.shape
     places = np.ascontiguousarray(index[0] if shared else index) * length
-    step = build.index.Put(reduction, outer, y.shape[1] * length, groups, length, shared, kind)
+    step = Put(build, reduction, outer, y.shape[1] * length, groups, length, shared, kind)
     run_step(step, x, places, y, threads=threads)
 
 
@@ -147,30 +144,30 @@ def test_one_hot(build, kind, dtype, outer, depth, inner):
     hot &= ((indices >= -depth) & (indices < depth))[:, None]
     for threads in THREADS:
         y = np.zeros((outer, depth, inner), dtype)
-        run_step(build.index.OneHot(outer, depth, inner, kind, y.itemsize), indices, values, y, threads=threads)
+        run_step(OneHot(build, outer, depth, inner, kind, y.itemsize), indices, values, y, threads=threads)
         assert np.array_equal(y, np.where(hot, values[1], values[0]))
 
 
 def test_an_index_that_no_whole_number_holds_is_off():
     y = nans((1, 3, 3), np.float32)
     indices = np.array([[np.nan, np.inf, -1e30]], np.float32)
-    run_step(ALL_BUILDS[0].index.OneHot(1, 3, 3, "real", 4), indices, np.array([0, 1], np.float32), y)
+    run_step(OneHot(ALL_BUILDS[0], 1, 3, 3, "real", 4), indices, np.array([0, 1], np.float32), y)
     assert not y.any()
 
 
 def test_what_cannot_be_indexed_is_refused():
-    module = ALL_BUILDS[0].index
+    build = ALL_BUILDS[0]
     with pytest.raises(ValueError, match="4 or 8 bytes"):
-        module.Offsets((2,), (0,), (3,), (1,), 2)
+        Offsets((2,), (0,), (3,), (1,), 2)
     with pytest.raises(ValueError, match="1 to 8 indices"):
-        module.Offsets((2,), (0,), (), ())
+        Offsets((2,), (0,), (), ())
     with pytest.raises(ValueError, match="at most 8 axes"):
-        module.Offsets((2,) * 9, range(9), (3,), (1,))
+        Offsets((2,) * 9, range(9), (3,), (1,))
     with pytest.raises(ValueError, match="1, 2, 4 or 8 bytes"):
-        module.Take(1, 1, 1, 1, 3)
+        Take(1, 1, 1, 1, 3)
     with pytest.raises(ValueError, match="no reduction"):
-        module.Put("sum", 1, 1, 1, 1, True)
+        Put(build, "sum", 1, 1, 1, 1, True)
     with pytest.raises(ValueError, match="for elements of"):
-        module.Put("add", 1, 1, 1, 1, True, "4")
+        Put(build, "add", 1, 1, 1, 1, True, "4")
     with pytest.raises(ValueError, match="OneHot"):
-        module.OneHot(1, 1, 1, "int8")
+        OneHot(build, 1, 1, 1, "int8")

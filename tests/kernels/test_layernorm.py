@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import cconv.kernels.norm.layernorm as layernorm
 from harness import ALL_BUILDS, THREADS, nans, run_step
 
 # rows, columns, channels (0: scale and bias belong to columns): one and several blocks, ragged ends, long rows.
@@ -48,7 +49,7 @@ def test_row_norm(build, sizes, centered):
     results = []
     for threads in THREADS:
         y, mean, inverse = nans(data.x.shape, build.dtype), nans(data.rows, build.dtype), nans(data.rows, build.dtype)
-        step = build.layernorm.RowNorm(data.rows, data.columns, EPSILON, centered, data.channels)
+        step = layernorm.RowNorm(build, data.rows, data.columns, EPSILON, centered, data.channels)
         run_step(step, data.x, data.scale, data.bias, y, mean, inverse, threads=threads)
         assert np.max(np.abs(mean - data.mean)) <= 16 * eps
         assert np.max(np.abs(inverse / data.inverse - 1)) <= 64 * eps
@@ -76,8 +77,8 @@ def test_gradients(build, sizes, centered):
     size = data.rows if data.channels else data.columns
     results = []
     for threads in THREADS:
-        step = build.layernorm.RowNormGradient(data.rows, data.columns, centered, data.channels)
-        room = None if data.channels else nans((step.blocks, 2, data.columns), float)
+        step = layernorm.RowNormGradient(build, data.rows, data.columns, centered, data.channels)
+        room = None if data.channels else nans((step.chunks, 2, data.columns), float)
         dx, sums = nans(data.x.shape, build.dtype), [nans(size, build.dtype) for _ in range(2)]
         run_step(step, data.dy, data.x, mean, inverse, data.scale, dx, room, *sums, threads=threads)
         assert np.max(np.abs(dx - data.dx)) <= 200 * eps * np.max(data.inverse) * np.max(np.abs(data.dy) + 1)
@@ -100,14 +101,13 @@ def test_a_large_mean_takes_no_digits_but_those_it_took_of_x(build, columns):
     """10^4 standard deviations: mean(x^2) - mean(x)^2 would have no correct digit in float32."""
     data = Rows(build, (9, columns, 0), True, shift=1e4)
     inverse = nans(9, build.dtype)
-    step = build.layernorm.RowNorm(9, columns, EPSILON)
+    step = layernorm.RowNorm(build, 9, columns, EPSILON)
     run_step(step, data.x, None, None, nans(data.x.shape, build.dtype), None, inverse)
     assert np.max(np.abs(inverse / data.inverse - 1)) <= 64 * np.finfo(build.dtype).eps
 
 
 def test_what_cannot_be_done_is_refused():
-    module = ALL_BUILDS[0].layernorm
     with pytest.raises(ValueError, match=r"at least one column.*found 3 rows of 0 columns"):
-        module.RowNorm(3, 0, EPSILON)
+        layernorm.RowNorm(ALL_BUILDS[0], 3, 0, EPSILON)
     with pytest.raises(ValueError, match="whole channels; found 5 rows of 2 columns, 3 channels"):
-        module.RowNormGradient(5, 2, True, 3)
+        layernorm.RowNormGradient(ALL_BUILDS[0], 5, 2, True, 3)

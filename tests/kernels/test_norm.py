@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import cconv.kernels.norm.norm as norm
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 # rows, channels: one and several blocks of rows and of channels, ragged ends.
@@ -13,15 +14,15 @@ EACH = pytest.mark.parametrize(
 EPSILON = 1e-3
 
 
-def partials(build, shape):
-    return nans((build.norm.row_blocks_of(*shape), 2, shape[1]), float)
+def partials(shape):
+    return nans((norm.row_blocks_of(*shape), 2, shape[1]), float)
 
 
 def statistics(build, x, threads=1):
     """(mean, variance, inverse)"""
     results = [nans(x.shape[1], build.dtype) for _ in range(3)]
-    step = build.norm.Statistics(*x.shape, EPSILON)
-    run_step(step, x, partials(build, x.shape), *results, threads=threads)
+    step = norm.Statistics(build, *x.shape, EPSILON)
+    run_step(step, x, partials(x.shape), *results, threads=threads)
     return results
 
 
@@ -87,15 +88,15 @@ def test_normalize_and_affine_are_exact_on_integers(build, shape):
     mean, inverse, scale, bias = (integers(rng, shape[1], build.dtype) for _ in range(4))
     for threads in THREADS:
         y = nans(shape, build.dtype)
-        run_step(build.norm.Normalize(*shape), x, mean, inverse, scale, bias, None, y, threads=threads)
+        run_step(norm.Normalize(build, *shape), x, mean, inverse, scale, bias, None, y, threads=threads)
         assert np.array_equal(y, (x - mean) * inverse * scale + bias)
-        run_step(build.norm.Affine(*shape), x, scale, bias, None, y, threads=threads)
+        run_step(norm.Affine(build, *shape), x, scale, bias, None, y, threads=threads)
         assert np.array_equal(y, x * scale + bias)
-        run_step(build.norm.Affine(*shape), x, scale, None, None, y, threads=threads)
+        run_step(norm.Affine(build, *shape), x, scale, None, None, y, threads=threads)
         assert np.array_equal(y, x * scale)
         inplace = x.copy()
         operands = (inplace, mean, inverse, scale, bias, None, inplace)
-        run_step(build.norm.Normalize(*shape), *operands, threads=threads)
+        run_step(norm.Normalize(build, *shape), *operands, threads=threads)
         assert np.array_equal(inplace, (x - mean) * inverse * scale + bias)
 
 
@@ -121,11 +122,11 @@ def test_residual_and_activation_are_exact_on_integers(build, shape, activation,
     for threads in THREADS:
         y = nans(shape, build.dtype)
         operands = (x, mean, inverse, scale, bias, residual if added else None, y)
-        run_step(build.norm.Normalize(*shape, described), *operands, threads=threads)
+        run_step(norm.Normalize(build, *shape, described), *operands, threads=threads)
         assert np.array_equal(y, f((x - mean) * inverse * scale + bias + more))
         # The result may take the residual's memory.
         y = residual.copy()
-        step = build.norm.Affine(*shape, described)
+        step = norm.Affine(build, *shape, described)
         run_step(step, x, scale, bias, y if added else None, y, threads=threads)
         assert np.array_equal(y, f(x * scale + bias + more))
 
@@ -143,15 +144,15 @@ def test_gradients_through_an_activation_are_exact_on_integers(build, shape, act
     dz = (dy * derivative(z)).astype(build.dtype)
     dscale, dbias = (dz * (x - mean)).sum(axis=0, dtype=float) * inverse, dz.sum(axis=0, dtype=float)
     for threads in THREADS:
-        step = build.norm.ParameterGradient(*shape, described)
+        step = norm.ParameterGradient(build, *shape, described)
         found = nans(shape[1], build.dtype), nans(shape[1], build.dtype)
-        operands = (dy, x, mean, inverse, scale, bias, None, None, partials(build, shape), *found)
+        operands = (dy, x, mean, inverse, scale, bias, None, None, partials(shape), *found)
         run_step(step, *operands, threads=threads)
         assert np.array_equal(found[0], dscale) and np.array_equal(found[1], dbias)
 
         found, stored = (nans(shape[1], build.dtype), nans(shape[1], build.dtype)), dy.copy()
         y = f(z).astype(build.dtype)
-        operands = (stored, x, mean, inverse, None, None, y, stored, partials(build, shape), *found)
+        operands = (stored, x, mean, inverse, None, None, y, stored, partials(shape), *found)
         run_step(step, *operands, threads=threads)
         assert np.array_equal(found[0], dscale) and np.array_equal(found[1], dbias)
         assert np.array_equal(stored, dz)
@@ -168,12 +169,12 @@ def test_input_gradient_through_an_activation(build, shape, activation):
     dz = (dy * derivative((x - mean) * inverse * scale + bias)).astype(build.dtype)
     expected = nans(shape, build.dtype)
     operands = (dz, x, mean, inverse, scale, None, dscale, dbias, expected)
-    run_step(build.norm.InputGradient(*shape), *operands)
+    run_step(norm.InputGradient(build, *shape), *operands)
     assert np.isfinite(expected).all()
     for threads in THREADS:
         dx = dy.copy()
         operands = (dx, x, mean, inverse, scale, bias, dscale, dbias, dx)
-        run_step(build.norm.InputGradient(*shape, described), *operands, threads=threads)
+        run_step(norm.InputGradient(build, *shape, described), *operands, threads=threads)
         assert np.array_equal(dx, expected)
 
 
@@ -201,9 +202,9 @@ SMOOTH = {
 
 
 def test_every_activation_is_tested():
-    module = ALL_BUILDS[-1].norm
-    assert set(module.ACTIVATIONS) == {*ACTIVATIONS, *SMOOTH}
-    assert set(module.FROM_EITHER) == set(ACTIVATIONS)
+    build = ALL_BUILDS[-1]
+    assert set(norm.activations(build)) == {*ACTIVATIONS, *SMOOTH}
+    assert set(norm.from_either(build)) == set(ACTIVATIONS)
 
 
 @EACH
@@ -222,16 +223,16 @@ def test_smooth_activations(build, shape, activation):
     eps = np.finfo(build.dtype).eps
     for threads in THREADS:
         y, dx = nans(shape, build.dtype), nans(shape, build.dtype)
-        run_step(build.norm.Normalize(*shape, described), x, mean, inverse, scale, bias, None, y, threads=threads)
+        run_step(norm.Normalize(build, *shape, described), x, mean, inverse, scale, bias, None, y, threads=threads)
         assert np.max(np.abs(y - f(z))) <= 20 * eps
         found = nans(shape[1], build.dtype), nans(shape[1], build.dtype)
-        operands = (dy, x, mean, inverse, scale, bias, None, None, partials(build, shape), *found)
-        run_step(build.norm.ParameterGradient(*shape, described), *operands, threads=threads)
+        operands = (dy, x, mean, inverse, scale, bias, None, None, partials(shape), *found)
+        run_step(norm.ParameterGradient(build, *shape, described), *operands, threads=threads)
         for sums, terms in zip(found, (dz * d * inverse, dz)):
             bound = 20 * eps * np.abs(terms).sum(axis=0) + 20 * eps
             assert np.all(np.abs(sums - terms.sum(axis=0)) <= bound)
         operands = (dy, x, mean, inverse, scale, bias, dscale, dbias, dx)
-        run_step(build.norm.InputGradient(*shape, described), *operands, threads=threads)
+        run_step(norm.InputGradient(build, *shape, described), *operands, threads=threads)
         expected = scale * inverse * (dz - dbias / shape[0] - d * inverse * dscale / shape[0])
         assert np.max(np.abs(dx - expected)) <= 20 * eps
 
@@ -263,22 +264,22 @@ def test_samples_by_themselves_and_groups_of_channels(build, sizes):
     u = (exact - mean) * inverse
     g = dy * scale.astype(np.longdouble)
     eps = np.finfo(build.dtype).eps
-    blocks = build.norm.row_blocks_of(rows, channels)
+    blocks = norm.row_blocks_of(rows, channels)
     results = []
     for threads in THREADS:
         room = nans((batch * blocks, 2, channels), float)
         found = nans(each, build.dtype), nans(each, build.dtype)
-        step = build.norm.Statistics(rows, channels, EPSILON, batch, groups)
+        step = norm.Statistics(build, rows, channels, EPSILON, batch, groups)
         run_step(step, x, room, found[0], None, found[1], threads=threads)
         assert np.max(np.abs(found[0][:, None] - mean)) <= 32 * eps * 4
         assert np.max(np.abs(found[1][:, None] / inverse - 1)) <= 64 * eps
         y = nans(shape, build.dtype)
-        step = build.norm.Normalize(rows, channels, None, batch)
+        step = norm.Normalize(build, rows, channels, None, batch)
         run_step(step, x, *found, scale, bias, None, y, threads=threads)
         assert np.max(np.abs(y - (u * scale + bias))) <= 400 * eps
 
         sums, dx = (nans(each, build.dtype), nans(each, build.dtype)), nans(shape, build.dtype)
-        step = build.norm.ParameterGradient(rows, channels, None, batch)
+        step = norm.ParameterGradient(build, rows, channels, None, batch)
         operands = (dy, x, *found, None, None, None, None, nans((batch * blocks, 2, channels), float), *sums)
         run_step(step, *operands, threads=threads)
         assert np.max(np.abs(sums[0] - (dy * u).sum(axis=1))) <= 400 * eps * rows
@@ -287,7 +288,7 @@ def test_samples_by_themselves_and_groups_of_channels(build, sizes):
         if groups:
             dscale, dbias = ((s * scale).reshape(batch, groups, -1).mean(axis=2) for s in sums)
             dscale, dbias = (np.repeat(s, channels // groups, axis=1).astype(build.dtype) for s in (dscale, dbias))
-        step = build.norm.InputGradient(rows, channels, None, batch, bool(groups))
+        step = norm.InputGradient(build, rows, channels, None, batch, bool(groups))
         run_step(step, dy, x, *found, scale, None, dscale, dbias, dx, threads=threads)
         expected = inverse * (g - share(g) - u * share(g * u))
         assert np.max(np.abs(dx - expected)) <= 400 * eps * np.max(inverse) * np.max(np.abs(g) + 1)
@@ -298,7 +299,7 @@ def test_samples_by_themselves_and_groups_of_channels(build, sizes):
 
 def test_channels_make_up_groups():
     with pytest.raises(ValueError, match="5 channels do not make 2 groups"):
-        ALL_BUILDS[-1].norm.Statistics(3, 5, EPSILON, 1, 2)
+        norm.Statistics(ALL_BUILDS[-1], 3, 5, EPSILON, 1, 2)
 
 
 @pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
@@ -308,13 +309,13 @@ def test_nan_passes_through_an_activation(build):
     one = np.ones(20, build.dtype)
     for described, _, _ in [*ACTIVATIONS.values(), *SMOOTH.values()]:
         y = nans(x.shape, build.dtype)
-        run_step(build.norm.Normalize(*x.shape, described), x, one, one, one, one, None, y)
+        run_step(norm.Normalize(build, *x.shape, described), x, one, one, one, one, None, y)
         assert np.array_equal(np.isnan(y), np.isnan(x))
 
 
 def test_other_activations_are_refused():
     with pytest.raises(ValueError, match=r"Affine: activation is one of none, relu.*'tanh'"):
-        ALL_BUILDS[-1].norm.Affine(3, 4, ("tanh", 0, 0))
+        norm.Affine(ALL_BUILDS[-1], 3, 4, ("tanh", 0, 0))
 
 
 @pytest.mark.parametrize("build", ALL_BUILDS, ids=str)
@@ -334,7 +335,7 @@ def test_fold_convolution(build, axes, biased):
     for threads in THREADS:
         found = nans(axes, build.dtype), nans(groups * channels, build.dtype)
         operands = (weight, bias if biased else None, scale, shift, mean, variance, *found)
-        run_step(build.norm.FoldConvolution(*axes, EPSILON), *operands, threads=threads)
+        run_step(norm.FoldConvolution(build, *axes, EPSILON), *operands, threads=threads)
         assert np.allclose(found[0], expected, rtol=2 * eps, atol=0)
         assert np.allclose(found[1], constant, rtol=2 * eps, atol=16 * eps)
 
@@ -346,8 +347,8 @@ def test_parameter_gradient_is_exact_on_integers(build, shape):
     mean, inverse = (integers(rng, shape[1], build.dtype) for _ in range(2))
     for threads in THREADS:
         dscale, dbias = nans(shape[1], build.dtype), nans(shape[1], build.dtype)
-        step = build.norm.ParameterGradient(*shape)
-        operands = (dy, x, mean, inverse, None, None, None, None, partials(build, shape), dscale, dbias)
+        step = norm.ParameterGradient(build, *shape)
+        operands = (dy, x, mean, inverse, None, None, None, None, partials(shape), dscale, dbias)
         run_step(step, *operands, threads=threads)
         assert np.array_equal(dbias, dy.sum(axis=0, dtype=float))
         assert np.array_equal(dscale, (dy * (x - mean)).sum(axis=0, dtype=float) * inverse)
@@ -368,7 +369,7 @@ def test_input_gradient(build, shape):
     for threads in THREADS:
         results.append(dy.copy())  # in place, as plans run it
         operands = (results[-1], x, mean, inverse, scale, None, dscale, dbias, results[-1])
-        run_step(build.norm.InputGradient(*shape), *operands, threads=threads)
+        run_step(norm.InputGradient(build, *shape), *operands, threads=threads)
     # About ten roundings of terms as large as the largest.
     scale_of = np.max(np.abs(s * i) * (np.abs(g) + np.abs(db) + np.abs((v - m) * i * ds)))
     assert np.max(np.abs(results[0] - expected)) <= 10 * np.finfo(build.dtype).eps * scale_of
@@ -381,7 +382,7 @@ def test_fold_and_running_average(build):
     scale, bias, mean, batch_mean = (rng.standard_normal(21).astype(build.dtype) for _ in range(4))
     variance, batch_variance = (rng.uniform(0.1, 2, 21).astype(build.dtype) for _ in range(2))
     factor, shift, inverse = (nans(21, build.dtype) for _ in range(3))
-    run_step(build.norm.Fold(21, EPSILON), scale, bias, mean, variance, factor, shift, inverse)
+    run_step(norm.Fold(build, 21, EPSILON), scale, bias, mean, variance, factor, shift, inverse)
     exact = 1 / np.sqrt(variance.astype(float) + EPSILON)
     assert np.array_equal(inverse, exact.astype(build.dtype))
     # One rounding each; in the float64 build FMA contraction may leave another one.
@@ -390,7 +391,7 @@ def test_fold_and_running_average(build):
     assert np.allclose(shift, bias - mean * (scale * exact), rtol=2 * eps, atol=4 * eps)
 
     new_mean, new_variance = mean.copy(), variance.copy()
-    step = build.norm.RunningAverage(21, 0.75)
+    step = norm.RunningAverage(build, 21, 0.75)
     run_step(step, batch_mean, batch_variance, new_mean, new_variance, new_mean, new_variance)
     assert np.allclose(new_mean, mean * 0.75 + batch_mean * 0.25, rtol=0, atol=2 * eps)
     assert np.allclose(new_variance, variance * 0.75 + batch_variance * 0.25, rtol=0, atol=4 * eps)
@@ -400,4 +401,4 @@ def test_no_rows_are_refused_where_they_are_averaged():
     for name in ("Statistics", "ParameterGradient"):
         arguments = (0, 3, EPSILON)[: 3 if name == "Statistics" else 2]
         with pytest.raises(ValueError, match="at least 1 rows"):
-            getattr(ALL_BUILDS[-1].norm, name)(*arguments)
+            getattr(norm, name)(ALL_BUILDS[-1], *arguments)

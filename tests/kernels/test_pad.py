@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cconv.kernels.move.pad import Pad, PadGradient
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 # Sizes in the order of memory; a table for each axis: places of the source, -1 for the constant.
@@ -37,7 +38,7 @@ def test_pad(build, name, dtype):
     x = np.random.default_rng(0).integers(0, 100, sizes).astype(dtype)
     for threads in THREADS:
         y = np.full([len(table) for table in tables], 255, dtype)
-        run_step(build.pad.Pad(sizes, tables, np.asarray(117, dtype).tobytes()), x, y, threads=threads)
+        run_step(Pad(build, sizes, tables, np.asarray(117, dtype).tobytes()), x, y, threads=threads)
         assert np.array_equal(y, gathered(x, tables, 117))
 
 
@@ -54,7 +55,7 @@ def test_gradient(build, name):
             expected[shown] += dy[place]
     for threads in THREADS:
         dx = nans(sizes, build.dtype)
-        run_step(build.pad.PadGradient(sizes, tables), dy, dx, threads=threads)
+        run_step(PadGradient(build, sizes, tables), dy, dx, threads=threads)
         assert np.array_equal(dx, expected)
 
 
@@ -65,15 +66,15 @@ def test_gradient_bits_at_any_number_of_threads(build):
     found = []
     for threads in THREADS:
         found.append(nans(sizes, build.dtype))
-        run_step(build.pad.PadGradient(sizes, tables), dy, found[-1], threads=threads)
+        run_step(PadGradient(build, sizes, tables), dy, found[-1], threads=threads)
     assert all(np.array_equal(found[0], other) for other in found)
 
 
 def test_tables_out_of_range_are_refused():
-    module = ALL_BUILDS[0].pad
+    build = ALL_BUILDS[0]
     with pytest.raises(ValueError, match="places of an axis of 3"):
-        module.Pad((3,), ([0, 3],), b"\0\0\0\0")
+        Pad(build, (3,), ([0, 3],), b"\0\0\0\0")
     with pytest.raises(ValueError, match="1 to 8 axes"):
-        module.PadGradient((), ())
+        PadGradient(build, (), ())
     with pytest.raises(ValueError, match="bytes"):
-        module.Pad((3,), ([0, 1],), b"\0\0\0")
+        Pad(build, (3,), ([0, 1],), b"\0\0\0")

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from cconv.kernels.pool import pool
+import cconv.kernels.pool.pool as pool
 from harness import ALL_BUILDS, FLOAT64, THREADS, integers, nans, run_step
 
 # images, channels, sizes, windows, kernel, stride, dilation, pads before, pads after

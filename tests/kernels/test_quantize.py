@@ -1,9 +1,9 @@
 """Quantisation, its gradient and the way back, against NumPy."""
 
-import cconv.kernels.quantize.quantize as quantize
 import numpy as np
 import pytest
 
+import cconv.kernels.quantize.quantize as quantize
 from harness import ALL_BUILDS, THREADS, nans, run_step
 
 KINDS = ("int8", "uint8", "int16", "uint16")
@@ -85,10 +85,12 @@ def test_blocks(build, sizes, block):
         assert np.array_equal(q, np.clip(whole, -128, 127))
         run_step(quantize.Dequantize(build, "int8", *sizes, block), q, scale, zero, back, threads=threads)
         assert np.array_equal(back, (q - offset) * repeated)
-        run_step(quantize.QuantizeGradient(build, "int8", *sizes, block), dy, x, scale, zero, dx, terms, threads=threads)
+        step = quantize.QuantizeGradient(build, "int8", *sizes, block)
+        run_step(step, dy, x, scale, zero, dx, terms, threads=threads)
         assert np.array_equal(dx, np.where(inside, dy / repeated, 0))
         assert np.array_equal(terms, np.where(inside, -(dy / repeated) * (x / repeated), 0))
-        run_step(quantize.DequantizeGradient(build, "int8", *sizes, block), dy, q, scale, zero, dx, None, threads=threads)
+        step = quantize.DequantizeGradient(build, "int8", *sizes, block)
+        run_step(step, dy, q, scale, zero, dx, None, threads=threads)
         assert np.array_equal(dx, dy * repeated)
         sums = nans(scale.shape, build.dtype)
         run_step(quantize.BlockSums(build, *sizes, block), dy, sums, threads=threads)

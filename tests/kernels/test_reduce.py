@@ -2,10 +2,10 @@
 
 import itertools
 
-import cconv.kernels.reduce.reduce as reduce
 import numpy as np
 import pytest
 
+import cconv.kernels.reduce.reduce as reduce
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 # shape in memory order, axes summed over.

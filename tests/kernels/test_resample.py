@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cconv.kernels.move.resample import Resample
 from cconv.ops.resize import table_of
 from harness import ALL_BUILDS, THREADS, nans, run_step
 
@@ -63,7 +64,7 @@ def test_resample(build, case):
             expected = np.moveaxis(np.tensordot(matrix(table), expected, (1, axis)), 0, axis)
             scale = np.moveaxis(np.tensordot(np.abs(matrix(table)), scale, (1, axis)), 0, axis)
     arrays = [None if table is None else table.arrays for table in tables]
-    step = build.resample.Resample(outer, sizes[0], arrays[0], sizes[1], arrays[1], inner)
+    step = Resample(build, outer, sizes[0], arrays[0], sizes[1], arrays[1], inner)
     found = []
     for threads in THREADS:
         found.append(nans(expected.shape, build.dtype))
@@ -84,9 +85,9 @@ def test_taps_that_meet_are_one_and_those_beyond_the_edge_are_the_edge():
 
 
 def test_tables_that_contradict_themselves_are_refused():
-    module = ALL_BUILDS[0].resample
+    build = ALL_BUILDS[0]
     with pytest.raises(ValueError, match="places of an axis of 3"):
-        module.Resample(1, 3, ([0, 1], [3], [1.0]), 1, None, 1)
+        Resample(build, 1, 3, ([0, 1], [3], [1.0]), 1, None, 1)
     for bounds in ([0, 2], [1, 1], [], [0, 1, 0, 1]):
         with pytest.raises(ValueError, match="bounds grow"):
-            module.Resample(1, 3, (bounds, [0], [1.0]), 1, None, 1)
+            Resample(build, 1, 3, (bounds, [0], [1.0]), 1, None, 1)

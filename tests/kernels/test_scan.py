@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cconv.kernels.reduce.scan import Cumulative, TopK
 from harness import ALL_BUILDS, THREADS, integers, run_step
 
 KINDS = ("real", "int32", "int64")
@@ -30,7 +31,7 @@ def test_running_results(build, kind, shape, exclusive, reverse, product):
     expected = expected[:, ::-1] if reverse else expected
     for threads in THREADS:
         y = np.full(shape, 99, x.dtype)
-        run_step(build.scan.Cumulative(*shape, exclusive, reverse, kind, product), x, y, threads=threads)
+        run_step(Cumulative(build, *shape, exclusive, reverse, kind, product), x, y, threads=threads)
         assert np.array_equal(y, expected)
 
 
@@ -46,7 +47,7 @@ def test_top_k(build, kind, shape, largest):
         expected = order[:, :k]
         for threads in THREADS:
             values, places = np.full((shape[0], k, shape[2]), 99, x.dtype), np.full((shape[0], k, shape[2]), -9)
-            run_step(build.scan.TopK(*shape, k, largest, kind), x, values, places, threads=threads)
+            run_step(TopK(build, *shape, k, largest, kind), x, values, places, threads=threads)
             assert np.array_equal(places, expected)
             assert np.array_equal(values, np.take_along_axis(x, expected, axis=1))
 
@@ -56,15 +57,15 @@ def test_top_k(build, kind, shape, largest):
 def test_what_is_not_a_number_is_larger_than_all_numbers(build, largest, expected):
     x = np.array([3, np.nan, -np.inf, 1, np.nan], build.dtype)
     values, places = np.zeros(5, build.dtype), np.zeros(5, np.int64)
-    run_step(build.scan.TopK(1, 5, 1, 5, largest), x, values, places)
+    run_step(TopK(build, 1, 5, 1, 5, largest), x, values, places)
     assert places.tolist() == expected
     assert np.array_equal(values, x[expected], equal_nan=True)
 
 
 def test_what_does_not_exist_is_refused():
-    module = ALL_BUILDS[0].scan
+    build = ALL_BUILDS[0]
     with pytest.raises(ValueError, match="real, int32, int64; found 'int8'"):
-        module.Cumulative(1, 1, 1, kind="int8")
+        Cumulative(build, 1, 1, 1, kind="int8")
     for k in (-1, 4):
         with pytest.raises(ValueError, match=r"k lies in 0\.\.3"):
-            module.TopK(1, 3, 1, k)
+            TopK(build, 1, 3, 1, k)

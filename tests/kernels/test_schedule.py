@@ -23,7 +23,7 @@ from cconv.kernels.schedule.algorithms import (
     candidates,
     implementation,
 )
-from convolutions import geometry
+from convolutions import algorithms_of, geometry
 from harness import ALL_BUILDS, THREADS
 
 SQUARE = geometry(16, 64, 64, 1, (14, 14), (3, 3), pad=1)
@@ -341,15 +341,15 @@ def network():
 
 
 def trained(threads):
-    """All weights after two steps, and the kernel modules that the plan's convolutions come from."""
+    """All weights after two steps, and the algorithms of the plan's convolutions."""
     model = network()
     trainer = cconv.Trainer(model, threads=threads, seed=2)
     rng = np.random.default_rng(0)
     for _ in range(2):
         trainer.step(rng.standard_normal((6, 3, 15, 14), np.float32), rng.integers(0, 4, 6))
     plan = trainer._network.training({model.input_names[0]: (6, 3, 15, 14)})
-    modules = [type(step).__module__.rpartition(".")[2] for step in plan.memory.program.steps]
-    return {name: array.copy() for name, array in model.weights.items()}, [m for m in modules if m.startswith("conv")]
+    used = algorithms_of(type(step).__module__ for step in plan.memory.program.steps)
+    return {name: array.copy() for name, array in model.weights.items()}, used
 
 
 def other_table():
@@ -366,18 +366,18 @@ def other_table():
 
 def test_same_choices_and_bits_at_any_number_of_threads(name):
     three = {"conv_winograd", "conv_winograd_weight", "conv_depthwise"}
-    by_rule, modules = trained(1)
-    assert three <= set(modules)
+    by_rule, used = trained(1)
+    assert three <= set(used)
     for threads in THREADS[1:]:
         weights, same = trained(threads)
-        assert same == modules
+        assert same == used
         assert all(np.array_equal(weights[key], by_rule[key]) for key in weights)
 
     name(other_table())
-    by_table, modules = trained(1)
-    assert not three & set(modules)
+    by_table, used = trained(1)
+    assert not three & set(used)
     assert any(not np.array_equal(by_table[key], by_rule[key]) for key in by_rule)
     for threads in THREADS[1:]:
         weights, same = trained(threads)
-        assert same == modules
+        assert same == used
         assert all(np.array_equal(weights[key], by_table[key]) for key in weights)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import cconv.kernels.reduce.softmax as softmax
 from harness import ALL_BUILDS, THREADS, nans, run_step
 
 SHAPES = [
@@ -34,14 +35,14 @@ def test_softmax(build, shape, logarithm):
     found = []
     for threads in THREADS:
         y = nans(shape, build.dtype)
-        run_step(build.softmax.Softmax(*shape, logarithm=logarithm), x, y, threads=threads)
+        run_step(softmax.Softmax(build, *shape, logarithm=logarithm), x, y, threads=threads)
         # x - max rounds once, to eps / 2 * |x - max|, about 60 at most: the relative error of e^x,
         # and the absolute one of its logarithm.
         scale = 64 if logarithm else 64 * expected
         assert np.all(np.abs(y - expected) <= np.finfo(build.dtype).eps * scale)
         found.append(y)
         same = x.copy()
-        run_step(build.softmax.Softmax(*shape, logarithm=logarithm), same, same, threads=threads)
+        run_step(softmax.Softmax(build, *shape, logarithm=logarithm), same, same, threads=threads)
         assert np.array_equal(same, y)
     assert all(np.array_equal(found[0], other) for other in found)
 
@@ -61,7 +62,7 @@ def test_gradient(build, shape, logarithm):
     found = []
     for threads in THREADS:
         dx = nans(shape, build.dtype)
-        step = build.softmax.SoftmaxGradient(*shape, logarithm=logarithm)
+        step = softmax.SoftmaxGradient(build, *shape, logarithm=logarithm)
         run_step(step, dy, y, dx, threads=threads)
         # A sum of up to 1000 terms of size about 1: its rounding errors are of random sign, sqrt(1000) * eps.
         assert np.max(np.abs(dx - expected), initial=0) <= 32 * np.finfo(build.dtype).eps
@@ -80,5 +81,5 @@ def test_extremes(build, inner):
     expected = np.array([[1, 0, 0], [0, 0.5, 0.5], *[[np.nan] * 3] * 4])
     x = np.ascontiguousarray(np.repeat(rows[:, :, None], inner, axis=2))
     y = np.zeros_like(x)
-    run_step(build.softmax.Softmax(6, 3, inner), x, y)
+    run_step(softmax.Softmax(build, 6, 3, inner), x, y)
     assert np.array_equal(y, np.repeat(expected[:, :, None], inner, axis=2), equal_nan=True)

@@ -2,13 +2,14 @@
 
 import itertools
 
-import cconv.kernels.elementwise.elementwise as elementwise
 import numpy as np
 import pytest
+
+import cconv.kernels.elementwise.elementwise as elementwise
+from cconv.kernels import FLOAT32
 from cconv.kernels.core.memory import HUGE_PAGE, Region, aligned, zeros
 from cconv.kernels.core.step import Program
-
-from cconv.kernels import FLOAT32
+from cconv.kernels.move.copy import Copy
 from harness import run_step
 
 
@@ -82,7 +83,7 @@ def test_kinds_are_checked():
     with pytest.raises(ValueError, match="nonsense"):
         elementwise.Unary(FLOAT32, "nonsense", 1)
     with pytest.raises(ValueError, match="1, 2, 4 or 8 bytes"):
-        FLOAT32.copy.Copy((2,), (1,), (1,), itemsize=3)
+        Copy(FLOAT32, (2,), (1,), (1,), itemsize=3)
 
 
 @pytest.mark.parametrize("size", [0, 1, 31, 32768, 32769])

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import cconv.kernels.norm.norm as norm
 from cconv.kernels.schedule.algorithms import implementation
 from convolutions import geometry, packed_weights
 from harness import ALL_BUILDS, nans, run_step
@@ -108,11 +109,11 @@ def test_normalisation(build, channels, off):
         part = slice(begin, end)
         relu, size = ("relu", 0, 0), end - begin
         y, dx = (shifted(nans((size, channels), dtype), off) for _ in range(2))
-        step = build.norm.Normalize(size, channels, relu)
+        step = norm.Normalize(build, size, channels, relu)
         run_step(step, x[part], mean, inverse, scale, bias, residual[part], y, threads=2)
         # Neutral sums: what is added of them depends on the number of rows.
         none = np.zeros(channels, dtype)
-        step = build.norm.InputGradient(size, channels, relu)
+        step = norm.InputGradient(build, size, channels, relu)
         run_step(step, dy[part], x[part], mean, inverse, scale, bias, none, none, dx, threads=2)
         return y, dx
 

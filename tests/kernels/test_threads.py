@@ -7,11 +7,11 @@ import threading
 
 import numpy as np
 import pytest
-from cconv.kernels.core.threads import available_processors, get_num_threads, has_openmp, set_num_threads
 
 import cconv
 from cconv.functional import conv2d
 from cconv.kernels import builds
+from cconv.kernels.core.threads import available_processors, get_num_threads, has_openmp, set_num_threads
 
 
 def data(seed=0):

@@ -1,9 +1,9 @@
 """Loops on values of several dtypes against NumPy, with broadcasting."""
 
-import cconv.kernels.elementwise.typed as typed
 import numpy as np
 import pytest
 
+import cconv.kernels.elementwise.typed as typed
 from harness import ALL_BUILDS, THREADS, run_step
 
 WHOLE = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")

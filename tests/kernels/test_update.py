@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+import cconv.kernels.update.update as update
 from cconv.kernels.core.control import CONTROL
-from cconv.kernels.update import update
 from harness import ALL_BUILDS, THREADS, integers, run_step
 
 OK, NOT_FINITE = 0, 1

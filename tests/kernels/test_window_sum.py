@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cconv.kernels.reduce.scan import WindowSum
 from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 
@@ -15,10 +16,10 @@ def test_window_sum(build, shape, before, after):
     expected = sum(padded[:, k : k + shape[1]] for k in range(before + after + 1))
     for threads in THREADS:
         y = nans(shape, build.dtype)
-        run_step(build.window_sum.WindowSum(*shape, before, after), x, y, threads=threads)
+        run_step(WindowSum(build, *shape, before, after), x, y, threads=threads)
         assert np.array_equal(y, expected)
 
 
 def test_a_negative_extent_is_refused():
     with pytest.raises(ValueError, match="no negative extent; found -1 and 2"):
-        ALL_BUILDS[0].window_sum.WindowSum(1, 2, 3, -1, 2)
+        WindowSum(ALL_BUILDS[0], 1, 2, 3, -1, 2)

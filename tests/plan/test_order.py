@@ -5,7 +5,7 @@ import pytest
 
 import cconv
 from cconv import nn, optim
-from cconv.kernels import FLOAT32
+from cconv.kernels.loss.loss import CheckFinite
 from cconv.plan import plan
 from cconv.plan.lowering import Builder
 from cconv.plan.order import postponed
@@ -16,7 +16,7 @@ def made(*steps):
     builder = Builder(np.dtype(np.float32))
     for i, (reads, updates, writes) in enumerate(steps):
         builder.label = str(i)
-        builder.emit(FLOAT32.loss.CheckFinite(), reads=reads, updates=updates, writes=writes)
+        builder.emit(CheckFinite(), reads=reads, updates=updates, writes=writes)
     return builder.emissions
 
 

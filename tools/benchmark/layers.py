@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from cconv.kernels.core.memory import zeros
 
 from benchmark.peak import bound, peak_program, seconds
 from cconv.kernels import FLOAT32
 from cconv.kernels.conv.geometry import ConvGeometry
+from cconv.kernels.core.memory import zeros
 from cconv.kernels.schedule.algorithms import algorithm, implementation
 
 PASSES = {"fwd": "forward", "bwd_d": "input_gradient", "bwd_w": "weight_gradient"}

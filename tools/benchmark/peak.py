@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
+import cconv.kernels.gemm.peak as peak
+from cconv.kernels import FLOAT32
 from cconv.kernels.core.memory import Region
 from cconv.kernels.core.step import Program
-
-from cconv.kernels import FLOAT32
 
 
 @dataclass
@@ -33,7 +34,7 @@ def bound(steps_and_operands: list, threads: int) -> Bound:
 
 
 def peak_program(threads: int) -> tuple[Bound, float]:
-    step = FLOAT32.peak.Peak(200_000, threads * 4)
+    step = peak.Peak(FLOAT32, 200_000, threads * 4)
     operands = [np.array([0.5, 0.5, 0.1], np.float32), np.empty(threads * 4, np.float32)]
     return bound([(step, operands)], threads), step.flops
 

@@ -1,15 +1,15 @@
 /* depthwise.h: the loops of depthwise convolutions over one row of pixels, vectors along the channels.
  *
- * A row of outputs reads some rows of inputs, those of its kernel's rows that lie inside; in each of these, pixel i meets
- * taps i * step .. i * step + taps - 1. With taps and step constants, each input is loaded once for all outputs of a
- * group of pixels that it is a part of, and each weight once for the group.
+ * A row of outputs reads one row of inputs for each row of the kernel that lies inside of the image. In such a row,
+ * output i reads inputs i * step .. i * step + taps - 1. Because taps and step are constants, each input is loaded once
+ * for all outputs of a group of pixels, and each weight once for the group.
  */
 #ifndef CCONV_DEPTHWISE_H
 #define CCONV_DEPTHWISE_H
 
 #include "moments.h"
 
-/* Outputs computed together; accumulators, taps' weights and one input must fit in the registers. */
+/* Outputs computed together: accumulators, weights of the taps and one input must fit in the registers. */
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define DEPTHWISE_GROUP 8
 #else
@@ -21,8 +21,8 @@ typedef struct {
     const real **x;          /* [rows] the first pixel's first input in each, first channel */
     const real **w;          /* [rows] the weights of the first tap, [tap][channel] */
     ptrdiff_t channels;      /* elements between inputs, and between taps */
-    ptrdiff_t step;          /* inputs between outputs; read where it is no constant */
-    ptrdiff_t ahead;         /* elements from the last row to one that is fetched for later */
+    ptrdiff_t step;          /* inputs between outputs; not read where it is a compile-time constant */
+    ptrdiff_t ahead;         /* elements from the last row to the row that is prefetched */
     real *y;                 /* first output */
     ptrdiff_t y_step;        /* elements between outputs */
     const real *bias;        /* [channels] or NULL */
@@ -30,16 +30,16 @@ typedef struct {
     int add_residual, clamped;
     int stream;              /* outputs are stored past the caches; all vectors are whole and aligned */
     real low, high;
-    real *moments;           /* of the channels, which the outputs go to, see moments.h; or NULL */
+    real *moments;           /* of the channels: outputs are added to them, see moments.h; or NULL */
     ptrdiff_t moments_apart;
-    int begins;              /* whether they are the first that do */
+    int begins;              /* whether these outputs are the first that are added */
 } depthwise_job;
 
 typedef void (*depthwise_fn)(const depthwise_job *job, ptrdiff_t pixels);
 
 /* Outputs first..first+width-1, channels c..c+n-1. */
-INLINE void depthwise_group(const int taps, const ptrdiff_t step, const int width, const int whole, const depthwise_job *job,
-                            ptrdiff_t first, ptrdiff_t c, ptrdiff_t n)
+INLINE void depthwise_group(const int taps, const ptrdiff_t step, const int width, const int whole,
+                            const depthwise_job *job, ptrdiff_t first, ptrdiff_t c, ptrdiff_t n)
 {
 #define LOAD(p) (whole ? vload(p) : vload_n(p, n))
     const ptrdiff_t pixel = job->channels;
@@ -85,7 +85,8 @@ INLINE void depthwise_group(const int taps, const ptrdiff_t step, const int widt
 #undef LOAD
 }
 
-INLINE void depthwise_pixels(const int taps, const ptrdiff_t step, const int width, const depthwise_job *job, ptrdiff_t first)
+INLINE void depthwise_pixels(const int taps, const ptrdiff_t step, const int width, const depthwise_job *job,
+                             ptrdiff_t first)
 {
     ptrdiff_t c = 0;
     for (; c + VL <= job->channels; c += VL) depthwise_group(taps, step, width, 1, job, first, c, VL);
@@ -111,13 +112,13 @@ DEPTHWISE_STEPS(4)
 DEPTHWISE_STEPS(5)
 DEPTHWISE_STEPS(7)
 
-/* [taps][step - 1]; NULL: taken apart into single taps. */
+/* [taps][step - 1]; NULL: rows of so many taps are computed tap by tap. */
 __attribute__((unused)) static const depthwise_fn depthwise_table[][2] = {
     {NULL, NULL}, {depthwise_1, depthwise_1}, {depthwise_2_1, depthwise_2_2}, {depthwise_3_1, depthwise_3_2},
     {depthwise_4_1, depthwise_4_2}, {depthwise_5_1, depthwise_5_2}, {NULL, NULL}, {depthwise_7_1, depthwise_7_2}};
 
 /* sums[tap][channel] += sum over p < pixels of x[p * step + tap][channel] * dy[p][channel]. The sum starts from zero in
- * registers, even and odd pixels apart, which keeps FMAs from waiting for each other. */
+ * registers. Even and odd pixels have separate accumulators, so that fewer FMAs wait for each other. */
 INLINE void depthwise_taps(const int taps, const ptrdiff_t step, const int whole, const real *x, const real *dy,
                            ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t n, real *sums)
 {
@@ -146,7 +147,8 @@ INLINE void depthwise_taps(const int taps, const ptrdiff_t step, const int whole
 #undef LOAD
 }
 
-typedef void (*depthwise_sum_fn)(const real *x, const real *dy, ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step, real *sums);
+typedef void (*depthwise_sum_fn)(const real *x, const real *dy, ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step,
+                                 real *sums);
 
 #define DEPTHWISE_SUM(name, taps, step_)                                                                     \
     __attribute__((noinline, unused)) static void name(const real *x, const real *dy, ptrdiff_t pixels,     \

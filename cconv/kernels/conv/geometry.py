@@ -29,7 +29,7 @@ class ConvGeometry:
         groups: divides both.
         input, output, kernel: sizes along depth, height, width.
         stride, dilation: at least 1.
-        pad: zeros before the first element of each axis; those after the last follow from `output`.
+        pad: zeros before the first element of each axis. Those after the last element follow from `output`.
     """
 
     batch: int
@@ -55,7 +55,7 @@ class ConvGeometry:
 
     @property
     def depthwise(self) -> bool:
-        """Each channel is convolved with one kernel of its own."""
+        """Whether each channel is convolved with one kernel of its own."""
         return self.groups == self.channels == self.outputs > 1
 
     @property
@@ -76,10 +76,10 @@ class AxisWalk:
     """One axis of a gather: out[o * out_step + out_start] = sum over taps of in[o * step - pad + offset].
 
     Attributes:
-        input: size of the axis that is read; what lies outside counts as zero.
+        input: size of the axis that is read. Elements outside count as zero.
         output: how many o there are.
         offsets: of the taps, ascending from 0.
-        kernel: for each offset, the kernel's index it belongs to.
+        kernel: for each offset, the index of its tap in the kernel.
     """
 
     input: int
@@ -119,9 +119,9 @@ def forward_part(g: ConvGeometry) -> Part:
 def input_gradient_parts(g: ConvGeometry) -> list[Part]:
     """The input gradient as gathers from dy to dx, one per residue of the input's position modulo the stride.
 
-    dx[i] takes dy[o] * w[t] where o * stride = i + pad - t * dilation. For i = stride * j + r this has a
-    solution for the taps with (r + pad - t * dilation) divisible by the stride, and then
-    o = j + (r + pad - t * dilation) / stride: a convolution of stride 1 that multiplies no zeros.
+    dx[i] sums dy[o] * w[t] where o * stride = i + pad - t * dilation. For i = stride * j + r this has a solution if
+    r + pad - t * dilation is divisible by the stride, and then o = j + (r + pad - t * dilation) / stride. So each
+    residue r is a convolution of stride 1 that multiplies no zeros.
     """
     return [
         (d, h, w) for d in _residues(g, 0) for h in _residues(g, 1) for w in _residues(g, 2)
@@ -153,7 +153,7 @@ def _residues(g: ConvGeometry, a: int) -> list[AxisWalk]:
 
 
 def is_pointwise(part: Part) -> bool:
-    """Whether every output pixel reads just its own input pixel, so that all pixels are one long row."""
+    """Whether every output pixel reads just its own input pixel. Then all pixels are one long row."""
     return all(
         walk.offsets == (0,) and walk.step == 1 and walk.pad == 0 and walk.input == walk.output
         and walk.out_step == 1
@@ -161,15 +161,9 @@ def is_pointwise(part: Part) -> bool:
     )  # fmt: skip
 
 
-# Pixels of this many channels are copied even where they could be read in place: their distance, a multiple of 4 KiB,
-# puts all pixels of a tile or a block into the same cache sets (EPYC, forward at 1024: 312 -> 403 GFLOP/s).
-# Tiles that use up most of a pixel's cache line at once need no copy: see conv_weight.
-CONFLICTING_CHANNELS = 1024
-
-
 def one_row(g: ConvGeometry) -> ConvGeometry:
-    """A convolution in which every output pixel reads just its own input pixel, over one row of all pixels; any other
-    as it is. Blocks of pixels then need not end where rows and images do."""
+    """If every output pixel reads just its own input pixel, the same convolution over one row of all pixels. Blocks of
+    pixels then need not end where rows and images end. Any other geometry is returned as it is."""
     if not is_pointwise(forward_part(g)):
         return g
     row = (1, 1, g.batch * math.prod(g.input))
@@ -177,9 +171,9 @@ def one_row(g: ConvGeometry) -> ConvGeometry:
 
 
 def abreast(g: ConvGeometry, m: int) -> ConvGeometry:
-    """The convolution whose outputs are those of m neighbouring pixels of a row: (pixel, output) of each.
+    """The convolution each of whose pixels has the outputs of m neighbouring pixels of a row, as (pixel, output).
 
-    It has one group, no dilation along the row, and m divides the row.
+    g has one group and no dilation along the row, and m divides the row.
     """
     depth, height, width = g.output
     kernel_z, kernel_y, kernel_x = g.kernel

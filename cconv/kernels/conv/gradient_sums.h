@@ -1,26 +1,27 @@
-/* gradient_sums.h: what a normalisation's gradient begins with, found of rows of dy that are in the cache anyway.
+/* gradient_sums.h: the first part of a normalisation's gradient, computed from rows of dy that are in the cache anyway.
  *
- * It is what norm.pyx's ParameterGradient finds. With y = f(z + residual) and z = (x - mean) * (inverse * scale) + bias,
+ * These are the sums of norm.pyx's ParameterGradient. With y = f(z + residual) and
+ * z = (x - mean) * (inverse * scale) + bias,
  *
  *     dz = (dy + addend) * f'        scales += dz * (x - mean)        biases += dz
  *
- * for an f whose derivative is 1 in an interval and 0 elsewhere; the addend is what else reaches y.
+ * The derivative of f is 1 in an interval and 0 elsewhere. The addend is the gradient that reaches y on other paths.
  */
 #ifndef CCONV_GRADIENT_SUMS_H
 #define CCONV_GRADIENT_SUMS_H
 
 #include "simd.h"
 
-/* What f' is told from: nothing, as it is 1 everywhere; y; or z, computed again. */
+/* Where f' is read from: nowhere, because it is 1 everywhere; from y; or from z, which is recomputed. */
 enum slope { SLOPE_ONE, SLOPE_OF_Y, SLOPE_OF_Z };
 
 typedef struct {
     enum slope slope;
     real low, high;                            /* f' is 1 between them */
-    ptrdiff_t x, y, addend;                    /* bytes to them from an element of dz */
-    int adds;
-    const real *mean, *inverse, *scale, *bias; /* [channels]; all but the mean for SLOPE_OF_Z */
-    int stream;                                /* dz is stored past the caches */
+    ptrdiff_t x, y, addend;                    /* bytes from an element of dz to these */
+    int adds;                                  /* whether there is an addend */
+    const real *mean, *inverse, *scale, *bias; /* [channels]; all but the mean are for SLOPE_OF_Z only */
+    int stream;                                /* whether dz is stored past the caches */
 } gradient_terms;
 
 INLINE void gradient_sums_of(const enum slope slope, const int vectors, const gradient_terms *t, ptrdiff_t c,
@@ -66,7 +67,7 @@ INLINE void gradient_sums_of(const enum slope slope, const int vectors, const gr
 #undef AT
 }
 
-/* Rows of whole vectors of channels, strides in elements; dz may be dy. */
+/* For rows of whole vectors of channels. Strides are in elements. dz may be dy. */
 __attribute__((unused)) static void gradient_sums(const gradient_terms *t, ptrdiff_t channels, const real *dy,
                                                   ptrdiff_t dy_stride, real *dz, ptrdiff_t stride, ptrdiff_t rows,
                                                   real *scales, real *biases)

@@ -1,6 +1,7 @@
-# A convolution's input gradient that goes on to a normalisation: what the normalisation's gradient begins with is found
-# of it at once (gradient_sums.h). Which f' these loops know, and what they are told, for conv_*.Gather.measure_gradient.
+# The first part of a normalisation's gradient, computed by the convolution whose input gradient the normalisation reads
+# (gradient_sums.h). For the loops of Gathers after `measure_gradient`; derivative.pxd is for their classes.
 
+from cconv.kernels.conv.derivative cimport Derivative
 from cconv.kernels.core.simd cimport real
 
 cdef extern from "gradient_sums.h" nogil:
@@ -20,8 +21,40 @@ cdef extern from "gradient_sums.h" nogil:
                        Py_ssize_t stride, Py_ssize_t rows, real* scales, real* biases)
 
 
+cdef inline gradient_terms terms_of(const Derivative* f, char** operand, Py_ssize_t c, bint adds,
+                                    bint stream) noexcept nogil:
+    """The terms from channel c on, at the addresses among a Gather's operands.
+
+    Args:
+        adds: whether operand 3 is added to the gradient.
+        stream: whether the target, operand 4, is stored past the caches.
+    """
+    cdef gradient_terms t
+    t.slope = SLOPE_ONE
+    if f.given:
+        t.slope = SLOPE_OF_Z if operand[12] == NULL else SLOPE_OF_Y
+    t.low, t.high = <real>f.low, <real>f.high
+    t.x, t.y, t.addend = operand[7] - operand[4], operand[12] - operand[4], operand[3] - operand[4]
+    t.adds, t.stream = adds, stream
+    t.mean, t.inverse = <real*>operand[8] + c, <real*>operand[9] + c
+    t.scale, t.bias = <real*>operand[10] + c, <real*>operand[11] + c
+    return t
+
+
+cdef inline void sums_found(const real* scales, const real* biases, Py_ssize_t channels, double* found,
+                            Py_ssize_t apart) noexcept nogil:
+    """Write the sums of a block to their place in ParameterGradient's partials."""
+    cdef Py_ssize_t c
+    for c in range(channels):
+        found[c] = scales[c]
+        found[apart + c] = biases[c]
+
+
+# The two functions below serve kernels whose loops are still in their class.
+
 cdef inline bint derivative_known(activation, gradient_terms* t) except -1:
-    """Whether f' of the activation (name, a, b), or of None, is 1 in an interval and 0 elsewhere; which one goes to `t`."""
+    """Whether f' of the activation (name, a, b), or of None, is 1 in an interval and 0 elsewhere. If so, f' is written
+    to `t`."""
     t.slope = SLOPE_ONE if activation is None else SLOPE_OF_Z
     if activation is None:
         return True
@@ -32,7 +65,7 @@ cdef inline bint derivative_known(activation, gradient_terms* t) except -1:
 
 
 cdef inline gradient_terms bound_terms(gradient_terms t, char** operand, Py_ssize_t c) noexcept nogil:
-    """With the addresses among a Gather's operands, from channel c on; the target is operand 4."""
+    """The terms from channel c on, with the addresses among a Gather's operands; the target is operand 4."""
     t.addend = operand[3] - operand[4]
     t.x, t.y = operand[7] - operand[4], operand[12] - operand[4]
     t.mean, t.inverse = <real*>operand[8] + c, <real*>operand[9] + c
@@ -40,12 +73,3 @@ cdef inline gradient_terms bound_terms(gradient_terms t, char** operand, Py_ssiz
     if t.slope != SLOPE_ONE and operand[12] != NULL:
         t.slope = SLOPE_OF_Y
     return t
-
-
-cdef inline void sums_found(const real* scales, const real* biases, Py_ssize_t channels, double* found,
-                            Py_ssize_t apart) noexcept nogil:
-    """Sums of a block to its place in ParameterGradient's partials."""
-    cdef Py_ssize_t c
-    for c in range(channels):
-        found[c] = scales[c]
-        found[apart + c] = biases[c]

@@ -1,78 +1,45 @@
-# A strip: the piece of an input that a block of outputs reads, copied to a buffer of the thread with its zero
-# border written out. The loops that multiply then need no bounds tests, and neighbouring pixels lie a distance
-# apart that does not fall on the same cache sets.
+# A strip is the piece of an input that a block of outputs reads, copied to a buffer of the thread. Its zero border is
+# written out, so the loops that multiply need no bounds tests. Neighbouring pixels of the buffer lie a distance apart
+# that does not map to the same cache sets. strip_loops.pxd copies.
 #
-# Layout [panel][image][plane][row][column][pixel_stride]; a plane per tap along depth. An axis with one tap keeps only
-# the elements that are read, however large the stride. A panel holds `panel` channels: all of them where the loops run
-# along a pixel's channels; a register tile's rows where they run along the pixels, which are then one run of memory.
-
-from cconv.kernels.core.simd cimport real
-from cconv.kernels.core.tile cimport split_pixels, zero_pixels
+# Layout: [panel][image][plane][row][column][pixel_stride], with one plane per tap along depth. An axis with one tap
+# keeps only the elements that are read, however large the stride. A panel holds `panel` channels. If the loops run
+# along a pixel's channels, one panel holds all channels. If they run along the pixels, a panel holds the rows of one
+# register tile, and its pixels are one run of memory.
 
 cdef struct Axis:
-    Py_ssize_t input      # size of the axis that is read
-    Py_ssize_t output     # outputs along it
-    Py_ssize_t step       # input elements per output
+    Py_ssize_t input                # size of the axis that is read
+    Py_ssize_t output               # outputs along it
+    Py_ssize_t step                 # input elements per output
     Py_ssize_t pad
-    Py_ssize_t load_step  # input elements per strip element
-    Py_ssize_t strip_step # strip elements per output
-    Py_ssize_t span       # strip elements that one output reads
-    Py_ssize_t out_step, out_start
+    Py_ssize_t load_step            # input elements per strip element
+    Py_ssize_t strip_step           # strip elements per output
+    Py_ssize_t span                 # strip elements that one output reads
+    Py_ssize_t out_step, out_start  # output o is position o * out_step + out_start of the target
 
 cdef struct Strip:
     Axis axis[3]
-    const Py_ssize_t* planes      # offset of each plane along depth
+    const Py_ssize_t* planes        # offset of each plane along depth
     Py_ssize_t plane_count
-    Py_ssize_t rows, columns      # size of a plane in the buffer
-    Py_ssize_t pixel_stride       # elements between columns in the buffer
-    Py_ssize_t input_stride       # elements between pixels of the input: its channels
-    Py_ssize_t panel              # channels of a panel
-    Py_ssize_t panel_size         # elements between panels in the buffer
+    Py_ssize_t rows, columns        # size of a plane in the buffer
+    Py_ssize_t pixel_stride         # elements between columns in the buffer
+    Py_ssize_t input_stride         # elements between pixels of the input: its channels
+    Py_ssize_t panel                # channels of a panel
+    Py_ssize_t panel_size           # elements between panels in the buffer
 
-cdef inline Py_ssize_t first_inside(Py_ssize_t start, Py_ssize_t step) noexcept nogil:
-    """Least i >= 0 with start + i * step >= 0."""
-    return 0 if start >= 0 else (-start + step - 1) // step
 
-cdef inline Py_ssize_t end_inside(Py_ssize_t start, Py_ssize_t step, Py_ssize_t size, Py_ssize_t count) noexcept nogil:
-    """Number of i < count with start + i * step < size, at least 0."""
-    if start >= size:
-        return 0
-    return min(count, (size - start + step - 1) // step)
-
-cdef inline void load_strip(
-    const Strip* s, const real* x, real* buffer, Py_ssize_t image, Py_ssize_t images, Py_ssize_t depth,
-    Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column, Py_ssize_t columns, Py_ssize_t channel,
-    Py_ssize_t channels
-) noexcept nogil:
-    """Fill the buffer for outputs (image.., depth, row.., column..) with channels channel..channel+channels-1."""
-    cdef const Axis* d = &s.axis[0]
-    cdef const Axis* h = &s.axis[1]
-    cdef const Axis* w = &s.axis[2]
-    cdef Py_ssize_t n, plane, r, z, y, lo, hi, begin, end, c, count
-    cdef Py_ssize_t needed_rows = (rows - 1) * h.strip_step + h.span
-    cdef Py_ssize_t needed_columns = (columns - 1) * w.strip_step + w.span
-    cdef Py_ssize_t x0 = column * w.step - w.pad
-    cdef const real* source
-    cdef real* target
-    lo = min(first_inside(x0, w.load_step), needed_columns)
-    hi = max(lo, end_inside(x0, w.load_step, w.input, needed_columns))
-    for n in range(images):
-        for plane in range(s.plane_count):
-            z = depth * d.step - d.pad + s.planes[plane]
-            for r in range(needed_rows):
-                y = row * h.step - h.pad + r * h.load_step
-                target = buffer + ((n * s.plane_count + plane) * s.rows + r) * s.columns * s.pixel_stride
-                begin = end = needed_columns
-                if 0 <= z < d.input and 0 <= y < h.input:
-                    begin, end = lo, hi
-                    source = x + s.input_stride * (
-                        (((image + n) * d.input + z) * h.input + y) * w.input + x0 + lo * w.load_step) + channel
-                    split_pixels(source, w.load_step * s.input_stride, target + lo * s.pixel_stride, s.pixel_stride,
-                                 hi - lo, channels, s.panel, s.panel_size)
-                c = 0
-                while c < channels:
-                    count = min(s.panel, channels - c)
-                    zero_pixels(target, s.pixel_stride, begin, count)
-                    zero_pixels(target + end * s.pixel_stride, s.pixel_stride, needed_columns - end, count)
-                    target += s.panel_size
-                    c += count
+cdef inline int fill_axes(Strip* s, part) except -1:
+    """The axes of a gather (three geometry.AxisWalk). An axis with one tap is stored without the elements that its
+    stride skips."""
+    for a, walk in enumerate(part):
+        one = len(walk.offsets) == 1
+        s.axis[a].input = walk.input
+        s.axis[a].output = walk.output
+        s.axis[a].step = walk.step
+        s.axis[a].pad = walk.pad
+        s.axis[a].load_step = walk.step if one else 1
+        s.axis[a].strip_step = 1 if one else walk.step
+        s.axis[a].span = walk.span
+        s.axis[a].out_step = walk.out_step
+        s.axis[a].out_start = walk.out_start
+    return 0

@@ -5,9 +5,10 @@
  *
  *     Y = A^T [ (G g G^T) . (B^T d B) ] A
  *
- * Interpolation points 0, 1, -1, 1/2, -2 and infinity: half the rms error of the usual 0, 1, -1, 2, -2, since their
- * powers grow less (compare Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for
- * Deep Neural Networks", 2020). Each transform below is the product with one of the matrices, with shared sums.
+ * The interpolation points are 0, 1, -1, 1/2, -2 and infinity. They have half the rms error of the usual 0, 1, -1, 2
+ * and -2, because their powers grow less (compare Barabasz et al., "Error Analysis and Improving the Accuracy of
+ * Winograd Convolution for Deep Neural Networks", 2020). Each transform below is the product with one of the matrices,
+ * with shared sums.
  */
 #ifndef CCONV_WINOGRAD_H
 #define CCONV_WINOGRAD_H
@@ -51,7 +52,7 @@ INLINE void winograd_g(vf a, vf b, vf c, vf *u, const int stride)
     u[5 * stride] = c;
 }
 
-/* p[row * size + column]: `size` x `size` pixels from (y, x) of an image on, zeros for those outside. */
+/* p[row * size + column] = address of pixel (y + row, x + column) of an image, or `zeros` if the pixel lies outside. */
 INLINE void winograd_pixels(const real *image, ptrdiff_t height, ptrdiff_t width, ptrdiff_t pixel, ptrdiff_t y,
                             ptrdiff_t x, const int size, const real *zeros, const real **p)
 {
@@ -62,8 +63,9 @@ INLINE void winograd_pixels(const real *image, ptrdiff_t height, ptrdiff_t width
         }
 }
 
-/* One tile of 6x6 pixels, `channels` (a multiple of VL) of each from p[row * 6 + column]: plane xi of the result is at
- * v + xi * plane. Prefetches what the tile after next will read of these rows. */
+/* Transform one tile of 6x6 pixels. Pixel (row, column) is at p[row * 6 + column]; `channels`, a multiple of VL, are
+ * transformed. Plane xi of the result is at v + xi * plane. Prefetches the pixels that the tile after next reads in
+ * these rows. */
 static void winograd_input(const real *const *p, ptrdiff_t channels, ptrdiff_t pixel, real *v, ptrdiff_t plane)
 {
     for (ptrdiff_t c = 0; c < channels; c += VL) {
@@ -81,7 +83,7 @@ static void winograd_input(const real *const *p, ptrdiff_t channels, ptrdiff_t p
     }
 }
 
-/* What a tile's outputs get before they are stored. */
+/* Epilogue: applied to a tile's outputs before they are stored. */
 typedef struct {
     const real *bias;   /* of the first channel, or NULL */
     ptrdiff_t residual; /* bytes from an output to its residual */
@@ -89,7 +91,8 @@ typedef struct {
     real low, high;
 } winograd_epilogue;
 
-/* One tile: planes at m + xi * plane to rows x columns (<= 4x4) outputs of `channels` channels each. */
+/* Transform one tile of products back: plane xi is at m + xi * plane. Stores rows x columns (at most 4x4) outputs of
+ * `channels` channels each. */
 static void winograd_output(const real *m, ptrdiff_t plane, ptrdiff_t channels, real *y, ptrdiff_t row,
                             ptrdiff_t pixel, int rows, int columns, const winograd_epilogue *e)
 {
@@ -153,8 +156,9 @@ INLINE void winograd_at3(vf m0, vf m1, vf m2, vf m3, vf m4, vf m5, vf *y, const 
     y[2 * stride] = (s + m5) + ((real)0.25 * m3 + (real)4 * m4);
 }
 
-/* One tile of 4x4 pixels of dy, `channels` of each from p[row * 4 + column]. Channel c goes to block c / columns, whose
- * rows are `columns` wide: y + (c - c % columns) * tiles + c % columns in each plane, the last block may be narrower. */
+/* Transform one tile of 4x4 pixels of dy. Pixel (row, column) is at p[row * 4 + column]; `channels` are transformed. In
+ * each plane, channel c goes to block c / columns, which begins at y + (c - c % columns) * tiles. A row of a block, one
+ * tile, is `columns` wide; the rows of the last block may be narrower. */
 static void winograd_gradient(const real *const *p, ptrdiff_t channels, ptrdiff_t pixel, real *y, ptrdiff_t plane,
                               ptrdiff_t columns, ptrdiff_t tiles, ptrdiff_t tile)
 {
@@ -174,7 +178,7 @@ static void winograd_gradient(const real *const *p, ptrdiff_t channels, ptrdiff_
     }
 }
 
-/* VL outputs of one channel: 36 planes at m + xi * plane to the 9 taps' vectors g[tap]. */
+/* Transform the sums of VL outputs and one channel back: 36 planes at m + xi * plane to 9 taps g[tap]. */
 INLINE void winograd_taps(const real *m, ptrdiff_t plane, vf *g)
 {
     vf a[18];
@@ -185,7 +189,7 @@ INLINE void winograd_taps(const real *m, ptrdiff_t plane, vf *g)
         winograd_at3(a[i * 6], a[i * 6 + 1], a[i * 6 + 2], a[i * 6 + 3], a[i * 6 + 4], a[i * 6 + 5], g + i * 3, 1);
 }
 
-/* The same, to dw[lane * output + tap]. */
+/* The same, stored to dw[lane * output + tap]. */
 static void winograd_store_taps(const real *m, ptrdiff_t plane, real *dw, ptrdiff_t output)
 {
     enum { TAPS = 9 };

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 Axis = tuple[int, ...]
+
+
+def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Elements between neighbours along each axis of a dense array, slowest axis first."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def merge_axes(shape: Sequence[int], *strides: Sequence[int], order_of: int | None = None) -> list[Axis]:

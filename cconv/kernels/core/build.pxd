@@ -12,6 +12,7 @@ cdef class Build:
     cdef chunk_loop loop(self, str module, str name) except NULL
     cdef void* address(self, str module, str table, str name) except NULL
     cdef int block_vectors(self, Py_ssize_t columns) noexcept nogil
+    cdef Py_ssize_t packed_columns(self, Py_ssize_t columns) noexcept nogil
     cdef Py_ssize_t odd_lines(self, Py_ssize_t n) noexcept nogil
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:

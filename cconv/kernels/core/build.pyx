@@ -43,11 +43,6 @@ cdef class Build:
     def __reduce__(self):
         return Build, (self.name,)
 
-    def __getattr__(self, str module):
-        if module.startswith("_"):
-            raise AttributeError(module)
-        return importlib.import_module(f"cconv.kernels.{self.name}.{module}")
-
     def table(self, str module, str table="LOOPS"):
         """A dict of a module of loops: addresses, or numbers of rows, by name."""
         key = module, table
@@ -66,6 +61,11 @@ cdef class Build:
     cdef int block_vectors(self, Py_ssize_t columns) noexcept nogil:
         """Vectors of a packed block that holds so many columns; see tile.h."""
         return 1 if columns <= self.lanes else 2
+
+    cdef Py_ssize_t packed_columns(self, Py_ssize_t columns) noexcept nogil:
+        """Columns of all packed blocks of so many columns together: the last block is padded to whole vectors."""
+        cdef Py_ssize_t rest = columns % self.tile_columns
+        return columns - rest + (self.block_vectors(rest) * self.lanes if rest else 0)
 
     cdef Py_ssize_t odd_lines(self, Py_ssize_t n) noexcept nogil:
         """At least n elements, an odd number of cache lines; see simd.h."""

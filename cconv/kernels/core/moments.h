@@ -1,7 +1,8 @@
-/* moments.h: mean and squared deviations of each channel, found of values that are in registers anyway.
+/* moments.h: mean and squared deviations of each channel, found from values that are in registers anyway.
  *
- * Sums of deviations from a pivot, the first value that came: near enough to the mean for the sum of squares to have no
- * large mean in it to cancel. Three rows of memory, `apart` elements from one to the next: pivot, sum, sum of squares.
+ * The sums are of deviations from a pivot, the first value of a channel. The pivot is near enough to the mean that the
+ * sum of squares holds no large mean that would cancel. Memory has three rows, `apart` elements from one to the next:
+ * pivot, sum, sum of squares.
  */
 #ifndef CCONV_MOMENTS_H
 #define CCONV_MOMENTS_H
@@ -12,7 +13,7 @@ typedef struct {
     vf pivot, sum, squares;
 } moments;
 
-/* What the memory has of a vector of channels; nothing yet, if `first` is the first value of all (`begin`). */
+/* Load the moments of a vector of channels. With `begin` there are none yet, and `first` becomes the pivot. */
 INLINE moments moments_open(const real *at, ptrdiff_t apart, int begin, vf first)
 {
     const vi fresh = (vi){0} - (lane)(begin != 0);

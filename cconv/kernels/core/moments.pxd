@@ -1,3 +1,5 @@
+# Mean and squared deviations of channels; moments.h describes them. Tiles find them with TILE_MEASURE.
+
 from cconv.kernels.core.simd cimport real
 
 cdef extern from "moments.h" nogil:

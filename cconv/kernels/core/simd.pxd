@@ -1,6 +1,8 @@
 # What kernels may use of simd.h. Cython is told `float`; in the float64 build C takes `real` as double.
 # Write constants as <real>0.5: a bare 0.5 is a double and would widen the whole expression.
 
+from libc.stdint cimport int32_t, int64_t
+
 cdef extern from "simd.h" nogil:
     ctypedef float real
     ctypedef float vf
@@ -22,6 +24,12 @@ cdef extern from "simd.h" nogil:
     real vsum(vf v)
     Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b)   # rounded up; 0 for negative a
     Py_ssize_t odd_lines(Py_ssize_t n)                # at least n, an odd number of cache lines
+
+# Elements that a loop computes with if it works for several dtypes; their numbers are `Kind` in element.pxd.
+ctypedef fused number:
+    real
+    int32_t
+    int64_t
 
 
 cdef inline vf load_part(const real* p, Py_ssize_t n) noexcept nogil:

@@ -31,10 +31,6 @@ cdef class Step:
     cdef bint streams_to(self, int target, Py_ssize_t nbytes, Py_ssize_t row, Py_ssize_t run) noexcept nogil
     # The numbers as a C array that lives as long as the step.
     cdef const Py_ssize_t* longs(self, values) except NULL
-    # The old interface, for kernels whose loops are in their class.
-    cdef void parallel(self, int phase, Py_ssize_t chunks) noexcept nogil
-    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil
-    cdef char* scratch_of(self, int thread) noexcept nogil
 
 
 # Elements that a chunk should process, unless a kernel has measured a better number. Large enough that the cost of handing

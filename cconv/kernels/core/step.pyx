@@ -55,16 +55,6 @@ cdef void run_loop(void* context, Py_ssize_t i, int thread) noexcept nogil:
     c.loop(c.arguments, c.operand, i, c.scratch + thread * c.scratch_bytes)
 
 
-cdef struct Phase:
-    void* step
-    int phase
-
-
-cdef void run_chunk(void* context, Py_ssize_t i, int thread) noexcept nogil:
-    cdef Phase* phase = <Phase*>context
-    (<Step>phase.step).chunk(phase.phase, i, thread)
-
-
 cdef class Step:
     """Base of all steps. A subclass sets `operands` and `scratch_bytes` in its constructor."""
 
@@ -78,15 +68,6 @@ cdef class Step:
         context.scratch, context.scratch_bytes = self.scratch, self.scratch_bytes
         parallel_for(run_loop, &context, chunks, 1 if 0 < self.cost < WORTH_THREADS else self.threads)
 
-    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
-        pass
-
-    cdef void parallel(self, int phase, Py_ssize_t chunks) noexcept nogil:
-        cdef Phase context
-        context.step = <void*>self
-        context.phase = phase
-        parallel_for(run_chunk, &context, chunks, 1 if 0 < self.cost < WORTH_THREADS else self.threads)
-
     cdef bint streams_to(self, int target, Py_ssize_t nbytes, Py_ssize_t row, Py_ssize_t run) noexcept nogil:
         """It is large, is written in whole cache lines (see vstream), and no operand is read from there, which would have
         fetched it."""
@@ -99,9 +80,6 @@ cdef class Step:
             if i != target and self.operand[i] == self.operand[target]:
                 return False
         return True
-
-    cdef char* scratch_of(self, int thread) noexcept nogil:
-        return self.scratch + thread * self.scratch_bytes
 
     cdef const Py_ssize_t* longs(self, values) except NULL:
         array = np.array(tuple(values) or (0,), dtype=np.intp)

@@ -2,16 +2,17 @@
  *
  *     C[i][j] = sum over segments s, steps k of  A(s, i, k) * B[s][k][j]   (+ C[i][j]) (+ bias[j]) (+ R[i][j])
  *
- * and, last, clamped to an interval if asked for: what follows a convolution costs no pass of its own.
- * C has up to TILE_ROWS rows and `vectors` vectors of columns, which stay in registers throughout; per step k
- * two vectors of B are loaded and each row's A is broadcast from memory, so 14 x 2 FMAs take 16 loads. Summing
- * from zero and adding to C at the end, instead of starting from C, costs nothing and halves rounding error.
+ * The result is clamped to an interval last, if asked for, so the epilogue of a convolution costs no pass of its own.
+ * C has up to TILE_ROWS rows and `vectors` vectors of columns, which stay in registers throughout. Each step k loads
+ * two vectors of B and broadcasts each row's A from memory, so 14 x 2 FMAs take 16 loads. Sums start from zero and are
+ * added to C at the end. Compared with starting from C this costs nothing and halves the rounding error.
  *
  * Rows come in two halves with a base address each: rows 0..ceil(n/2)-1 at a0, a0 + row, ..., the others at a1.
- * A run of n neighbouring pixels has a1 = a0 + ceil(n/2) * row; two short rows of an image have any two. Seven
- * rows are what x86 can address from one base without spilling: multiples 1, 2, 4 of row, of 3 row and 5 row.
+ * A run of n neighbouring pixels has a1 = a0 + ceil(n/2) * row. Two short rows of an image have any two addresses. A
+ * half has at most seven rows, which is what x86 can address from one base without spilling: multiples 1, 2, 4 of row,
+ * of 3 row and of 5 row.
  *
- * `row`, `step` and `offset` are in bytes, since the compiler then needs no shifts in the loop. Two families:
+ * `row`, `step` and `offset` are in bytes, so that the compiler needs no shifts in the loop. There are two families:
  *     across   step is one element: a row is a pixel, steps are its channels (forward, input gradient)
  *     along    row is one element: a row is a channel, steps are pixels (weight gradient, transposed A)
  */
@@ -20,11 +21,11 @@
 
 #include "moments.h"
 
-/* What happens to a sum before it is stored, in this order; any of them together. */
+/* What happens to a sum before it is stored, in this order. Bits can be combined. */
 enum tile_mode { TILE_STORE = 0, TILE_ADD = 1, TILE_BIAS = 2, TILE_RESIDUAL = 4, TILE_CLAMP = 8,
-                 TILE_STREAM = 16,  /* past the caches; all vectors are whole and aligned */
-                 TILE_MEASURE = 32, /* what is stored goes to the columns' moments, too (tile_across) */
-                 TILE_BEGIN = 64,   /* and is the first that does */
+                 TILE_STREAM = 16,  /* store past the caches; all vectors are whole and aligned */
+                 TILE_MEASURE = 32, /* also add the values that are stored to the columns' moments (tile_across) */
+                 TILE_BEGIN = 64,   /* these values are the first of the moments */
                  TILE_FETCH = 128 /* segments fetch from `stream` instead of `ahead` (tile_across) */ };
 
 enum { TILE_STREAMS = 6 };
@@ -40,11 +41,11 @@ typedef struct {
     ptrdiff_t ldc;           /* elements between rows of C */
     ptrdiff_t residual;      /* bytes from an element of C to that of R, for TILE_RESIDUAL */
     real low, high;          /* for TILE_CLAMP; a NaN stays NaN */
-    const char *ahead;       /* what is read after this tile: one line a step is fetched to L2 meanwhile */
-    ptrdiff_t ahead_step;    /* bytes from one to the next; 0 for none but the first */
-    ptrdiff_t ahead_row;     /* and more bytes after each segment (tile_along) */
-    const char *stream[TILE_STREAMS]; /* where a segment begins to fetch, for TILE_FETCH: the first `streams` of them */
-    ptrdiff_t streams;
+    const char *ahead;       /* what is read after this tile; each step prefetches one line of it to L2 */
+    ptrdiff_t ahead_step;    /* bytes from one line to the next; 0 fetches only the first */
+    ptrdiff_t ahead_row;     /* additional bytes after each segment (tile_along) */
+    const char *stream[TILE_STREAMS]; /* for TILE_FETCH: where each segment begins to fetch */
+    ptrdiff_t streams;                /* how many of them are used; further segments fetch from the first */
     int mode;                /* bits of tile_mode */
     real *moments;           /* of the columns, for TILE_MEASURE; see moments.h */
     ptrdiff_t moments_apart;
@@ -66,7 +67,7 @@ INLINE const char *row_at(const char *p, int i, ptrdiff_t r1, ptrdiff_t r3, ptrd
     }
 }
 
-/* For each vector of the tile: where it is stored, and the residual that is added to it. */
+/* For each vector of the tile: its place in C, and the residual that is added to it. */
 #define EACH_VECTOR UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++)
 #define PLACE ((i < n0 ? c0 + i * ldc : c1 + (i - n0) * ldc) + v * VL)
 #define RESIDUAL ((const real *)((const char *)PLACE + job->residual))
@@ -79,7 +80,7 @@ INLINE void tile_measure(const int n, const int v, const tile_job *job, vf acc[T
     moments_close(job->moments + v * VL, job->moments_apart, m);
 }
 
-/* Add what is asked for to the sums and store them; the last vector has `tail` lanes. */
+/* Apply the steps of job->mode to the sums and store them. The last vector has `tail` lanes. */
 INLINE void tile_finish(const int n, const int vectors, const ptrdiff_t tail, const int measures, const tile_job *job,
                         vf acc[TILE_ROWS][TILE_VECTORS], real *c0, real *c1)
 {
@@ -113,7 +114,7 @@ INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const
     const ptrdiff_t ahead_step = job->ahead_step;
     vf acc[TILE_ROWS][TILE_VECTORS];
     EACH_VECTOR acc[i][v] = vzero();
-    /* C is written at the end, and R read: their lines are on their way to L1 meanwhile. */
+    /* C is written and R is read at the end. Their lines are fetched to L1 meanwhile. */
     if (!(job->mode & TILE_STREAM)) EACH_VECTOR __builtin_prefetch(PLACE, 1);
     if (job->mode & TILE_RESIDUAL) EACH_VECTOR __builtin_prefetch(RESIDUAL);
 
@@ -147,10 +148,10 @@ INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const
 #undef PLACE
 #undef RESIDUAL
 
-/* Whether the tiles of a family can be measured; a weight gradient's need not. */
+/* Whether the tiles of a family support TILE_MEASURE and TILE_FETCH. Those of a weight gradient need not. */
 enum { measures_across = 1, measures_along = 0 };
 
-/* One function per number of rows and vectors, so that every bound is a constant: tile_across_14_2, ... */
+/* There is one function per number of rows and vectors, so that every bound is a constant: tile_across_14_2, ... */
 #define TILE_FUNCTION(family, n, vectors, row, step)                                                         \
     __attribute__((noinline, unused)) static void tile_##family##_##n##_##vectors(                           \
         const tile_job *job, const char *a0, const char *a1, real *c0, real *c1)                              \
@@ -188,7 +189,7 @@ __attribute__((unused)) static const tile_fn tile_along[][2] = {TILE_TABLE_LOW(a
 #error "tile.h: no table for this TILE_ROWS"
 #endif
 
-/* Vectors of a block of `columns` columns: what its packed rows are wide. */
+/* Vectors of a packed row of a block of `columns` columns. */
 INLINE int block_vectors(ptrdiff_t columns) { return columns > VL ? 2 : 1; }
 
 /* Copy `count` pixels of `channels` each; strides in elements. */
@@ -207,8 +208,8 @@ INLINE void copy_pixels(const real *source, ptrdiff_t source_stride, real *targe
         target += target_stride;
     }
 }
-/* The same to panels of `panel` channels, panel_size elements apart, each pixel at once, since it is one run of memory.
- * A panel's pixel has room for whole vectors. */
+/* Copy to panels of `panel` channels, panel_size elements apart. Each pixel is read in one go, because it is one run of
+ * memory. A pixel of a panel has room for whole vectors. */
 INLINE void split_pixels(const real *source, ptrdiff_t source_stride, real *target, ptrdiff_t target_stride,
                          ptrdiff_t count, ptrdiff_t channels, ptrdiff_t panel, ptrdiff_t panel_size)
 {
@@ -234,7 +235,7 @@ INLINE void zero_pixels(real *target, ptrdiff_t stride, ptrdiff_t count, ptrdiff
         if (c < channels) vstore_n(target + c, vzero(), channels - c);
     }
 }
-/* Copy `count` pixels of `channels` each to rows of whole vectors, `width` wide; what is left of a row is 0. */
+/* Copy `count` pixels of `channels` each to rows of whole vectors, `width` wide. The rest of a row is 0. */
 INLINE void pad_pixels(const real *source, ptrdiff_t source_stride, real *target, ptrdiff_t width, ptrdiff_t count,
                        ptrdiff_t channels)
 {

@@ -1,7 +1,10 @@
-from cconv.kernels.core.simd cimport real, vf
+# The register tile, and copies to the layouts that it reads; tile.h describes them.
+
+from cconv.kernels.core.simd cimport real
 
 cdef extern from "tile.h" nogil:
-    const int TILE_STORE, TILE_ADD, TILE_BIAS, TILE_RESIDUAL, TILE_CLAMP, TILE_STREAM, TILE_MEASURE, TILE_BEGIN, TILE_FETCH
+    const int TILE_STORE, TILE_ADD, TILE_BIAS, TILE_RESIDUAL, TILE_CLAMP
+    const int TILE_STREAM, TILE_MEASURE, TILE_BEGIN, TILE_FETCH
     ctypedef struct tile_job:
         const Py_ssize_t* offset
         Py_ssize_t segments

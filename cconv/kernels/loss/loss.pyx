@@ -1,81 +1,37 @@
-"""Losses: their value added to control.loss, their gradient written in the same sweep.
+"""Losses: each adds its value to control.loss and writes its gradient in the same sweep over the data.
 
-Every loss here is a mean, so its gradient needs the total to divide by before the sweep starts. Partial sums
-go to one double per chunk and are added in the order of the chunks. Values are accumulated in double: a batch
-has millions of terms in segmentation, and a float sum of them would lose what early stopping looks at.
+Every loss here is a mean, so its gradient needs the divisor before the sweep starts. Partial sums go to one double per
+chunk and are added in the order of the chunks. They are accumulated in double: in segmentation a batch has millions of
+terms, and a float sum of them would lose the digits that early stopping compares.
+
+Parallel over blocks of rows or of elements, which are independent. Loops of one chunk compute the divisor and the value
+that is added to control.loss.
 """
 
-from libc.math cimport isfinite, log
+from libc.math cimport isfinite
 from libc.stdint cimport int64_t
 
+from cconv.kernels.core.build cimport Build, ceil_div
 from cconv.kernels.core.control cimport Control
-from cconv.kernels.core.simd cimport VL, real, vf, vload, vload_n, vmax, vset, vstore, vstore_n, vsum, vzero
-from cconv.kernels.core.step cimport NOT_FINITE, OK, OUT_OF_RANGE, Step
-
-cdef extern from "vmath.h" nogil:
-    vf vexp(vf x)
-    real vtop(vf v)
-
-# Elements that a chunk should at least handle: some tens of microseconds.
-cdef Py_ssize_t CHUNK = 8192
-
-
-cdef enum:
-    WEIGH = 0   # phases
-    SWEEP = 1
-    RUN = 32    # vectors that are added in real before their sum is added in double
-
-
-cdef real largest(const real* x, Py_ssize_t n) noexcept nogil:
-    """The largest of n >= 1 numbers. Subtracted from each before exp; a NaN among them shows there."""
-    cdef real m = x[0]
-    cdef vf top = vset(m)
-    cdef Py_ssize_t i
-    for i in range(n // VL):
-        top = vmax(vload(x + i * VL), top)
-    m = vtop(top)
-    for i in range(n - n % VL, n):
-        m = x[i] if x[i] > m else m
-    return m
-
-
-cdef double exponentials(const real* x, real* e, Py_ssize_t n, real m) noexcept nogil:
-    """The sum of e[c] = exp(x[c] - m); e may be NULL."""
-    cdef vf part, v, shift = vset(m)
-    cdef double total = 0
-    cdef Py_ssize_t i = 0, stop
-    while i < n:
-        part = vzero()
-        stop = min(i + RUN * VL, n)
-        while i < stop:
-            if n - i >= VL:
-                v = vexp(vload(x + i) - shift)
-                if e != NULL:
-                    vstore(e + i, v)
-            else:
-                v = vexp(vload_n(x + i, n - i) - shift)
-                v = vload_n(<real*>&v, n - i)  # lanes that are not there must not be summed
-                if e != NULL:
-                    vstore_n(e + i, v, n - i)
-            part += v
-            i += VL
-        total += vsum(part)
-    return total
+from cconv.kernels.core.loop cimport chunk_loop
+from cconv.kernels.core.step cimport NOT_FINITE, OK, OUT_OF_RANGE, Step, per_chunk
+from cconv.kernels.loss.loss cimport CHUNK, cross_entropy_arguments, squared_error_arguments
 
 
 cdef class SoftmaxCrossEntropy(Step):
     """Mean cross-entropy of logits against class indices, with class weights and label smoothing.
 
-    With p = softmax(x), K classes, class weights w, smoothing s and target t, one row costs
+    With p = softmax(x), K classes, class weights w, smoothing s and target t, the loss of one row is
 
         l = -(1 - s) w[t] log p[t] - s / K * sum_c w[c] log p[c]
 
-    and the loss is sum(l) / sum(w[t]) over the rows whose target is not ignore_index: what PyTorch's
-    CrossEntropyLoss computes with reduction="mean" (the smoothed part, too, is divided by the targets'
-    weights; ATen/native/LossNLL.cpp, cross_entropy_loss_label_smoothing). Where the weights of all targets
-    add to nothing, as when all are ignored, the loss and its gradient are 0; PyTorch gives NaN there.
+    and the loss is sum(l) / sum(w[t]) over the rows whose target is not ignore_index. PyTorch's CrossEntropyLoss with
+    reduction="mean" computes the same. It, too, divides the smoothed part by the targets' weights
+    (ATen/native/LossNLL.cpp, cross_entropy_loss_label_smoothing). If the weights of all targets sum to 0, as when all
+    targets are ignored, the loss and its gradient are 0. PyTorch gives NaN there.
 
     Args:
+        build: whose loops run.
         rows: examples, or pixels in segmentation.
         classes: logits of a row; they lie side by side.
         ignore_index: target of the rows that do not count; their gradient is 0.
@@ -87,166 +43,90 @@ cdef class SoftmaxCrossEntropy(Step):
         class weights (classes,) real, none negative; or absent
         control
         partial sums (chunks,) double, own memory of this step
-        gradient (rows, classes) real, or absent where nobody needs it
+        gradient (rows, classes) real, or absent where no step needs it
 
-    Status OUT_OF_RANGE, and nothing written, if a target is no class.
+    Status OUT_OF_RANGE, and neither loss nor gradient written, if a target is no class.
 
     Raises:
         ValueError: no classes, or a negative number of rows.
     """
 
+    cdef cross_entropy_arguments sizes
+    cdef chunk_loop weigh, find_divisor, add
 
-    cdef Py_ssize_t rows, classes, per_chunk
-    cdef int64_t ignore_index
-    cdef double smoothing
-    cdef double weight_sum    # of all classes
-    cdef double inverse       # 1 / weight of all targets, 0 where that is 0
-
-    def __init__(self, Py_ssize_t rows, Py_ssize_t classes, int64_t ignore_index=-100,
+    def __init__(self, Build build, Py_ssize_t rows, Py_ssize_t classes, int64_t ignore_index=-100,
                  double label_smoothing=0):
         if rows < 0 or classes < 1:
             raise ValueError(f"SoftmaxCrossEntropy: rows >= 0 and classes >= 1; found {rows} and {classes}")
         self.operands = 6
-        self.rows = rows
-        self.classes = classes
-        self.ignore_index = ignore_index
-        self.smoothing = label_smoothing
-        self.per_chunk = max(1, CHUNK // classes)
-        self.chunks = (rows + self.per_chunk - 1) // self.per_chunk
+        self.weigh = build.loop("loss", "cross_entropy_weights")
+        self.find_divisor = build.loop("loss", "cross_entropy_divisor")
+        self.loop = build.loop("loss", "cross_entropy")
+        self.add = build.loop("loss", "add_cross_entropy")
+        cdef cross_entropy_arguments* s = &self.sizes
+        self.arguments = s
+        s.rows, s.classes = rows, classes
+        s.ignore_index, s.smoothing = ignore_index, label_smoothing
+        s.per_chunk = per_chunk(classes, CHUNK)
+        self.chunks = s.chunks = ceil_div(rows, s.per_chunk)
 
     cdef int run(self) noexcept nogil:
-        cdef const real* weights = <real*>self.operand[2]
-        cdef Control* control = <Control*>self.operand[3]
-        cdef double* partial = <double*>self.operand[4]
-        cdef double total = 0, loss = 0
-        cdef Py_ssize_t i
-        self.weight_sum = 0
-        for i in range(self.classes):
-            self.weight_sum += <double>1 if weights == NULL else weights[i]
-        # A small pass over the targets alone: the sweep must know what to divide by.
-        self.parallel(WEIGH, self.chunks)
-        for i in range(self.chunks):
-            if partial[i] < 0:
-                return OUT_OF_RANGE
-            total += partial[i]
-        self.inverse = 1 / total if total > 0 else 0
-        self.parallel(SWEEP, self.chunks)
-        for i in range(self.chunks):
-            loss += partial[i]
-        control.loss += loss * self.inverse
+        # A short pass over the targets alone: the sweep needs the divisor.
+        self.run_chunks(self.weigh, self.chunks)
+        self.run_chunks(self.find_divisor, 1)
+        if self.sizes.out_of_range:
+            return OUT_OF_RANGE
+        self.run_chunks(self.loop, self.chunks)
+        self.run_chunks(self.add, 1)
         return OK
-
-    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
-        # Parallel over blocks of rows: rows are independent.
-        cdef const real* logits = <real*>self.operand[0]
-        cdef const int64_t* target = <int64_t*>self.operand[1]
-        cdef const real* weights = <real*>self.operand[2]
-        cdef double* partial = <double*>self.operand[4]
-        cdef real* gradient = <real*>self.operand[5]
-        cdef double result = 0
-        cdef Py_ssize_t row, c
-        for row in range(i * self.per_chunk, min((i + 1) * self.per_chunk, self.rows)):
-            if phase == WEIGH:
-                if target[row] == self.ignore_index:
-                    continue
-                if target[row] < 0 or target[row] >= self.classes:
-                    result = -1
-                    break
-                result += <double>1 if weights == NULL else weights[target[row]]
-            elif target[row] == self.ignore_index or self.inverse == 0:
-                if gradient != NULL:
-                    for c in range(self.classes):
-                        gradient[row * self.classes + c] = 0
-            else:
-                result += self.row(logits + row * self.classes, target[row], weights,
-                                   NULL if gradient == NULL else gradient + row * self.classes)
-        partial[i] = result
-
-    cdef double row(self, const real* x, Py_ssize_t t, const real* weights, real* gradient) noexcept nogil:
-        """The loss of one row, not yet divided; its gradient."""
-        cdef real m = largest(x, self.classes), scale, shift
-        cdef double total = exponentials(x, gradient, self.classes, m)
-        cdef double log_total = log(total), loss, weighted
-        cdef double hard = (1 - self.smoothing) * (<double>1 if weights == NULL else weights[t])
-        cdef double soft = self.smoothing / self.classes
-        cdef Py_ssize_t c
-        # -log p[c] = log_total - (x[c] - m): the largest logit is taken off both, so large ones do not cancel.
-        loss = hard * (log_total - (<double>x[t] - m))
-        if soft > 0:
-            weighted = 0
-            for c in range(self.classes):
-                weighted += (<double>1 if weights == NULL else weights[c]) * (log_total - (<double>x[c] - m))
-            loss += soft * weighted
-        if gradient != NULL:
-            # dl/dx[c] = p[c] (hard + soft sum(w)) - soft w[c] - hard [c == t]
-            scale = <real>((hard + soft * self.weight_sum) * self.inverse / total)
-            for c in range(self.classes):
-                gradient[c] *= scale
-            if soft > 0:
-                shift = <real>(soft * self.inverse)
-                for c in range(self.classes):
-                    gradient[c] -= shift if weights == NULL else shift * weights[c]
-            gradient[t] -= <real>(hard * self.inverse)
-        return loss
 
 
 cdef class MeanSquaredError(Step):
     """Mean over all elements of (x - target)^2; gradient 2 (x - target) / size.
+
+    Args:
+        build: whose loops run.
+        size: elements.
 
     Operands:
         x (size,) real
         target (size,) real
         control
         partial sums (chunks,) double, own memory of this step
-        gradient (size,) real, or absent where nobody needs it
+        gradient (size,) real, or absent where no step needs it
 
     Raises:
         ValueError: a negative size.
     """
 
+    cdef squared_error_arguments sizes
+    cdef chunk_loop add
 
-    cdef Py_ssize_t size
-
-    def __init__(self, Py_ssize_t size):
+    def __init__(self, Build build, Py_ssize_t size):
         if size < 0:
             raise ValueError(f"MeanSquaredError: size >= 0; found {size}")
         self.operands = 5
-        self.size = size
-        self.chunks = (size + CHUNK - 1) // CHUNK
+        self.loop = build.loop("loss", "squared_error")
+        self.add = build.loop("loss", "add_squared_error")
+        self.arguments = &self.sizes
+        self.chunks = ceil_div(size, CHUNK)
+        self.sizes.size, self.sizes.chunks = size, self.chunks
 
     cdef int run(self) noexcept nogil:
-        cdef Control* control = <Control*>self.operand[2]
-        cdef double* partial = <double*>self.operand[3]
-        cdef double loss = 0
-        cdef Py_ssize_t i
-        self.parallel(SWEEP, self.chunks)
-        for i in range(self.chunks):
-            loss += partial[i]
-        if self.size > 0:
-            control.loss += loss / self.size
+        self.run_chunks(self.loop, self.chunks)
+        if self.sizes.size > 0:
+            self.run_chunks(self.add, 1)
         return OK
-
-    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
-        # Parallel over flat blocks: elements are independent.
-        cdef Py_ssize_t start = i * CHUNK, n = min(CHUNK, self.size - start), j
-        cdef const real* x = <real*>self.operand[0] + start
-        cdef const real* target = <real*>self.operand[1] + start
-        cdef double* partial = <double*>self.operand[3]
-        cdef real* gradient = <real*>self.operand[4]
-        cdef real scale = <real>(<double>2 / self.size)
-        cdef double difference, result = 0
-        for j in range(n):
-            difference = <double>x[j] - target[j]
-            result += difference * difference
-        partial[i] = result
-        if gradient != NULL:
-            for j in range(n):
-                gradient[j + start] = scale * (x[j] - target[j])
 
 
 cdef class CheckFinite(Step):
-    """Status NOT_FINITE if control.loss is NaN or infinite. Runs after all losses were added, so that the
-    program stops before a weight has changed. Operand: control."""
+    """Status NOT_FINITE if control.loss is NaN or infinite.
+
+    Runs after all losses were added, so that the program stops before a weight has changed. It has no loop and takes no
+    build.
+
+    Operands: control.
+    """
 
     def __init__(self):
         self.operands = 1

@@ -1,7 +1,7 @@
-/* norm.h: the innermost loops of norm.pyx, one set per activation f.
+/* norm.h: the innermost loops of norm_loops.pyx, one set per activation f.
  *
- * A function for each activation, not a test in the loop: with six of them GCC leaves the test inside, and the loops
- * take up to 1.3 times as long where the data is in the cache.
+ * Each activation has functions of its own. A test in one common loop was slower: with six activations GCC leaves the
+ * test inside the loop, which then takes up to 1.3 times as long if the data is in the cache.
  */
 #ifndef CCONV_NORM_H
 #define CCONV_NORM_H
@@ -10,18 +10,18 @@
 
 #define FEW 8 /* rows that share one load of the channels' factors and sums, see together() */
 
-/* One value per channel each; z = (x - mean) * (inverse * scale) + bias. Absent are mean and bias as 0, scale as 1. */
+/* Pointers to one value per channel; z = (x - mean) * (inverse * scale) + bias. A NULL mean or bias counts as 0, a NULL
+ * scale as 1. */
 typedef struct {
     const real *mean, *inverse, *scale, *bias;
-    const real *dscale, *dbias; /* see InputGradient */
+    const real *dscale, *dbias; /* see InputGradient in norm.pyx */
     real a, b;                  /* the activation's parameters */
     real share;                 /* 1 / rows */
     int grouped;
-    int stream;                 /* the result is stored past the caches: all its vectors are whole and aligned */
+    int stream;                 /* the result bypasses the caches; all its vectors are whole and aligned */
 } norm_terms;
 
 INLINE vf lanes(const real *p, ptrdiff_t n) { return n == VL ? vload(p) : vload_n(p, n); }
-INLINE vf lanes_or(const real *p, ptrdiff_t c, ptrdiff_t n, vf otherwise) { return p ? lanes(p + c, n) : otherwise; }
 INLINE void put(real *p, vf v, ptrdiff_t n, int stream)
 {
     if (stream) vstream(p, v);
@@ -35,7 +35,7 @@ INLINE vf factor_of(const norm_terms *t, ptrdiff_t c, ptrdiff_t n)
     return factor;
 }
 
-/* name, f(z; a, b), dy * f'(v; a, b), and whether v may be f(z) as well as z */
+/* name, f(z; a, b), dy * f'(v; a, b), whether v may be f(z) as well as z */
 #define ACTIVATIONS(F)                                                                                              \
     F(none, z, dy, 1)                                                                                               \
     F(relu, relu_of(z, a, b), relu_gradient_of(dy, v, a, b), 1)                                                     \
@@ -44,20 +44,23 @@ INLINE vf factor_of(const norm_terms *t, ptrdiff_t c, ptrdiff_t n)
     F(swish, swish_of(z, a, b), swish_gradient_of(dy, v, a, b), 0)                                                  \
     F(hard_swish, hard_swish_of(z, a, b), hard_swish_gradient_of(dy, v, a, b), 0)
 
-/* Vectors of a row that are read side by side, so that memory is read in runs; their factors and sums stay in registers
- * (Normalize of 512 rows of 64 channels, in L2: one at a time 5.5 us, 4 abreast 3.6; MobileNetV2's step 245 -> 238 ms). */
+/* Vectors of a row that are processed side by side, so that memory is read in longer runs. Their factors and sums stay
+ * in registers (Normalize of 512 rows of 64 channels, in L2: 5.5 us with one vector, 3.6 us with 4; a training step of
+ * MobileNetV2: 245 -> 238 ms). */
 #if defined(__AVX512F__) || defined(__aarch64__)
 enum { ABREAST = 4 };
 #else
 enum { ABREAST = 2 };
 #endif
 
-/* Rows that are read together: FEW at once keep the memory busy (26 MB a tensor, 512 channels, 2 threads: 1.2 ms for
- * dx; one at a time 2.7). What is stored past the caches must be whole lines. */
+/* Rows that are processed together. FEW of them keep more memory accesses in flight (InputGradient, 26 MB a tensor, 512
+ * channels, 2 threads: 1.2 ms; with one row at a time 2.7 ms). Stores that bypass the caches must fill a line before
+ * they begin another. So rows are processed one at a time if the vectors abreast are narrower than a line. */
 INLINE ptrdiff_t together(int stream) { return stream && ABREAST * VL < CACHE_LINE_REALS ? 1 : FEW; }
 
-/* loop(t, c, n, vectors, at, few, ...) for each group of rows and, of these, for vectors abreast from channel c on, the
- * last with n lanes; the group has `few` rows and begins at element `at`. */
+/* Calls loop(t, c, n, vectors, at, few, ...) for each group of rows and each run of `vectors` vectors in it. The run
+ * begins at channel c, and its last vector has n lanes. The group has `few` rows; its first element at channel c is
+ * `at`. */
 #define EACH_GROUP(loop, t, stream, ...)                                                                            \
     for (ptrdiff_t first = 0, group = together(stream); first < rows; first += group) {                             \
         const ptrdiff_t few = rows - first < group ? rows - first : group;                                          \
@@ -73,14 +76,15 @@ INLINE ptrdiff_t together(int stream) { return stream && ABREAST * VL < CACHE_LI
     }
 #define EACH_ROW for (ptrdiff_t r = 0; r < few; r++, at += stride)
 #define EACH_VECTOR UNROLL for (int v = 0; v < vectors; v++)
-#define LANES(p) lanes((p) + v * VL, n)
-#define LANES_OR(p, otherwise) ((p) ? LANES((p) + c) : (otherwise))
+#define VLOAD(p) lanes((p) + v * VL, n)
+#define VLOAD_OR(p, otherwise) ((p) ? VLOAD((p) + c) : (otherwise))
 
 /* y = f(z + residual); residual may be NULL */
 typedef void (*apply_loop)(const norm_terms *, const real *x, const real *residual, real *y, ptrdiff_t stride,
                            ptrdiff_t rows, ptrdiff_t channels);
-/* scales += dz * (x - mean), biases += dz with dz = dy * f'(z), or f' by y if that is not NULL; dz is stored if it has
- * a place. inverse may be NULL where f' does not need z. scales and biases have room for whole vectors. */
+/* scales += dz * (x - mean), biases += dz with dz = dy * f'; f' is computed from y if y is not NULL, else from z. dz is
+ * stored if its pointer is not NULL. inverse may be NULL if f' does not need z. scales and biases have room for whole
+ * vectors. */
 typedef void (*sums_loop)(const norm_terms *, const real *dy, const real *x, const real *y, real *dz, ptrdiff_t stride,
                           ptrdiff_t rows, ptrdiff_t channels, real *scales, real *biases);
 /* dx = dz * inverse * scale - (dbias + (x - mean) * inverse * dscale) * share * inverse * scale, the last scale only if
@@ -98,13 +102,13 @@ typedef void (*input_loop)(const norm_terms *, const real *dy, const real *x, re
         const vf a = vset(t->a), b = vset(t->b);                                                                    \
         vf mean[ABREAST], factor[ABREAST], bias[ABREAST];                                                           \
         EACH_VECTOR {                                                                                               \
-            mean[v] = LANES_OR(t->mean, vzero());                                                                   \
-            bias[v] = LANES_OR(t->bias, vzero());                                                                   \
+            mean[v] = VLOAD_OR(t->mean, vzero());                                                                   \
+            bias[v] = VLOAD_OR(t->bias, vzero());                                                                   \
             factor[v] = factor_of(t, c + v * VL, n);                                                                \
         }                                                                                                           \
         EACH_ROW EACH_VECTOR {                                                                                      \
-            vf z = (LANES(x + at) - mean[v]) * factor[v] + bias[v];                                                 \
-            if (residual) z += LANES(residual + at);                                                                \
+            vf z = (VLOAD(x + at) - mean[v]) * factor[v] + bias[v];                                                 \
+            if (residual) z += VLOAD(residual + at);                                                                \
             put(y + at + v * VL, name##_forward(z, a, b), n, stream);                                               \
         }                                                                                                           \
     }                                                                                                               \
@@ -115,16 +119,16 @@ typedef void (*input_loop)(const norm_terms *, const real *dy, const real *x, re
         const vf a = vset(t->a), b = vset(t->b);                                                                    \
         vf mean[ABREAST], factor[ABREAST], bias[ABREAST], scale_sum[ABREAST], bias_sum[ABREAST];                    \
         EACH_VECTOR {                                                                                               \
-            mean[v] = LANES_OR(t->mean, vzero());                                                                   \
-            bias[v] = LANES_OR(t->bias, vzero());                                                                   \
+            mean[v] = VLOAD_OR(t->mean, vzero());                                                                   \
+            bias[v] = VLOAD_OR(t->bias, vzero());                                                                   \
             factor[v] = t->inverse ? factor_of(t, c + v * VL, n) : vzero();                                         \
             scale_sum[v] = vload(scales + c + v * VL);                                                              \
             bias_sum[v] = vload(biases + c + v * VL);                                                               \
         }                                                                                                           \
         EACH_ROW EACH_VECTOR {                                                                                      \
-            const vf d = LANES(x + at) - mean[v];                                                                   \
-            vf g = LANES(dy + at), z = d * factor[v] + bias[v];                                                     \
-            if (y) z = LANES(y + at);                                                                               \
+            const vf d = VLOAD(x + at) - mean[v];                                                                   \
+            vf g = VLOAD(dy + at), z = d * factor[v] + bias[v];                                                     \
+            if (y) z = VLOAD(y + at);                                                                               \
             g = name##_backward(g, z, a, b);                                                                        \
             if (dz) put(dz + at + v * VL, g, n, 0);                                                                 \
             scale_sum[v] += g * d;                                                                                  \
@@ -142,17 +146,17 @@ typedef void (*input_loop)(const norm_terms *, const real *dy, const real *x, re
         const vf a = vset(t->a), b = vset(t->b);                                                                    \
         vf mean[ABREAST], factor[ABREAST], bias[ABREAST], slope[ABREAST], dy_mean[ABREAST];                         \
         EACH_VECTOR {                                                                                               \
-            const vf inverse = LANES(t->inverse + c);                                                               \
-            mean[v] = LANES_OR(t->mean, vzero());                                                                   \
-            bias[v] = LANES_OR(t->bias, vzero());                                                                   \
+            const vf inverse = VLOAD(t->inverse + c);                                                               \
+            mean[v] = VLOAD_OR(t->mean, vzero());                                                                   \
+            bias[v] = VLOAD_OR(t->bias, vzero());                                                                   \
             factor[v] = factor_of(t, c + v * VL, n);                                                                \
             const vf outer = vset(t->share) * (t->grouped ? inverse : factor[v]);                                   \
-            slope[v] = LANES(t->dscale + c) * inverse * outer;                                                      \
-            dy_mean[v] = LANES(t->dbias + c) * outer;                                                               \
+            slope[v] = VLOAD(t->dscale + c) * inverse * outer;                                                      \
+            dy_mean[v] = VLOAD(t->dbias + c) * outer;                                                               \
         }                                                                                                           \
         EACH_ROW EACH_VECTOR {                                                                                      \
-            const vf d = LANES(x + at) - mean[v];                                                                   \
-            const vf g = name##_backward(LANES(dy + at), d * factor[v] + bias[v], a, b);                            \
+            const vf d = VLOAD(x + at) - mean[v];                                                                   \
+            const vf g = name##_backward(VLOAD(dy + at), d * factor[v] + bias[v], a, b);                            \
             put(dx + at + v * VL, g * factor[v] - (dy_mean[v] + d * slope[v]), n, stream);                          \
         }                                                                                                           \
     }                                                                                                               \
@@ -181,13 +185,13 @@ typedef struct {
     sums_loop sums;
     input_loop input;
     int either;
-} norm_loops;
+} activation_row;
 
 #define ACTIVATION_ROW(name, forward, backward, either) {#name, name##_apply, name##_sums, name##_input, either},
-static const norm_loops activation_rows[] = {ACTIVATIONS(ACTIVATION_ROW)};
+static const activation_row activation_rows[] = {ACTIVATIONS(ACTIVATION_ROW)};
 static const int activation_count = sizeof activation_rows / sizeof *activation_rows;
 
-/* p + i, where p is there. */
+/* p + i; NULL if p is NULL. */
 INLINE real *past(const real *p, ptrdiff_t i) { return p ? (real *)p + i : NULL; }
 
 #endif

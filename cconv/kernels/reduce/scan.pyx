@@ -1,191 +1,162 @@
-"""Along one axis, in its order: running sums and products, and the k largest or smallest elements with their places.
+"""Along one axis: running sums and products, sums over a window, the k largest elements, the place of the largest.
 
-Parallel over the other axes; an element of the result depends on its own line of the source alone.
+Arrays are (outer, size, inner) in memory with the axis in the middle, so any axis in any layout will do. A line is all
+elements along this axis. Each element of a result depends on its own line of the source alone.
+
+Parallel over the other axes.
 """
 
-from libc.math cimport isnan
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int64_t
 
-from cconv.kernels.core.simd cimport real
-from cconv.kernels.core.step cimport OK, Step
+from cconv.kernels.core.build cimport Build, ceil_div
+from cconv.kernels.core.step cimport Step, per_chunk
+from cconv.kernels.reduce.scan cimport (
+    BLOCK, WIDTH, cumulative_arguments, extreme_arguments, top_arguments, window_arguments,
+)
 
-ctypedef fused number:
-    real
-    int32_t
-    int64_t
+from cconv.kernels.core.element import kind_of
 
 cdef enum:
-    CHUNK = 32768
-    BLOCK = 1024    # neighbours whose running results go side by side
-
-KINDS = ("real", "int32", "int64")
-
-
-def kind_of(str kind):
-    """Number of an element's kind.
-
-    Raises:
-        ValueError: another one.
-    """
-    if kind not in KINDS:
-        raise ValueError(f"an element is one of {', '.join(KINDS)}; found {kind!r}")
-    return KINDS.index(kind)
+    WINDOW_CHUNK = 8192     # elements of a chunk of WindowSum, which reads each of them once per place of the window
+    EXTREME_CHUNK = 16384   # elements of a chunk of ArgExtreme
 
 
 cdef class Cumulative(Step):
-    """y[o, i, r] = the sum of x[o, :, r] up to place i, or the product.
+    """y[o, i, r] = the sum, or the product, of x[o, 0..i, r].
 
     Args:
-        outer, size, inner: sizes of the axes before, of it, and of those after it.
-        exclusive: whether place i itself does not count.
-        reverse: whether it runs from the end.
-        product: whether elements are multiplied.
+        build: whose loops run.
+        outer, size, inner: sizes of the axes before the line, of the line, and after it.
+        exclusive: leave out x[o, i, r] itself.
+        reverse: from the end of the line: x[o, i..size-1, r].
         kind: what an element is: "real", "int32" or "int64".
+        product: multiply instead of adding.
 
-    Operands: x, y; both (outer, size, inner).
+    Operands: x, y, both (outer, size, inner).
 
     Raises:
         ValueError: another kind.
     """
 
-    cdef Py_ssize_t outer, size, inner, blocks, per_chunk
-    cdef bint exclusive, reverse, product
-    cdef int kind
+    cdef cumulative_arguments sizes
 
-    def __init__(self, Py_ssize_t outer, Py_ssize_t size, Py_ssize_t inner, bint exclusive=False,
+    def __init__(self, Build build, Py_ssize_t outer, Py_ssize_t size, Py_ssize_t inner, bint exclusive=False,
                  bint reverse=False, str kind="real", bint product=False):
         self.operands = 2
-        self.kind = kind_of(kind)
-        self.outer, self.size, self.inner = outer, size, inner
-        self.exclusive, self.reverse, self.product = exclusive, reverse, product
-        self.blocks = (inner + BLOCK - 1) // BLOCK
-        self.per_chunk = max(1, CHUNK // max(1, size * min(inner, <Py_ssize_t>BLOCK)))
+        self.loop = build.loop("scan", "cumulative")
+        cdef cumulative_arguments* s = &self.sizes
+        self.arguments = s
+        s.kind = kind_of(kind)
+        s.size, s.inner = size, inner
+        s.exclusive, s.reverse, s.product = exclusive, reverse, product
+        s.blocks = ceil_div(inner, BLOCK)
+        s.jobs = outer * s.blocks
+        s.per_chunk = per_chunk(size * min(inner, <Py_ssize_t>BLOCK))
+        self.chunks = ceil_div(s.jobs, s.per_chunk)
 
-    cdef int run(self) noexcept nogil:
-        self.parallel(0, (self.outer * self.blocks + self.per_chunk - 1) // self.per_chunk)
-        return OK
 
-    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
-        cdef Py_ssize_t job
-        for job in range(i * self.per_chunk, min((i + 1) * self.per_chunk, self.outer * self.blocks)):
-            if self.kind == 0:
-                self.accumulate(<const real*>self.operand[0], <real*>self.operand[1], job)
-            elif self.kind == 1:
-                self.accumulate(<const int32_t*>self.operand[0], <int32_t*>self.operand[1], job)
-            else:
-                self.accumulate(<const int64_t*>self.operand[0], <int64_t*>self.operand[1], job)
+cdef class WindowSum(Step):
+    """y[o, k, i] = the sum of x[o, k - before .. k + after, i] over the places that exist: the window of LRN.
 
-    cdef void accumulate(self, const number* x, number* y, Py_ssize_t job) noexcept nogil:
-        cdef Py_ssize_t first = job % self.blocks * BLOCK, n = min(<Py_ssize_t>BLOCK, self.inner - first), i, r
-        cdef Py_ssize_t start = job // self.blocks * self.size * self.inner + first, step = self.inner
-        cdef const number* before = NULL    # the results one place earlier
-        cdef const number* term
-        if self.reverse:
-            start += (self.size - 1) * self.inner
-            step = -step
-        for i in range(self.size):
-            term = x + start + (i - self.exclusive) * step
-            if i == 0:
-                for r in range(n):
-                    y[start + r] = <number>self.product if self.exclusive else term[r]
-            else:
-                before = y + start + (i - 1) * step
-                if self.product:
-                    for r in range(n):
-                        y[start + i * step + r] = before[r] * term[r]
-                    continue
-                for r in range(n):
-                    y[start + i * step + r] = before[r] + term[r]
+    Each sum is computed from scratch. Windows are short, and a sum that is updated from place to place would accumulate
+    rounding errors. Parallel over `outer`.
+
+    Args:
+        build: whose loops run.
+        outer, size, inner: sizes of the axes before the line, of the line, and after it.
+        before, after: extent of the window on either side.
+
+    Operands: x, y, both (outer, size, inner). They must not overlap.
+
+    Raises:
+        ValueError: a negative extent.
+    """
+
+    cdef window_arguments sizes
+
+    def __init__(self, Build build, Py_ssize_t outer, Py_ssize_t size, Py_ssize_t inner, Py_ssize_t before,
+                 Py_ssize_t after):
+        if before < 0 or after < 0:
+            raise ValueError(f"WindowSum: a window has no negative extent; found {before} and {after}")
+        self.operands = 2
+        self.loop = build.loop("scan", "window_sum")
+        cdef window_arguments* s = &self.sizes
+        self.arguments = s
+        s.outer, s.size, s.inner = outer, size, inner
+        # A larger extent would add nothing, and its offsets might overflow.
+        s.before, s.after = min(before, max(size - 1, 0)), min(after, max(size - 1, 0))
+        s.per_chunk = per_chunk(size * inner, WINDOW_CHUNK)
+        self.chunks = ceil_div(outer, s.per_chunk)
 
 
 cdef class TopK(Step):
-    """The k largest (or smallest) elements along an axis, the first of equals first, and where they were.
+    """The k largest (or smallest) elements of each line in descending (or ascending) order, and their places.
 
-    What is not a number is larger than all numbers.
+    Of equal elements the first comes first. NaN counts as larger than all numbers.
 
     Args:
-        outer, size, inner: sizes of the axes before, of it, and of those after it.
-        k: how many, at most `size`.
-        largest: whether the largest.
+        build: whose loops run.
+        outer, size, inner: sizes of the axes before the line, of the line, and after it.
+        k: number of elements, at most `size`.
+        largest: the largest ones; else the smallest.
         kind: what an element is: "real", "int32" or "int64".
 
     Operands: x (outer, size, inner), values (outer, k, inner), places (outer, k, inner) int64.
 
     Raises:
-        ValueError: another kind, or k > size.
+        ValueError: another kind, or a k outside 0..size.
     """
 
-    cdef Py_ssize_t size, inner, k, lines, per_chunk
-    cdef bint largest
-    cdef int kind
+    cdef top_arguments sizes
 
-    def __init__(self, Py_ssize_t outer, Py_ssize_t size, Py_ssize_t inner, Py_ssize_t k, bint largest=True,
-                 str kind="real"):
-        self.operands = 3
+    def __init__(self, Build build, Py_ssize_t outer, Py_ssize_t size, Py_ssize_t inner, Py_ssize_t k,
+                 bint largest=True, str kind="real"):
         if not 0 <= k <= size:
             raise ValueError(f"TopK: k lies in 0..{size}; found {k}")
-        self.kind = kind_of(kind)
-        self.size, self.inner, self.k, self.largest = size, inner, k, largest
-        self.lines = outer * inner if k else 0
-        self.per_chunk = max(1, CHUNK // max(1, 8 * size))
-        self.scratch_bytes = (k * sizeof(int64_t) + 63) // 64 * 64
+        self.operands = 3
+        self.loop = build.loop("scan", "top_k")
+        cdef top_arguments* s = &self.sizes
+        self.arguments = s
+        s.kind = kind_of(kind)
+        s.size, s.inner, s.k, s.largest = size, inner, k, largest
+        s.lines = outer * inner if k else 0
+        s.per_chunk = per_chunk(8 * size)
+        self.scratch_bytes = ceil_div(k * sizeof(int64_t), 64) * 64
+        self.chunks = ceil_div(s.lines, s.per_chunk)
 
-    cdef int run(self) noexcept nogil:
-        self.parallel(0, (self.lines + self.per_chunk - 1) // self.per_chunk)
-        return OK
 
-    cdef void chunk(self, int phase, Py_ssize_t i, int thread) noexcept nogil:
-        cdef Py_ssize_t line
-        cdef int64_t* heap = <int64_t*>self.scratch_of(thread)
-        for line in range(i * self.per_chunk, min((i + 1) * self.per_chunk, self.lines)):
-            if self.kind == 0:
-                self.select(<const real*>self.operand[0], <real*>self.operand[1], line, heap)
-            elif self.kind == 1:
-                self.select(<const int32_t*>self.operand[0], <int32_t*>self.operand[1], line, heap)
-            else:
-                self.select(<const int64_t*>self.operand[0], <int64_t*>self.operand[1], line, heap)
+cdef class ArgExtreme(Step):
+    """y[o, i] = the k of the largest (or smallest) x[o, k, i].
 
-    cdef bint before(self, const number* x, int64_t i, int64_t j) noexcept nogil:
-        """Whether element i comes before element j."""
-        cdef number a = x[i * self.inner], b = x[j * self.inner]
-        cdef bint no_a = isnan(<double>a), no_b = isnan(<double>b)
-        if a == b or (no_a and no_b):
-            return i < j
-        if no_a or no_b:
-            return no_a == self.largest
-        return (a > b) == self.largest
+    Of equal elements the first (or last) counts. NaN beats all numbers. Parallel over `outer` times blocks of WIDTH
+    neighbouring lines. A block keeps the best values so far in the scratch of the thread.
 
-    cdef void sink(self, const number* x, int64_t* heap, Py_ssize_t count, Py_ssize_t at) noexcept nogil:
-        """Restore the order of a heap, the last element at its root, after a change at `at`."""
-        cdef int64_t moved = heap[at]
-        cdef Py_ssize_t child = 2 * at + 1
-        while child < count:
-            if child + 1 < count and self.before(x, heap[child], heap[child + 1]):
-                child += 1
-            if not self.before(x, moved, heap[child]):
-                break
-            heap[at] = heap[child]
-            at = child
-            child = 2 * at + 1
-        heap[at] = moved
+    Args:
+        build: whose loops run.
+        outer, size, inner: sizes of the axes before the line, of the line, and after it.
+        smallest: the smallest; else the largest.
+        last: the last of equal elements; else the first.
 
-    cdef void select(self, const number* x, number* values, Py_ssize_t line, int64_t* heap) noexcept nogil:
-        cdef Py_ssize_t o = line // self.inner, r = line % self.inner, i, count
-        cdef int64_t* places = <int64_t*>self.operand[2] + o * self.k * self.inner + r
-        x += o * self.size * self.inner + r
-        values += o * self.k * self.inner + r
-        for i in range(self.k):
-            heap[i] = i
-        for i in range(self.k // 2):
-            self.sink(x, heap, self.k, self.k // 2 - 1 - i)
-        for i in range(self.k, self.size):
-            if self.before(x, i, heap[0]):
-                heap[0] = i
-                self.sink(x, heap, self.k, 0)
-        count = self.k
-        while count > 0:   # the root is the last of those that are left
-            count -= 1
-            places[count * self.inner] = heap[0]
-            values[count * self.inner] = x[heap[0] * self.inner]
-            heap[0] = heap[count]
-            self.sink(x, heap, count, 0)
+    Operands: x (outer, size, inner), y (outer, inner) int64.
+
+    Raises:
+        ValueError: size is 0.
+    """
+
+    cdef extreme_arguments sizes
+
+    def __init__(self, Build build, Py_ssize_t outer, Py_ssize_t size, Py_ssize_t inner, bint smallest=False,
+                 bint last=False):
+        if size < 1:
+            raise ValueError("ArgExtreme: the axis has at least one element")
+        self.operands = 2
+        self.loop = build.loop("scan", "arg_extreme")
+        cdef extreme_arguments* s = &self.sizes
+        self.arguments = s
+        s.size, s.inner, s.last = size, inner, last
+        s.sign = -1 if smallest else 1
+        s.blocks = ceil_div(inner, WIDTH)
+        s.jobs = outer * s.blocks
+        s.per_chunk = per_chunk(size * min(inner, <Py_ssize_t>WIDTH), EXTREME_CHUNK)
+        self.scratch_bytes = WIDTH * build.itemsize
+        self.chunks = ceil_div(s.jobs, s.per_chunk)

@@ -63,18 +63,7 @@ MODULES = {
 
 def implementation(name: str) -> Any:
     """The kernel module of an algorithm, imported when it is first asked for."""
-    try:
-        return importlib.import_module(f"cconv.kernels.conv.{MODULES[name]}")
-    except ModuleNotFoundError:
-        return _Unconverted(name)
-
-
-class _Unconverted:
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        return lambda build, *a, **k: getattr(getattr(build, self.name), attribute)(*a, **k)
+    return importlib.import_module(f"cconv.kernels.conv.{MODULES[name]}")
 
 
 class Limits(NamedTuple):

@@ -1,7 +1,8 @@
 """Losses: what a target must look like, and the steps that compare it with an output. One file each.
 
     loss.py         what a loss is
-    choice.py       the loss of each output, from what a Trainer is given
+
+train/losses_by_output.py finds the loss of each output from what a Trainer is given.
 """
 
 from cconv.train.losses.cross_entropy import CrossEntropy

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+import cconv.kernels.loss.loss as loss
 from cconv.arguments import number, whole
 from cconv.errors import DTypeError, ShapeError, ValueRangeError, and_more, explain
 from cconv.ops.operator import Lowering
@@ -72,8 +73,8 @@ class CrossEntropy:
         # Channels-last and (N, classes) are both rows of classes side by side, in the order of the targets.
         logits = lower.as_layout(output, Layout.CHANNELS_LAST)
         classes = logits.shape[1]
-        step = lower.kernels.loss.SoftmaxCrossEntropy(
-            target.size, classes, ignore_index=self.ignore_index, label_smoothing=self.label_smoothing
+        step = loss.SoftmaxCrossEntropy(
+            lower.build, target.size, classes, ignore_index=self.ignore_index, label_smoothing=self.label_smoothing
         )
         weights = None
         if self.class_weights is not None:

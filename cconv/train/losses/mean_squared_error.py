@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+import cconv.kernels.loss.loss as loss
 from cconv.errors import ShapeError, explain
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Spec, Tensor
@@ -27,7 +28,7 @@ class MeanSquaredError:
 
     def emit(self, lower: Lowering, output: Tensor, target: Tensor, gradient: bool) -> Tensor | None:
         values = lower.as_layout(output, Layout.ROW_MAJOR)
-        step = lower.kernels.loss.MeanSquaredError(values.size)
+        step = loss.MeanSquaredError(lower.build, values.size)
         partial = lower.tensor((step.chunks,), dtype=np.float64, name="loss")
         result = lower.tensor(values.shape) if gradient else None
         lower.emit(step, reads=[values, target], updates=[lower.control], writes=[partial, result])
