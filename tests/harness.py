@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
-from cconv.kernels.core.memory import Region
-from cconv.kernels.core.step import Program
 from onnx import helper
 
 from cconv.kernels import FLOAT64, Build, builds
+from cconv.kernels.core.memory import Region
+from cconv.kernels.core.step import Program
 from cconv.model import Model
 from cconv.ops.catalogue import CATALOGUE
 from cconv.ops.tensor import Spec, Tensor

@@ -1,11 +1,11 @@
 """The first node that differs: operators of cconv are made wrong on purpose, one node at a time."""
 
-import cconv.kernels.elementwise.elementwise as elementwise
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import cconv.kernels.elementwise.elementwise as elementwise
 from cconv import nn
 from cconv.model import load
 from cconv.ops import fused

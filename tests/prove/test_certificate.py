@@ -1,11 +1,11 @@
 """certify: right gradients pass, wrong ones are named, and an element that sits on a kink is said to."""
 
-import cconv.kernels.elementwise.elementwise as elementwise
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import cconv
+import cconv.kernels.elementwise.elementwise as elementwise
 from cconv import cli, nn
 from cconv.errors import TrainingError, ValueRangeError
 from cconv.model import load
