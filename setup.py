@@ -86,9 +86,7 @@ def openmp_flags() -> tuple[list[str], list[str]]:
     candidates = [(["-fopenmp"], ["-fopenmp"])]
     if sys.platform == "darwin":
         prefix = os.environ.get("LIBOMP_PREFIX", "/opt/homebrew/opt/libomp")
-        candidates = [
-            (["-Xpreprocessor", "-fopenmp", f"-I{prefix}/include"], [f"-L{prefix}/lib", "-lomp"])
-        ]
+        candidates = [(["-Xpreprocessor", "-fopenmp", f"-I{prefix}/include"], [f"-L{prefix}/lib", "-lomp"])]
     compiler = os.environ.get("CC", "cc").split()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")

@@ -100,9 +100,7 @@ class Result:
         return "\n".join(parts)
 
 
-def demo(
-    folder: str | os.PathLike[str], seed: int = 0, epochs: int | None = None, progress: bool = True
-) -> Result:
+def demo(folder: str | os.PathLike[str], seed: int = 0, epochs: int | None = None, progress: bool = True) -> Result:
     """Run the demo; the same seed gives the same results, seconds apart, at any number of threads.
 
     Args:

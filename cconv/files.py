@@ -101,9 +101,7 @@ def check_target(target: Path) -> int | None:
             explain(f"file '{target}'", "must be a regular file or not exist", kind, "Choose another name.")
         )
     if not os.access(target, os.W_OK):
-        raise OutputError(
-            explain(f"file '{target}'", "must be writable", "a read-only file", "Choose another name.")
-        )
+        raise OutputError(explain(f"file '{target}'", "must be writable", "a read-only file", "Choose another name."))
     return stat.S_IMODE(earlier.st_mode)
 
 

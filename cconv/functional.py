@@ -23,18 +23,15 @@ from cconv.kernels.core.threads import get_num_threads
 from cconv.ops.conv import Conv, Convolution, ConvTranspose, gather
 from cconv.ops.operator import Call
 from cconv.ops.tensor import Layout, Spec, Tensor
-from cconv.plan.lowering import Builder
+from cconv.plan.plan_builder import PlanBuilder
 
 
 def _compute(
-    place: str, arrays: Sequence[np.ndarray], steps: Callable[[Builder, list[Tensor]], Tensor]
+    place: str, arrays: Sequence[np.ndarray], steps: Callable[[PlanBuilder, list[Tensor]], Tensor]
 ) -> np.ndarray:
     """Lower and run the steps on arrays of one dtype; returns the result, row-major."""
-    builder = Builder(dtype=arrays[0].dtype, label=place)
-    operands = [
-        builder.external(np.ascontiguousarray(array), f"{place} operand {i}")
-        for i, array in enumerate(arrays)
-    ]
+    builder = PlanBuilder(dtype=arrays[0].dtype, label=place)
+    operands = [builder.external(np.ascontiguousarray(array), f"{place} operand {i}") for i, array in enumerate(arrays)]
     result = builder.as_layout(steps(builder, operands), Layout.ROW_MAJOR)
     builder.pin(result)
     memory = builder.finish(get_num_threads())
@@ -108,7 +105,7 @@ def _forward(
     arrays = _arrays(place, x=x, w=w, b=b)
     call = _call(op, place, rank, [array.shape for array in arrays], arrays[0].dtype, groups, **geometry)
 
-    def steps(lower: Builder, operands: list[Tensor]) -> Tensor:
+    def steps(lower: PlanBuilder, operands: list[Tensor]) -> Tensor:
         bias = operands[2] if b is not None else None
         shape = call.results[0].shape
         return gather(lower, op.geometry(call), op.role, operands[0], operands[1], bias, shape)
@@ -131,7 +128,7 @@ def _input_gradient(
     call = _call(op, place, rank, [shape, arrays[1].shape], arrays[0].dtype, groups, **geometry)
     _expect(place, "dy", arrays[0], call.results[0].shape)
 
-    def steps(lower: Builder, operands: list[Tensor]) -> Tensor:
+    def steps(lower: PlanBuilder, operands: list[Tensor]) -> Tensor:
         return gather(lower, op.geometry(call), op.transposed_role, operands[0], operands[1], None, shape)
 
     return _compute(place, arrays, steps)
@@ -161,7 +158,7 @@ def _weight_gradient(
     call = _call(op, place, rank, [arrays[1].shape, shape], arrays[0].dtype, groups, **geometry)
     _expect(place, "dy", arrays[0], call.results[0].shape)
 
-    def steps(lower: Builder, operands: list[Tensor]) -> Tensor:
+    def steps(lower: PlanBuilder, operands: list[Tensor]) -> Tensor:
         dy, x = operands
         return op.weight_gradient(lower, op.geometry(call), x, dy, shape)
 

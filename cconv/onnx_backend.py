@@ -156,9 +156,7 @@ def _spread_slopes(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> None:
     Args:
         inferred: the same graph with the shapes of its values.
     """
-    ranks = {
-        value.name: len(value.type.tensor_type.shape.dim) for value in (*inferred.input, *inferred.value_info)
-    }
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in (*inferred.input, *inferred.value_info)}
     weights = {tensor.name: tensor for tensor in graph.initializer}
     shapes = {value.name: value.type.tensor_type.shape for value in graph.input}
     for node in graph.node:

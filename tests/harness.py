@@ -70,9 +70,7 @@ def node_model(case: Case, dynamic: bool = True) -> onnx.ModelProto:
 def feeds_of(case: Case) -> dict[str, np.ndarray]:
     """What the case's model with `dynamic` inputs is given."""
     return {
-        f"x{i}": value
-        for i, value in enumerate(case.arrays())
-        if value is not None and i not in case.constant_inputs
+        f"x{i}": value for i, value in enumerate(case.arrays()) if value is not None and i not in case.constant_inputs
     }
 
 

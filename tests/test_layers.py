@@ -124,9 +124,7 @@ def test_onnxruntime_is_for_prove_alone(path):
         name
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, (ast.Import, ast.ImportFrom))
-        for name in (
-            [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-        )
+        for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""])
     }
     used = {name.split(".")[0] for name in names} & {"onnxruntime", "torch", "tensorflow"}
     assert not used or (used == {"onnxruntime"} and layer_of(path) == "prove")

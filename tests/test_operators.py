@@ -117,9 +117,7 @@ def test_gradient_equals_directional_difference(case):
 def test_gradient_bits_at_any_number_of_threads(case):
     results = []
     for threads in (1, 2, 3):
-        plan, _ = projection_plan(
-            model_of(node_model(case, dynamic=False)), differentiable(case), np.float32, threads
-        )
+        plan, _ = projection_plan(model_of(node_model(case, dynamic=False)), differentiable(case), np.float32, threads)
         ((_, target),) = plan.targets.items()
         target[...] = np.random.default_rng(2).standard_normal(target.shape)
         plan.run(until="update")
@@ -171,9 +169,7 @@ def movable(case) -> list[set[int]]:
     """Sets of inputs that may have a slice for every example, with at least two: the first alone, and all."""
     sizes = [() if a is None else a.shape[:1] for a in case.arrays()]
     able = [
-        i
-        for i, size in enumerate(sizes)
-        if size == sizes[0] not in [(), (0,), (1,)] and i not in case.constant_inputs
+        i for i, size in enumerate(sizes) if size == sizes[0] not in [(), (0,), (1,)] and i not in case.constant_inputs
     ]
     return [set(moving) for moving in dict.fromkeys([tuple(able[:1]), tuple(able)]) if moving and moving[0] == 0]
 

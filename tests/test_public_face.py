@@ -49,9 +49,7 @@ def test_loading_a_model_needs_no_packages_but_numpy_and_onnx_ir():
 def test_the_model_of_a_lazy_import_runs():
     """Model.run needs cconv.plan, which every way to a model must have loaded."""
     for way in ("from cconv import nn", "import cconv.nn as nn", "import cconv; nn = cconv.nn"):
-        code = (
-            f"{way}\nimport numpy as np\nprint(nn.ReLU().build((2,)).run(np.ones((1, 2), np.float32)).sum())"
-        )
+        code = f"{way}\nimport numpy as np\nprint(nn.ReLU().build((2,)).run(np.ones((1, 2), np.float32)).sum())"
         assert python(code) == "2.0"
 
 

@@ -235,12 +235,12 @@ class Watch:
     def __init__(self) -> None:
         from guards import Guards
 
-        from cconv.plan import lowering
+        from cconv.plan import plan_builder
         from cconv.plan.plan import Plan
 
         self.on = False
         self.laid: Guards | None = None  # of a plan that has not run yet
-        place, run = lowering.place, Plan.run
+        place, run = plan_builder.place, Plan.run
 
         def watched_place(lifetimes: Any) -> tuple[list[int], int]:
             if not self.on:
@@ -258,7 +258,7 @@ class Watch:
                 raise AssertionError("written outside of a buffer")
             return result
 
-        lowering.place, Plan.run = watched_place, watched_run  # type: ignore[method-assign]
+        plan_builder.place, Plan.run = watched_place, watched_run  # type: ignore[method-assign]
 
 
 class Trial:

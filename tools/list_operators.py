@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write docs/operators.md from the catalogue, so that the list cannot disagree with the code.
 
-    python tools/list_operators.py           # write
-    python tools/list_operators.py --check   # exit status 1 if the file is not up to date
+python tools/list_operators.py           # write
+python tools/list_operators.py --check   # exit status 1 if the file is not up to date
 """
 
 from __future__ import annotations

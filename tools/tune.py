@@ -47,7 +47,7 @@ from cconv.kernels.conv.geometry import ConvGeometry
 from cconv.kernels.schedule import algorithms, tuned
 from cconv.ops.conv import Convolution
 from cconv.ops.tensor import Spec
-from cconv.plan.gradient import mark_wanted
+from cconv.plan.gradient import mark_needed_gradients
 from cconv.train.arrays import batch_shapes
 
 WORTH = 1.03  # ratio from which on another algorithm replaces the built-in one: less may be noise
@@ -107,12 +107,12 @@ def passes_of_model(path: Path, batch: int) -> list[tuple[str, Pass]]:
     found: list[tuple[str, Pass]] = []
     values = Values(specs, model.constants)
     for node, call in calls_of(needed_for(model.nodes, model.output_names), values, model.limits):
-        if mark_wanted(node, call, reached):
+        if mark_needed_gradients(node, call, reached):
             reached.update(node.outputs)
         if isinstance(operator := node.operator, Convolution):
             geometry = operator.geometry(call)
             roles = [operator.role]
-            roles += [operator.transposed_role] * call.wanted(0) + ["weight_gradient"] * call.wanted(1)
+            roles += [operator.transposed_role] * call.needs_gradient(0) + ["weight_gradient"] * call.needs_gradient(1)
             found += [(node.name, (role, geometry)) for role in roles]
     return found
 

@@ -57,9 +57,7 @@ def find_head(model: Model, output: str | None = None) -> Head:
     """
     names = model.output_names
     if output is None and len(names) > 1:
-        raise ModelError(
-            explain("head", "a model of several outputs needs output=... to say which", ", ".join(names))
-        )
+        raise ModelError(explain("head", "a model of several outputs needs output=... to say which", ", ".join(names)))
     name = names[0] if output is None and names else output
     value = next((value for value in model.ir.graph.outputs if value.name == name), None)
     if value is None:

@@ -27,8 +27,11 @@ def find_missing(case: Case) -> Iterator[Finding]:
             ERROR,
             where,
             f"cconv does not have {kind}, so the model cannot run here. "
-            + (f"{counted(len(before), 'trainable weight')} before it." if before else "It is not on the way to a "
-               "trainable weight."),
+            + (
+                f"{counted(len(before), 'trainable weight')} before it."
+                if before
+                else "It is not on the way to a trainable weight."
+            ),
             "Train up to an output before it, or write it with the operators in docs/operators.md.",
         )
 

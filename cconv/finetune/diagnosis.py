@@ -57,8 +57,10 @@ class Diagnosis:
         lines = [f"doctor: {self.model} {verdict} ({told or 'no findings'})"]
         if self.findings:
             rows = [(f.severity, f.node or "-", f.meaning, f.repair or "-") for f in self.findings]
-            lines += ["", *table(rows, ("severity", "node", "what it means", "repair"), wrap=(7, NODE, MEANING,
-            REPAIR))]
+            lines += [
+                "",
+                *table(rows, ("severity", "node", "what it means", "repair"), wrap=(7, NODE, MEANING, REPAIR)),
+            ]
         if any(finding.automatic for finding in self.findings):
             lines += ["", "* finetune.repair(model, data) or `cconv repair` does this."]
         return "\n".join(lines)

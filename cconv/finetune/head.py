@@ -22,9 +22,8 @@ from cconv.model import Model
 CLASSES = "cconv.classes"
 """Key of metadata_props under which the classes' names are stored, as a JSON list."""
 
-def replace_head(
-    model: Model, classes: Sequence[str] | int, seed: int = 0, *, output: str | None = None
-) -> Model:
+
+def replace_head(model: Model, classes: Sequence[str] | int, seed: int = 0, *, output: str | None = None) -> Model:
     """A copy of `model` whose last layer is fresh and has one output for each of `classes`.
 
     The layer's weights are drawn from a normal distribution of variance 1 / inputs, as no ReLU follows it;

@@ -173,4 +173,3 @@ def _converted(tensor: ir.TensorProtocol, target: ir.DataType, place: str) -> ir
     return ir.Tensor(
         result, dtype=target, name=tensor.name, doc_string=tensor.doc_string, metadata_props=metadata or None
     )
-

@@ -75,9 +75,7 @@ def lay_out(tensors: Mapping[str, int], loaded: Mapping[str, Entries], target: P
     return result
 
 
-def write(
-    model: bytes, stored: Sequence[Stored], tensors: Mapping[str, ir.TensorProtocol], target: Path
-) -> None:
+def write(model: bytes, stored: Sequence[Stored], tensors: Mapping[str, ir.TensorProtocol], target: Path) -> None:
     """Write the files of data, then the model, or leave what was there as it was.
 
     Raises:

@@ -54,9 +54,7 @@ def expanded(node: Node, specs: Mapping[str, Spec], limits: Limits) -> Subgraph 
     except Exception as error:  # onnx and onnx_ir raise what their parts happen to raise
         cause = str(error).split("\n", 1)[0]
         raise ModelError(explain(place, "is one that the standard's definition takes", cause)) from error
-    inside = [
-        replace(each, index=node.index, name=f"{node.name} > {each.name}") for each in nodes_of(model, limits)
-    ]
+    inside = [replace(each, index=node.index, name=f"{node.name} > {each.name}") for each in nodes_of(model, limits)]
     inputs, outputs = _names("x", node.inputs), _names("y", node.outputs)
     return Subgraph(inputs=inputs, nodes=tuple(inside), outputs=outputs, constants={})
 
@@ -95,9 +93,7 @@ def _model(node: Node, schema: Any, specs: Mapping[str, Spec]) -> ir.Model:
     return ir.from_proto(helper.make_model(graph, functions=[function], opset_imports=imports))
 
 
-def _definition(
-    schema: Any, opset: int, call: onnx.NodeProto, types: list[onnx.TypeProto]
-) -> onnx.FunctionProto:
+def _definition(schema: Any, opset: int, call: onnx.NodeProto, types: list[onnx.TypeProto]) -> onnx.FunctionProto:
     """The newest one that is not newer than the opset; else the oldest, which imports the opset that it needs."""
     static, dependent = schema.function_opset_versions, schema.context_dependent_function_opset_versions
     known = static or dependent

@@ -164,9 +164,7 @@ def _resembles(data: bytes) -> str:
 
 
 def _not_onnx(place: str, kind: str) -> ModelError:
-    return ModelError(
-        explain(place, "is an ONNX model in binary form", kind, "Export the network to ONNX first.")
-    )
+    return ModelError(explain(place, "is an ONNX model in binary form", kind, "Export the network to ONNX first."))
 
 
 def _take_weights(proto: onnx.ModelProto, folder: ExternalFolder, place: str) -> dict[str, np.ndarray]:

@@ -208,7 +208,7 @@ def _node(index: int, node: ir.Node, model: ir.Model, numbers: Iterator[int]) ->
     captured = [name for value in attributes.values() if isinstance(value, Subgraph) for name in value.captured]
     operator = find(domain, node.op_type)
     if operator is not None:
-        captured += operator.reads_besides(attributes, _names(node.inputs))
+        captured += operator.implicit_inputs(attributes, _names(node.inputs))
     return Node(
         index=index,
         name=node.name or f"{node.op_type}_{index}",

@@ -251,9 +251,7 @@ class _Checker:
             if not node.op_type:
                 self.refuse(spot, "names its operator", "none")
             if _domain(node.domain) not in domains:
-                self.refuse(
-                    spot, "its domain is among opset_import", f"{node.domain!r}", "Import the domain's opset."
-                )
+                self.refuse(spot, "its domain is among opset_import", f"{node.domain!r}", "Import the domain's opset.")
             for name in node.input:
                 if name and name not in scope and not any(name in values for values in outer):
                     self.undefined(name, i, nodes, {*scope, *(v for values in outer for v in values)})

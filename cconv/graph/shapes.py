@@ -13,9 +13,7 @@ from cconv.ops.operator import Call
 from cconv.ops.tensor import Spec
 
 
-def input_shapes_at(
-    model: Graph, batch: int, given: Mapping[str, Sequence[int]] | None = None
-) -> dict[str, Spec]:
+def input_shapes_at(model: Graph, batch: int, given: Mapping[str, Sequence[int]] | None = None) -> dict[str, Spec]:
     """Specs of all inputs: shapes as `given`, else as declared, with an open first axis set to `batch`.
 
     Raises:

@@ -30,8 +30,8 @@ class Values:
     Attributes:
         specs: shapes and dtypes.
         known: values that do not depend on what the model is given: `constants`, and what follows from them.
-        asked: names of the weights whose value a rule has asked for. When they change, what was made with them is
-            outdated.
+        weights_read: names of the weights whose value a shape rule has read. When such a weight changes, a plan made
+            with it is outdated.
     """
 
     def __init__(self, inputs: Mapping[str, Spec], constants: Mapping[str, np.ndarray]) -> None:
@@ -42,7 +42,7 @@ class Values:
         # a rule that needs a value when the plan is made (Resize its scales) takes the one that they have then.
         # By name: the weights it follows from.
         self._live = {name: {name} for name in inputs if name in constants}
-        self.asked: set[str] = set()
+        self.weights_read: set[str] = set()
 
     def take(self, node: Node, call: Call) -> bool:
         """Note a node's outputs; returns whether that is all, and nothing is left to compute."""
@@ -50,7 +50,7 @@ class Values:
         assert operator is not None
         self.specs.update(zip(node.outputs, call.results))
         self.ask(node, call)
-        live = self._sources(name for i, name in enumerate(node.inputs) if i not in call.settled)
+        live = self._sources(name for i, name in enumerate(node.inputs) if i not in call.read_by_shape_rule)
         if live and sum(spec.size for spec in call.specs if spec is not None) > LARGEST_LIVE:
             return False
         folded = operator.fold(call)
@@ -63,7 +63,7 @@ class Values:
 
     def ask(self, node: Node, call: Call) -> None:
         """Note which weights the values come from that the node's rule, or its lowering, has asked for."""
-        self.asked |= self._sources(node.inputs[i] for i in call.asked)
+        self.weights_read |= self._sources(node.inputs[i] for i in call.constants_read)
 
     def _sources(self, names: Iterable[str]) -> set[str]:
         """The weights that values follow from."""
@@ -111,9 +111,7 @@ def computable(value: np.ndarray) -> np.ndarray:
     return value.astype(np.float32) if value.dtype.name == "bfloat16" else value
 
 
-def calls_of(
-    nodes: Iterable[Node], values: Values, limits: Limits = DEFAULT
-) -> Iterator[tuple[Node, Call]]:
+def calls_of(nodes: Iterable[Node], values: Values, limits: Limits = DEFAULT) -> Iterator[tuple[Node, Call]]:
     """Each node that there is something to compute of when the model runs, with its call.
 
     What follows from shapes and constants alone goes to `values`.

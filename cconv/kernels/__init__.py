@@ -52,9 +52,7 @@ def builds() -> tuple[str, ...]:
     """Names of the float32 builds that are installed and that this processor can run, widest first."""
     have = features()
     return tuple(
-        name
-        for name, needs in NEEDS.items()
-        if needs <= have and importlib.util.find_spec(f"cconv.kernels.{name}")
+        name for name, needs in NEEDS.items() if needs <= have and importlib.util.find_spec(f"cconv.kernels.{name}")
     )
 
 

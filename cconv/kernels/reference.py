@@ -40,10 +40,7 @@ def conv(
     """y of the formula above: (N, M, floor((in + pads - dilation * (kernel - 1) - 1) / stride) + 1 ...)."""
     strides, pads, dilations = _defaults(w, strides, pads, dilations)
     padded = _pad(x, pads)
-    size = [
-        (n - d * (k - 1) - 1) // s + 1
-        for n, k, s, d in zip(padded.shape[2:], w.shape[2:], strides, dilations)
-    ]
+    size = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(padded.shape[2:], w.shape[2:], strides, dilations)]
     return _correlate(padded, w, size, strides, dilations, group) + _column(b, w)
 
 
@@ -163,9 +160,7 @@ def _correlate(
     return y.reshape(len(padded), w.shape[0], *size)
 
 
-def _window(
-    tap: Sequence[int], size: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
-) -> Index:
+def _window(tap: Sequence[int], size: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> Index:
     """Index of the padded positions o * stride + tap * dilation, o below size, on every axis of space."""
     axes = zip(tap, size, strides, dilations)
     return (..., *(slice(t * d, t * d + s * (o - 1) + 1, s) for t, o, s, d in axes))
@@ -198,8 +193,6 @@ def _column(b: np.ndarray | None, w: np.ndarray) -> np.ndarray:
     return bias.reshape(-1, *[1] * (w.ndim - 2))
 
 
-def _defaults(
-    w: np.ndarray, strides: Sizes, pads: Sizes, dilations: Sizes
-) -> tuple[list[int], list[int], list[int]]:
+def _defaults(w: np.ndarray, strides: Sizes, pads: Sizes, dilations: Sizes) -> tuple[list[int], list[int], list[int]]:
     rank = w.ndim - 2
     return list(strides or [1] * rank), list(pads or [0] * 2 * rank), list(dilations or [1] * rank)

@@ -76,11 +76,11 @@ class Clip(Unary):
         assert dy is not None
         low, high = (Tensor(t.buffer, (), t.dtype) if t is not None else None for t in self.bounds(call))
         result: list[Tensor | None] = [None] * len(call.specs)
-        if call.wanted(0):
+        if call.needs_gradient(0):
             result[0] = binary(lower, "mul", binary(lower, "equal", call.outputs[0], x), dy)
         zero = lower.external(np.zeros((), lower.dtype), "zero")
         for i, below, bound, other in ((1, (x, low), low, high), (2, (high, x), high, low)):
-            if not call.wanted(i) or bound is None:
+            if not call.needs_gradient(i) or bound is None:
                 continue
             outside = typed(lower, "less_real", [t for t in below if t is not None], BOOL)
             if other is not None:
@@ -152,9 +152,9 @@ class PRelu(Operator):
         dy = grads[0]
         assert dy is not None
         dx = dslope = None
-        if call.wanted(0):
+        if call.needs_gradient(0):
             dx = binary(lower, "mul", binary(lower, "prelu_slope", x, slope), dy)
-        if call.wanted(1):
+        if call.needs_gradient(1):
             dslope = sum_to(lower, binary(lower, "mul_negative", dy, x), slope.shape)
         return [dx, dslope]
 

@@ -59,15 +59,15 @@ class Arithmetic(Operator):
         if self.kind in ("add", "sub"):
             dx = dy = dz
         elif self.kind == "mul":
-            dx = binary(lower, "mul", dz, y) if call.wanted(0) else None
-            dy = binary(lower, "mul", dz, x) if call.wanted(1) else None
+            dx = binary(lower, "mul", dz, y) if call.needs_gradient(0) else None
+            dy = binary(lower, "mul", dz, x) if call.needs_gradient(1) else None
         else:
             dx = binary(lower, "div", dz, y)
-            dy = binary(lower, "mul", dx, call.outputs[0]) if call.wanted(1) else None
+            dy = binary(lower, "mul", dx, call.outputs[0]) if call.needs_gradient(1) else None
         result: list[Tensor | None] = [None, None]
-        if call.wanted(0) and dx is not None:
+        if call.needs_gradient(0) and dx is not None:
             result[0] = sum_to(lower, dx, x.shape)
-        if call.wanted(1) and dy is not None:
+        if call.needs_gradient(1) and dy is not None:
             total = sum_to(lower, dy, y.shape)
             result[1] = scaled(lower, total, -1.0) if self.kind in ("sub", "div") else total
         return result
@@ -103,9 +103,9 @@ class Mod(Arithmetic):
         dz = grads[0]
         assert dz is not None
         dx = dy = None
-        if call.wanted(0):
+        if call.needs_gradient(0):
             dx = sum_to(lower, dz, x.shape)
-        if call.wanted(1):
+        if call.needs_gradient(1):
             quotient = binary(lower, "trunc_div" if self.like_c(call) else "floor_div", x, y)
             dy = scaled(lower, sum_to(lower, binary(lower, "mul", quotient, dz), y.shape), -1.0)
         return [dx, dy]
@@ -132,9 +132,9 @@ class Pow(Arithmetic):
         dz = grads[0]
         assert dz is not None
         dx = dy = None
-        if call.wanted(0):
+        if call.needs_gradient(0):
             dx = sum_to(lower, binary(lower, "mul", binary(lower, "pow_slope", x, y), dz), x.shape)
-        if call.wanted(1):
+        if call.needs_gradient(1):
             dy = sum_to(lower, binary(lower, "mul", binary(lower, "pow_log", x, call.outputs[0]), dz), y.shape)
         return [dx, dy]
 

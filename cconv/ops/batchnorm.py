@@ -80,9 +80,7 @@ class BatchNormalization(Operator):
                 )
         for i in range(5):
             if not np.issubdtype(call.spec(i).dtype, np.floating):
-                raise call.error(
-                    DTypeError, f"input {i} holds floating-point numbers", str(call.spec(i).dtype)
-                )
+                raise call.error(DTypeError, f"input {i} holds floating-point numbers", str(call.spec(i).dtype))
         if call.attribute("spatial", 1) != 1:
             raise call.error(
                 UnsupportedOpError,
@@ -137,7 +135,7 @@ class BatchNormalization(Operator):
         """z = x * factor + shift; both follow from weights alone, unless the statistics are computed."""
         _, scale, bias, mean, variance = (call.input(i) for i in range(5))
         factor, shift = lower.tensor(scale.shape), lower.tensor(scale.shape)
-        inverse = lower.tensor(scale.shape) if any(call.wanted(i) for i in range(1, 5)) else None
+        inverse = lower.tensor(scale.shape) if any(call.needs_gradient(i) for i in range(1, 5)) else None
         call.saved.update(factor=factor, mean=mean, inverse=inverse)
         lower.derive(
             norm.Fold(lower.build, scale.size, self.epsilon(call)),
@@ -162,8 +160,8 @@ class BatchNormalization(Operator):
         _, scale, bias, running_mean, running_variance = (call.input(i) for i in range(5))
         mean, variance, inverse = (lower.tensor((channels,)) for _ in range(3))
         call.saved.update(mean=mean, inverse=inverse)
-        found, lengths = lower.measured(x)
-        step = norm.Statistics(lower.build, rows, channels, self.epsilon(call), measured=lengths)
+        found, lengths = lower.statistics_epilogue(x)
+        step = norm.Statistics(lower.build, rows, channels, self.epsilon(call), block_rows=lengths)
         if found is None:
             lower.emit(step, reads=[x], writes=[partials(lower, x), mean, variance, inverse])
         else:
@@ -177,8 +175,8 @@ class BatchNormalization(Operator):
 
         y = normalized()
         # The gradient reads x anyway, but the residual need not be kept.
-        if any(call.wants) and tail.residual is None:
-            lower.repeatable(y, normalized)
+        if any(call.gradients_needed) and tail.residual is None:
+            lower.recomputable(y, normalized)
 
         average = norm.RunningAverage(lower.build, channels, float(call.attribute("momentum", 0.9)))
         statistics = [mean, variance, running_mean, running_variance]
@@ -212,7 +210,7 @@ class BatchNormalization(Operator):
         statistics all passes read x, of which z is computed again: y is not read, dz not written (5 tensors moved
         instead of 8). With a residual that would mean reading it too, and dz is its gradient, so the first pass reads
         y and writes dz. With frozen statistics x may not be needed at all: likewise. Where the convolution that
-        computes dy can do so, it is what takes the derivative and finds the sums (Lowering.measured_gradient).
+        computes dy can do so, it is what takes the derivative and finds the sums (Lowering.parameter_sums_epilogue).
 
         Args:
             dy: gradient of y.
@@ -223,9 +221,9 @@ class BatchNormalization(Operator):
         x, scale, bias = call.saved["x"], call.input(1), call.input(2)
         mean, inverse = call.saved["mean"], call.saved["inverse"]
         dy = lower.as_layout(dy, x.layout)
-        wants_x = call.wanted(0)
-        wants_scale, wants_bias = (call.wanted(i) and mode != "statistics" for i in (1, 2))
-        given = mode == "frozen" and (call.wanted(3) or call.wanted(4))
+        wants_x = call.needs_gradient(0)
+        wants_scale, wants_bias = (call.needs_gradient(i) and mode != "statistics" for i in (1, 2))
+        given = mode == "frozen" and (call.needs_gradient(3) or call.needs_gradient(4))
         wants_sums = wants_scale or wants_bias or given or (wants_x and mode != "frozen")
         again = tail.activation is not None and tail.residual is None and mode != "frozen"
         gate = None if again or tail.activation is None else y
@@ -237,7 +235,7 @@ class BatchNormalization(Operator):
         if wants_sums:
             dscale, dbias = lower.tensor(scale.shape), lower.tensor(scale.shape)
             terms = (inverse, scale, bias) if again else (None, None, None)
-            found, blocks = lower.measured_gradient(dy, tail.activation, [x, mean, *terms, gate])
+            found, blocks = lower.parameter_sums_epilogue(dy, tail.activation, [x, mean, *terms, gate])
             if found is None:
                 lower.emit(
                     norm.ParameterGradient(lower.build, *rows_of(x), tail.activation),
@@ -247,7 +245,7 @@ class BatchNormalization(Operator):
                 )
             else:
                 again, dz = False, dy
-                step = norm.ParameterGradient(lower.build, *rows_of(x), measured=blocks)
+                step = norm.ParameterGradient(lower.build, *rows_of(x), blocks=blocks)
                 lower.emit(step, reads=[None] * 3 + [inverse] + [None] * 3, writes=[None, found, dscale, dbias])
         elif gate is not None and dz is not None:
             name, a, b = tail.activation

@@ -83,7 +83,7 @@ class CastLike(Cast):
         return None if value is None else evaluate("Cast", call.opset, {"to": to}, [value], 1)
 
     def target(self, call: Call) -> np.dtype:
-        call.settled.add(1)  # of which only the dtype matters
+        call.read_by_shape_rule.add(1)  # of which only the dtype matters
         dtype = call.spec(1).dtype
         if dtype not in DTYPES.values():
             raise call.error(DTypeError, "casts to bools, integers or floats", str(dtype))

@@ -71,7 +71,7 @@ class Concat(Operator):
             return [dy]
         result: list[Tensor | None] = []
         for i, place in enumerate(self.places(call, dy)):
-            if not call.wanted(i):
+            if not call.needs_gradient(i):
                 result.append(None)
                 continue
             dx = lower.tensor(call.spec(i).shape, dy.layout, dy.dtype)

@@ -54,9 +54,7 @@ def gather(
     return target
 
 
-def weight_gradient(
-    lower: Lowering, geometry: ConvGeometry, x: Tensor, dy: Tensor, shape: Sequence[int]
-) -> Tensor:
+def weight_gradient(lower: Lowering, geometry: ConvGeometry, x: Tensor, dy: Tensor, shape: Sequence[int]) -> Tensor:
     """Emit the weight gradient; returns it in ONNX's order."""
     name = algorithm(geometry, "weight_gradient", lower.precision, lower.build)
     step = implementation(name).WeightGradient(lower.build, geometry)
@@ -121,11 +119,11 @@ class Convolution(Operator):
         assert dy is not None
         dy = lower.as_layout(dy, Layout.CHANNELS_LAST)
         dx = dw = db = None
-        if call.wanted(0):
+        if call.needs_gradient(0):
             dx = gather(lower, geometry, self.transposed_role, dy, w, None, x.shape)
-        if call.wanted(1):
-            dw = self.weight_gradient(lower, geometry, lower.kept(x, geometry.flops), dy, w.shape)
-        if call.wanted(2):
+        if call.needs_gradient(1):
+            dw = self.weight_gradient(lower, geometry, lower.recompute_or_keep(x, geometry.flops), dy, w.shape)
+        if call.needs_gradient(2):
             db = channel_sums(lower, dy)
         return [dx, dw, db][: len(call.specs)]
 

@@ -24,7 +24,7 @@ class Gradient(Operator):
     inputs = (1, 1 << 30)
     pure = False
 
-    def reads_besides(self, attributes: Mapping[str, Any], inputs: Sequence[str]) -> tuple[str, ...]:
+    def implicit_inputs(self, attributes: Mapping[str, Any], inputs: Sequence[str]) -> tuple[str, ...]:
         named = [*attributes.get("xs", []), *attributes.get("zs", [])]
         return (attributes.get("y", ""),) if named == list(inputs) else ()
 

@@ -116,7 +116,7 @@ class Einsum(Operator):
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         assert grads[0] is not None
         leaves, total = call.saved["leaves"], call.saved["total"]
-        wanted = {id(leaf) for leaf, wants in zip(leaves, call.wants) if wants}
+        wanted = {id(leaf) for leaf, wants in zip(leaves, call.gradients_needed) if wants}
         found: dict[int, Tensor] = {}
 
         def leads(term: Term) -> bool:
@@ -131,7 +131,7 @@ class Einsum(Operator):
                     walk(source, back(grad))
 
         walk(total, grads[0])
-        return [found.get(id(leaf)) if wants else None for leaf, wants in zip(leaves, call.wants)]
+        return [found.get(id(leaf)) if wants else None for leaf, wants in zip(leaves, call.gradients_needed)]
 
     def flops(self, call: Call) -> int:
         return 2 * math.prod(self.equation(call).sizes.values()) if len(call.specs) > 1 else 0

@@ -134,9 +134,7 @@ def whole(lower: Lowering, kind: str, operands: Sequence[Tensor]) -> Tensor:
     """f of integers, in the first one's dtype; `kind` names the function in kernels/typed.h."""
     dtype = operands[0].dtype
     inside = wide(dtype)
-    return cast(
-        lower, typed(lower, f"{kind}_{inside}", [cast(lower, x, inside) for x in operands], inside), dtype
-    )
+    return cast(lower, typed(lower, f"{kind}_{inside}", [cast(lower, x, inside) for x in operands], inside), dtype)
 
 
 def cast(lower: Lowering, x: Tensor, dtype: np.dtype) -> Tensor:

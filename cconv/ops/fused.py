@@ -93,7 +93,7 @@ class Fusion(Operator):
         return None if self.sum is None else self.sum.call.input(other(self.sum))
 
     def wants_residual(self) -> bool:
-        return self.sum is not None and self.sum.call.wanted(other(self.sum))
+        return self.sum is not None and self.sum.call.needs_gradient(other(self.sum))
 
     # Operator.
 
@@ -126,9 +126,7 @@ class Fusion(Operator):
         """Emit the chain's steps; returns its result."""
         raise NotImplementedError(self.type)
 
-    def run_gradient(
-        self, lower: Lowering, dy: Tensor, y: Tensor
-    ) -> tuple[Sequence[Tensor | None], Tensor | None]:
+    def run_gradient(self, lower: Lowering, dy: Tensor, y: Tensor) -> tuple[Sequence[Tensor | None], Tensor | None]:
         """Emit the gradient's steps; returns those of the head's inputs and of the residual, where wanted."""
         raise NotImplementedError(self.type)
 
@@ -158,7 +156,12 @@ class FusedConvolution(Fusion):
     def continues(cls, lower: Lowering, parts: Sequence[Part], part: Part) -> bool:
         if len(parts) == 1 and isinstance(part.operator, BatchNormalization):
             frozen = part.operator.mode(lower, part.call) == "frozen"
-            return part.at == 0 and frozen and not any(parts[0].call.wants) and not any(part.call.wants)
+            return (
+                part.at == 0
+                and frozen
+                and not any(parts[0].call.gradients_needed)
+                and not any(part.call.gradients_needed)
+            )
         return super().continues(lower, parts, part)
 
     @classmethod
@@ -183,15 +186,13 @@ class FusedConvolution(Fusion):
         clamp = None if self.activation is None else clamp_of(self.activation)
         return operator.convolve(lower, self.head, weight, bias, self.residual(), clamp)
 
-    def run_gradient(
-        self, lower: Lowering, dy: Tensor, y: Tensor
-    ) -> tuple[Sequence[Tensor | None], Tensor | None]:
+    def run_gradient(self, lower: Lowering, dy: Tensor, y: Tensor) -> tuple[Sequence[Tensor | None], Tensor | None]:
         # With BatchNormalization in the chain nothing of the head is wanted, so dz is all there is to find.
         dz: Tensor | None = dy
         if self.activation is not None:
             dz = self.activation.operator.gradient(lower, self.activation.call, [dy])[0]
         dx: Sequence[Tensor | None] = [None] * len(self.head.specs)
-        if any(self.head.wants):
+        if any(self.head.gradients_needed):
             dx = self.parts[0].operator.gradient(lower, self.head, [dz])
         return dx, dz if self.wants_residual() else None
 
@@ -224,7 +225,10 @@ class FusedBatchNormalization(Fusion):
         if name not in norm.activations(lower.build):
             return False
         # It is told from z alone, which is computed again after batch statistics where nothing was added to it.
-        operator, wanted = parts[0].operator, any(want for each in (*parts, part) for want in each.call.wants)
+        operator, wanted = (
+            parts[0].operator,
+            any(want for each in (*parts, part) for want in each.call.gradients_needed),
+        )
         assert isinstance(operator, BatchNormalization)
         return not wanted or (len(parts) == 1 and operator.mode(lower, parts[0].call) != "frozen")
 
@@ -238,9 +242,7 @@ class FusedBatchNormalization(Fusion):
             activation = (function.loop(self.activation.call), *function.parameters(self.activation.call))
         return operator.forward(lower, self.head, Tail(activation, self.residual()))[0]
 
-    def run_gradient(
-        self, lower: Lowering, dy: Tensor, y: Tensor
-    ) -> tuple[Sequence[Tensor | None], Tensor | None]:
+    def run_gradient(self, lower: Lowering, dy: Tensor, y: Tensor) -> tuple[Sequence[Tensor | None], Tensor | None]:
         operator = self.parts[0].operator
         assert isinstance(operator, BatchNormalization)
         *dx, residual = operator.gradients(lower, self.head, dy, y, self.wants_residual())

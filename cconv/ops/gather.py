@@ -67,9 +67,7 @@ class Addressing:
     def put(self, lower: Lowering, x: Tensor, places: Tensor, y: Tensor, reduction: str = "none") -> Tensor:
         """Emit the step that writes the runs of x into y, or adds them there, ...; returns y."""
         kind = str(y.dtype.itemsize) if reduction == "none" else element_kind(y.dtype)
-        step = Put(
-            lower.build, reduction, self.outer, self.stride, self.groups, self.length, self.shared, kind
-        )
+        step = Put(lower.build, reduction, self.outer, self.stride, self.groups, self.length, self.shared, kind)
         lower.emit(step, reads=[x, places], updates=[y])
         return y
 

@@ -64,9 +64,7 @@ class GroupNormalization(Operator):
         mean, inverse = lower.tensor((batch, channels)), lower.tensor((batch, channels))
         groups = self.groups(call)
         lower.emit(
-            norm.Statistics(
-                lower.build, rows, channels, self.epsilon(call), batch, groups if groups < channels else 0
-            ),
+            norm.Statistics(lower.build, rows, channels, self.epsilon(call), batch, groups if groups < channels else 0),
             reads=[x],
             writes=[partials(lower, sizes), mean, None, inverse],
         )
@@ -105,9 +103,9 @@ class GroupNormalization(Operator):
         )
         result: list[Tensor | None] = [None, None, None]
         for i, sums in ((1, scales), (2, biases)):
-            if call.wanted(i):
+            if call.needs_gradient(i):
                 result[i] = self.from_channels(lower, call, sum_to(lower, sums, (channels,)))
-        if call.wanted(0):
+        if call.needs_gradient(0):
             groups, scale = self.groups(call), call.saved["scale"]
             grouped = groups < channels
             if grouped:
@@ -162,7 +160,7 @@ class InstanceNormalization(GroupNormalization):
             return super().forward(lower, call)
         batch, columns, channels = sizes_of(x)
         rows = batch * channels
-        mean, inverse = (lower.tensor((rows,)) if any(call.wants) else None for _ in range(2))
+        mean, inverse = (lower.tensor((rows,)) if any(call.gradients_needed) else None for _ in range(2))
         y = lower.tensor(x.shape)
         step = layernorm.RowNorm(lower.build, rows, columns, self.epsilon(call), channels=channels)
         lower.emit(step, reads=[x, call.input(1), call.input(2)], writes=[y, mean, inverse], inplace=True)
@@ -176,13 +174,17 @@ class InstanceNormalization(GroupNormalization):
         batch, columns, channels = sizes_of(x)
         assert grads[0] is not None
         dy = lower.as_layout(grads[0], Layout.ROW_MAJOR)
-        dx = lower.tensor(x.shape) if call.wanted(0) else None
-        sums = [lower.tensor((batch, channels)) for _ in range(2)] if call.wanted(1) or call.wanted(2) else [None, None]
+        dx = lower.tensor(x.shape) if call.needs_gradient(0) else None
+        sums = (
+            [lower.tensor((batch, channels)) for _ in range(2)]
+            if call.needs_gradient(1) or call.needs_gradient(2)
+            else [None, None]
+        )
         step = layernorm.RowNormGradient(lower.build, batch * channels, columns, channels=channels)
         reads = [dy, x, call.saved["mean"], call.saved["inverse"], call.input(1)]
         lower.emit(step, reads=reads, writes=[dx, None, *sums], inplace=True)
         found = [t if t is None else sum_to(lower, t, (channels,)) for t in sums]
-        return [dx, *(t if call.wanted(1 + i) else None for i, t in enumerate(found))]
+        return [dx, *(t if call.needs_gradient(1 + i) else None for i, t in enumerate(found))]
 
 
 class SpelledGroupNormalization(GroupNormalization):

@@ -1,6 +1,6 @@
 """LayerNormalization and RMSNormalization: each row normalised by itself, a row being all axes from one on.
 
-    y = (x - mean) / sqrt(variance + epsilon) * scale + bias        RMS: y = x / sqrt(mean of x^2 + epsilon) * scale
+y = (x - mean) / sqrt(variance + epsilon) * scale + bias        RMS: y = x / sqrt(mean of x^2 + epsilon) * scale
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class RowNormalization(Operator):
         rows, columns = self.rows(call)
         scale, bias = call.input(1), call.input(2) if call.has(2) else None
         inside = self.inside(call)
-        trained = any(call.wants)
+        trained = any(call.gradients_needed)
         mean = lower.tensor((rows,)) if self.centered and (trained or call.output_count > 1) else None
         inverse = lower.tensor((rows,)) if trained or call.output_count > 2 else None
         y = lower.tensor(x.shape)
@@ -108,18 +108,18 @@ class RowNormalization(Operator):
         assert dy is not None
         x, scale = call.saved["x"], call.input(1)
         rows, columns = self.rows(call)
-        inside, wanted = self.inside(call), call.wanted(1) or call.wanted(2)
+        inside, wanted = self.inside(call), call.needs_gradient(1) or call.needs_gradient(2)
         dscale = dbias = None
         if not inside:
-            if call.wanted(1):
+            if call.needs_gradient(1):
                 dscale = sum_to(lower, binary(lower, "mul", dy, call.saved["normalized"]), scale.shape)
-            if call.wanted(2):
+            if call.needs_gradient(2):
                 dbias = sum_to(lower, dy, call.spec(2).shape)
-            if not call.wanted(0):
+            if not call.needs_gradient(0):
                 return [None, dscale, dbias][: len(call.specs)]
             dy = binary(lower, "mul", dy, scale)
         dy = lower.as_layout(dy, Layout.ROW_MAJOR)
-        dx = lower.tensor(x.shape) if call.wanted(0) else None
+        dx = lower.tensor(x.shape) if call.needs_gradient(0) else None
         step = layernorm.RowNormGradient(lower.build, rows, columns, centered=self.centered)
         sums: list[Tensor | None] = [None] * 3
         if inside and wanted:
@@ -131,7 +131,9 @@ class RowNormalization(Operator):
             found = [None if t is None else t.reshaped(call.spec(1 + i).shape) for i, t in enumerate(sums[1:])
                      if call.has(1 + i)]  # fmt: skip
             dscale, dbias = [*found, None][:2]
-        return [dx, dscale if call.wanted(1) else None, dbias if call.wanted(2) else None][: len(call.specs)]
+        return [dx, dscale if call.needs_gradient(1) else None, dbias if call.needs_gradient(2) else None][
+            : len(call.specs)
+        ]
 
 
 OPERATORS: list[Operator] = [

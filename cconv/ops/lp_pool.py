@@ -79,9 +79,7 @@ class LpPool(Norm, WindowPool):
         """Average pooling with enough padding that all windows lie within, so that all divide by their taps."""
         images, channels, sizes, windows, kernel, stride, dilation, begin = self.geometry(call)
         extent = self.window(call).extent
-        ends = [
-            max(0, (count - 1) * s + e - n - b) for count, s, e, n, b in zip(windows, stride, extent, sizes, begin)
-        ]
+        ends = [max(0, (count - 1) * s + e - n - b) for count, s, e, n, b in zip(windows, stride, extent, sizes, begin)]
         return images, channels, sizes, windows, kernel, stride, dilation, begin, ends, True
 
     def mean(self, lower: Lowering, call: Call, x: Tensor) -> Tensor:

@@ -38,9 +38,7 @@ class Matrices:
 
     @property
     def transposed(self) -> Matrices:
-        return Matrices(
-            self.tensor, self.columns, self.rows, self.strides[::-1], self.batch, self.batch_strides
-        )
+        return Matrices(self.tensor, self.columns, self.rows, self.strides[::-1], self.batch, self.batch_strides)
 
     def offsets(self, batch: tuple[int, ...]) -> tuple[int, ...]:
         """Where each matrix begins, in elements, this batch broadcast to another."""
@@ -63,9 +61,7 @@ def matrices(tensor: Tensor, shape: Sequence[int]) -> Matrices:
     return Matrices(tensor, rows, columns, (columns, 1), tuple(batch), tuple(strides[::-1]))
 
 
-def multiply(
-    lower: Lowering, a: Matrices, b: Matrices, alpha: float = 1.0, bias: Tensor | None = None
-) -> Tensor:
+def multiply(lower: Lowering, a: Matrices, b: Matrices, alpha: float = 1.0, bias: Tensor | None = None) -> Tensor:
     """Emit alpha * A @ B (+ bias, one per column); returns it as (batch..., rows, columns)."""
     batch = np.broadcast_shapes(a.batch, b.batch)
     result = lower.tensor((*batch, a.rows, b.columns))
@@ -159,13 +155,13 @@ class Gemm(Operator):
         alpha, beta = float(call.attribute("alpha", 1.0)), float(call.attribute("beta", 1.0))
         da = db = dc = None
         # The transpose of a gradient is the product of the transposes in the other order.
-        if call.wanted(0):
+        if call.needs_gradient(0):
             flip = call.attribute("transA", 0)
             da = multiply(lower, b, dy.transposed, alpha) if flip else multiply(lower, dy, b.transposed, alpha)
-        if call.wanted(1):
+        if call.needs_gradient(1):
             flip = call.attribute("transB", 0)
             db = multiply(lower, dy.transposed, a, alpha) if flip else multiply(lower, a.transposed, dy, alpha)
-        if call.wanted(2):
+        if call.needs_gradient(2):
             dc = scaled(lower, sum_to(lower, grads[0], call.spec(2).shape), beta)
         return [da, db, dc][: len(call.specs)]
 
@@ -228,11 +224,11 @@ class MatMul(Operator):
         dy = lower.as_layout(grads[0], Layout.ROW_MAJOR)
         dc = matrices(dy, (*batch, a.rows, b.columns))
         da = db = None
-        if call.wanted(0):
+        if call.needs_gradient(0):
             full = multiply(lower, dc, b.transposed)
             total = sum_to(lower, full, (*a.batch, a.rows, a.columns))
             da = reshaped(lower, total, call.spec(0).shape)
-        if call.wanted(1):
+        if call.needs_gradient(1):
             full = multiply(lower, a.transposed, dc)
             total = sum_to(lower, full, (*b.batch, b.rows, b.columns))
             db = reshaped(lower, total, call.spec(1).shape)

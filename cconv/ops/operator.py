@@ -38,10 +38,10 @@ class Call:
         output_count: outputs that the node names.
         results: shapes and dtypes of the outputs, from the operator's shape rule.
         inputs, outputs: their tensors, once the node is lowered.
-        wants: for each input, whether its gradient is needed. Known before `forward` is called.
-        asked: indices of the inputs whose value was asked for with `constant`.
+        gradients_needed: for each input, whether its gradient is needed. Known before `forward` is called.
+        constants_read: indices of the inputs whose value `constant` returned.
         saved: what `forward` leaves for `gradient`.
-        settled: the inputs whose values the shape rule has read; whoever lowers the node needs no tensor of them.
+        read_by_shape_rule: the inputs whose values the shape rule has read. The lowered node needs no tensor for them.
     """
 
     name: str
@@ -55,10 +55,10 @@ class Call:
     results: list[Spec] = field(default_factory=list)
     inputs: list[Tensor | None] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
-    wants: list[bool] = field(default_factory=list)
-    asked: set[int] = field(default_factory=set)
+    gradients_needed: list[bool] = field(default_factory=list)
+    constants_read: set[int] = field(default_factory=set)
     saved: dict[str, Any] = field(default_factory=dict)
-    settled: set[int] = field(default_factory=set)
+    read_by_shape_rule: set[int] = field(default_factory=set)
 
     @property
     def known(self) -> bool:
@@ -97,7 +97,7 @@ class Call:
         Raises:
             UnsupportedOpError: the value is computed by the model while it runs.
         """
-        self.asked.add(i)
+        self.constants_read.add(i)
         value = self.constants[i] if i < len(self.constants) else None
         if value is None:
             raise self.error(
@@ -107,7 +107,7 @@ class Call:
                 "Store it as an initializer.",
             )
         if not self.results:
-            self.settled.add(i)
+            self.read_by_shape_rule.add(i)
         return value
 
     def integers(self, i: int, what: str) -> list[int]:
@@ -140,8 +140,8 @@ class Call:
         assert tensor is not None, f"{self.place}: input {i} is absent"
         return tensor
 
-    def wanted(self, i: int) -> bool:
-        return i < len(self.wants) and self.wants[i]
+    def needs_gradient(self, i: int) -> bool:
+        return i < len(self.gradients_needed) and self.gradients_needed[i]
 
 
 class Lowering(Protocol):
@@ -181,36 +181,48 @@ class Lowering(Protocol):
         """
         ...
 
-    def measured(self, x: Tensor) -> tuple[Tensor | None, list[int] | None]:
-        """What norm.Statistics is given where the step that computes x can measure it meanwhile: partials
-        (blocks, 2, channels), and how many values of each channel a block has. (None, None): it cannot."""
-        ...
+    def statistics_epilogue(self, x: Tensor) -> tuple[Tensor | None, list[int] | None]:
+        """Ask the step that computes x to compute x's channel statistics too, as an epilogue.
 
-    def measured_gradient(
-        self, dy: Tensor, activation: tuple[str, float, float] | None, reads: Sequence[Tensor | None]
-    ) -> tuple[Tensor | None, int]:
-        """What norm.ParameterGradient is given where the step that computes dy, the gradient of
-        y = activation(z), can multiply it by the activation's derivative and find the sums meanwhile: partials
-        (blocks, 2, channels), and how many blocks. dy is then the gradient of z. (None, 0): it cannot.
-
-        Args:
-            reads: what z was made of, x and its mean, and what the derivative is told from: inverse, scale and bias, by
-                which z is computed again, or y.
+        Returns:
+            What norm.Statistics needs instead of x: the partial results, a tensor (blocks, 2, channels) of float64, and
+            for each block the number of values per channel. (None, None) if that step has no such epilogue.
         """
         ...
 
-    def repeatable(self, tensor: Tensor, again: Callable[[], Tensor]) -> None:
-        """Say that a step computes `tensor` cheaply from what is kept for the way back anyway; `again` emits it once
-        more and returns its result."""
+    def parameter_sums_epilogue(
+        self, dy: Tensor, activation: tuple[str, float, float] | None, reads: Sequence[Tensor | None]
+    ) -> tuple[Tensor | None, int]:
+        """Ask the step that computes dy, the gradient of y = activation(z), for two more things as an epilogue:
+        multiply dy by the activation's derivative, and sum what norm.ParameterGradient sums. dy then holds the gradient
+        of z.
+
+        Args:
+            reads: further operands of that step: x and its mean, then what the derivative is computed from. That is
+                inverse, scale and bias, from which z is recomputed, or y.
+
+        Returns:
+            What norm.ParameterGradient needs instead of dy and x: the partial sums, a tensor (blocks, 2, channels) of
+            float64, and the number of blocks. (None, 0) if that step has no such epilogue.
+        """
         ...
 
-    def kept(self, tensor: Tensor, flops: int) -> Tensor:
-        """A tensor of the forward pass for a step of the way back that takes so many floating-point operations: itself,
-        or, where that is little against them, computed again, so that it need not be kept."""
+    def recomputable(self, tensor: Tensor, recompute: Callable[[], Tensor]) -> None:
+        """Declare that `tensor` can be recomputed in the backward pass at little cost, from tensors that the backward
+        pass needs anyway. `recompute` emits the step once more and returns its result."""
+        ...
+
+    def recompute_or_keep(self, tensor: Tensor, flops: int) -> Tensor:
+        """A tensor of the forward pass, for a step of the backward pass that takes `flops` FLOPs.
+
+        Returns `tensor` itself, or its recomputation if that costs little compared with `flops`. A recomputed tensor
+        frees its memory between the forward and the backward pass.
+        """
         ...
 
     def derive(self, step: Any, reads: Sequence[Tensor | None], writes: Sequence[Tensor | None]) -> None:
-        """Append a step that depends on weights alone; run once where the weights do not change."""
+        """Append a step that should read weights only. If none of these weights is trained, the step runs once, when
+        the plan is made, and not in every run."""
         ...
 
     def as_layout(self, tensor: Tensor, layout: Layout) -> Tensor:
@@ -218,19 +230,19 @@ class Lowering(Protocol):
         ...
 
     def differentiate(self, of: int, to: Sequence[int]) -> list[Tensor]:
-        """The gradients of the sum of input `of` of the node that is being lowered, with respect to its inputs `to`, as
-        far as Operator.independent has announced them."""
+        """Gradients for the node that is being lowered: of the sum of its input `of` with respect to its inputs `to`.
+        `Operator.independent` must cover these inputs."""
         ...
 
     def after_update(
         self, step: Any, reads: Sequence[Tensor | None] = (), updates: Sequence[Tensor | None] = ()
     ) -> None:
-        """Append a step that changes weights outside of the optimizer (running statistics). It runs only
-        once the loss is known to be finite, and only in steps that update."""
+        """Append a step that changes weights outside the optimizer, such as running statistics. It runs after the
+        optimizer's updates, in training steps only, and not if the loss or a gradient is not finite."""
         ...
 
     def batchnorm_mode(self, name: str) -> str:
-        """"batch", "frozen" or "statistics" for the node of this name."""
+        """ "batch", "frozen" or "statistics" for the node of this name."""
         ...
 
 
@@ -272,7 +284,7 @@ class Operator:
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         """Emit the steps that compute the inputs' gradients out of the outputs' (None: no gradient came).
 
-        At least one of `grads` is there. Returns one per input, None where call.wants says no.
+        At least one of `grads` is there. Returns one per input, None where call.gradients_needed says no.
         """
         raise NotImplementedError(self.type)
 
@@ -291,7 +303,7 @@ class Operator:
         """The attribute whose graph takes the place of the node when the plan is made; None: the node runs itself."""
         return None
 
-    def reads_besides(self, attributes: Mapping[str, Any], inputs: Sequence[str]) -> tuple[str, ...]:
+    def implicit_inputs(self, attributes: Mapping[str, Any], inputs: Sequence[str]) -> tuple[str, ...]:
         """Values that the node reads though they are not among its inputs; they follow these in the Call."""
         return ()
 
@@ -329,7 +341,7 @@ class Operator:
     # Checks that many shape rules share.
 
     def check(self, call: Call) -> None:
-        """Number of inputs and opset, before the shape rule is asked."""
+        """Number of inputs and opset, before the shape rule runs."""
         least, most = self.inputs
         if not least <= len(call.specs) <= most:
             wants = str(least) if least == most else f"{least} to {most}"

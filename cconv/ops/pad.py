@@ -137,7 +137,7 @@ class Pad(Operator):
         if any(before or after for before, after in self.pads(call)):
             result[0] = lower.tensor(x.shape, x.layout)
             lower.emit(pad.PadGradient(lower.build, x.memory_shape, self.tables(call, x)), [dy], [result[0]])
-        if call.wanted(2) and self.is_computed(call):
+        if call.needs_gradient(2) and self.is_computed(call):
             zero = lower.external(np.zeros((), lower.dtype), "zero")
             padding = typed(lower, f"select_{dy.dtype.itemsize}", [self.shown(lower, call), zero, dy], dy.dtype)
             result[2] = sum_to(lower, padding, ()).reshaped(call.spec(2).shape)

@@ -177,7 +177,6 @@ cube = either(term("Pow", x, 3.0), term("Mul", x, term("Mul", x, x)))
 gelu_argument = scaled(term("Add", x, scaled(cube, 0.044715)), math.sqrt(2 / math.pi))
 
 
-
 def plain(operator: Operator, call: Call) -> bool:
     """Whether scale and bias of a normalisation are 1 and 0."""
     scale, bias = call.constants[1], call.constants[2]

@@ -47,9 +47,7 @@ class WindowPool(Pool):
         require_pads_below_kernel(call, window)
         sizes = output_sizes(call, window, spec.shape[2:], bool(call.attribute("ceil_mode", 0)))
         if max(math.prod(spec.shape[2:]), math.prod(sizes)) > LARGEST_IMAGE:
-            raise call.error(
-                ShapeError, f"an image has at most {LARGEST_IMAGE} pixels", f"{spec.shape[2:]} to {sizes}"
-            )
+            raise call.error(ShapeError, f"an image has at most {LARGEST_IMAGE} pixels", f"{spec.shape[2:]} to {sizes}")
         return [Spec((*spec.shape[:2], *sizes), spec.dtype)]
 
     def window(self, call: Call) -> Window:
@@ -91,7 +89,7 @@ class MaxPool(WindowPool):
         x = cast(lower, lower.as_layout(call.input(0), Layout.CHANNELS_LAST), lower.dtype)
         y = lower.tensor(call.results[0].shape, Layout.CHANNELS_LAST)
         winner = None
-        if call.wanted(0) or call.output_count > 1:
+        if call.needs_gradient(0) or call.output_count > 1:
             winner = lower.tensor(y.shape, Layout.CHANNELS_LAST, pool.winner_dtype(lower.build))
             call.saved["winner"] = winner
         geometry = self.geometry(call)
@@ -171,9 +169,7 @@ class GlobalPool(Pool):
     def shapes(self, call: Call) -> list[Spec]:
         spec = self.feature_map(call, 8, "(N, C, spatial...)")
         if not 1 <= math.prod(spec.shape[2:]) <= LARGEST_IMAGE:
-            raise call.error(
-                ShapeError, f"an image has 1 to {LARGEST_IMAGE} pixels", f"spatial sizes {spec.shape[2:]}"
-            )
+            raise call.error(ShapeError, f"an image has 1 to {LARGEST_IMAGE} pixels", f"spatial sizes {spec.shape[2:]}")
         return [Spec((*spec.shape[:2], *(1 for _ in spec.shape[2:])), spec.dtype)]
 
 
@@ -198,7 +194,7 @@ class GlobalMaxPool(GlobalPool):
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x = lower.as_layout(call.input(0), Layout.CHANNELS_LAST)
         y = lower.tensor(call.results[0].shape, Layout.CHANNELS_LAST)
-        winner = lower.tensor(y.shape, y.layout, pool.winner_dtype(lower.build)) if call.wanted(0) else None
+        winner = lower.tensor(y.shape, y.layout, pool.winner_dtype(lower.build)) if call.needs_gradient(0) else None
         call.saved["winner"] = winner
         lower.emit(pool.MaxPool(lower.build, *self.geometry(call)), reads=[x], writes=[y, winner])
         return [y]

@@ -106,8 +106,8 @@ class Linear(Operator):
             grad: of the output.
         """
         x = call.input(0)
-        dx = lower.tensor(x.shape, x.layout) if call.wanted(0) else None
-        terms = lower.tensor(x.shape, x.layout) if call.wanted(1) else None
+        dx = lower.tensor(x.shape, x.layout) if call.needs_gradient(0) else None
+        terms = lower.tensor(x.shape, x.layout) if call.needs_gradient(1) else None
         sizes = self.sizes(call, x)
         reads = [lower.as_layout(grad, x.layout), x, *self.parameters(lower, call, x.layout)]
         lower.emit(kind(lower.build, dtype.name, *sizes), reads=reads, writes=[dx, terms], inplace=dx is not None)

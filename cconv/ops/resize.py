@@ -229,9 +229,7 @@ class Resampling(Operator):
         if self.coordinate_mode(call) == "tf_crop_and_resize":
             raise call.error(UnsupportedOpError, "crops and resizes floating-point numbers", f"{x.dtype}")
         y = lower.tensor(call.results[0].shape, x.layout, x.dtype)
-        places = [
-            tables[axis].index.tolist() if axis in tables else list(range(x.shape[axis])) for axis in x.order
-        ]
+        places = [tables[axis].index.tolist() if axis in tables else list(range(x.shape[axis])) for axis in x.order]
         lower.emit(pad.Pad(lower.build, x.memory_shape, places, bytes(x.dtype.itemsize)), [x], [y])
         return y
 

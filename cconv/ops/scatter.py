@@ -84,9 +84,9 @@ class Scattering(Operator):
         if reduction in ("min", "max"):
             return self.of_extreme(lower, call, dy)
         dx = updates = None
-        if call.wanted(2):
+        if call.needs_gradient(2):
             updates = addressing.take(lower, dy, places, lower.tensor(call.spec(2).shape))
-        if call.wanted(0):
+        if call.needs_gradient(0):
             dx = dy
             if reduction == "none":
                 nothing = zeros(lower, call.spec(2).shape, Layout.ROW_MAJOR, dy.dtype)
@@ -109,9 +109,9 @@ class Scattering(Operator):
         x, updates, places, addressing = (*(call.saved[k] for k in ("x", "updates", "places")), self.addressing(call))
         ones = unary(lower, "affine", zeros(lower, x.shape, Layout.ROW_MAJOR, dy.dtype), 1.0, 1.0)
         dx = du = None
-        if call.wanted(0):
+        if call.needs_gradient(0):
             dx = binary(lower, "mul", addressing.put(lower, updates, places, ones, "mul"), dy)
-        if call.wanted(2):
+        if call.needs_gradient(2):
             zero = lower.external(np.zeros((), lower.dtype), "zero")
             those, they = binary(lower, "equal", x, zero), binary(lower, "equal", updates, zero)
             filled = binary(lower, "add", updates, they)

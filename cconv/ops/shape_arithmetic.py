@@ -41,7 +41,7 @@ class Shape(Known):
         return np.array(call.spec(0).shape[start:end], LONG)
 
     def shapes(self, call: Call) -> list[Spec]:
-        call.settled.add(0)
+        call.read_by_shape_rule.add(0)
         return [Spec(self.value(call).shape, LONG)]
 
 
@@ -57,7 +57,7 @@ class Size(Known):
         x, most = call.spec(0), np.iinfo(LONG).max
         if x.size > most:
             raise call.error(ShapeError, f"elements are counted up to {most}", f"shape {x.shape}")
-        call.settled.add(0)
+        call.read_by_shape_rule.add(0)
         return [Spec((), LONG)]
 
 
@@ -72,7 +72,7 @@ class EyeLike(Known):
         return np.eye(spec.shape[0], spec.shape[1], k=call.attribute("k", 0), dtype=spec.dtype)
 
     def shapes(self, call: Call) -> list[Spec]:
-        call.settled.add(0)
+        call.read_by_shape_rule.add(0)
         spec = self.require_rank(call, 0, 2, 2, "(rows, columns)")
         dtype = call.attribute("dtype")
         return [Spec(spec.shape, spec.dtype if dtype is None else numpy_dtype(call, dtype))]

@@ -50,7 +50,9 @@ class Total(Operator):
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         assert grads[0] is not None
         dx = scaled(lower, grads[0], self.factor(call))
-        return [sum_to(lower, dx, call.spec(i).shape) if call.wanted(i) else None for i in range(len(call.specs))]
+        return [
+            sum_to(lower, dx, call.spec(i).shape) if call.needs_gradient(i) else None for i in range(len(call.specs))
+        ]
 
 
 class Extreme(Operator):
@@ -87,9 +89,9 @@ class Extreme(Operator):
         result: list[Tensor | None] = [None] * len(call.specs)
         for i in range(len(call.specs) - 1, 0, -1):
             x = call.input(i)
-            if call.wanted(i):
+            if call.needs_gradient(i):
                 result[i] = sum_to(lower, binary(lower, "mul", self.share(lower, x, found[i - 1]), rest), x.shape)
-            if not any(call.wants[:i]):
+            if not any(call.gradients_needed[:i]):
                 return result
             rest = binary(lower, "mul", self.share(lower, found[i - 1], x), rest)
             rest = sum_to(lower, rest, found[i - 1].shape)

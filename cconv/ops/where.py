@@ -41,9 +41,9 @@ class Where(Operator):
         assert dz is not None
         zero = lower.external(np.zeros((), lower.dtype), "zero")
         dx = dy = None
-        if call.wanted(1):
+        if call.needs_gradient(1):
             dx = sum_to(lower, _chosen(lower, condition, dz, zero), call.spec(1).shape)
-        if call.wanted(2):
+        if call.needs_gradient(2):
             dy = sum_to(lower, _chosen(lower, condition, zero, dz), call.spec(2).shape)
         return [None, dx, dy]
 

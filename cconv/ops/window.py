@@ -42,9 +42,7 @@ class Window:
         padding at the end, where it would see nothing (ONNX 22, PyTorch; earlier texts leave that open).
         """
         result = []
-        for n, extent, stride, begin, end in zip(
-            sizes, self.extent, self.stride, self.pads_begin, self.pads_end
-        ):
+        for n, extent, stride, begin, end in zip(sizes, self.extent, self.stride, self.pads_begin, self.pads_end):
             room = n + begin + end - extent
             if ceil_mode:
                 count = -(-room // stride) + 1
@@ -135,9 +133,7 @@ def window_of(call: Call, sizes: Sequence[int], kernel_shape: Sequence[int]) -> 
     rank = len(sizes)
     kernel = tuple(int(k) for k in kernel_shape)
     if len(kernel) != rank:
-        raise call.error(
-            ShapeError, f"the kernel has {rank} axes for {rank} spatial axes", f"kernel {list(kernel)}"
-        )
+        raise call.error(ShapeError, f"the kernel has {rank} axes for {rank} spatial axes", f"kernel {list(kernel)}")
     if not all(1 <= k <= LARGEST for k in kernel):
         raise call.error(ValueRangeError, f"the kernel's sizes lie in 1..{LARGEST}", str(list(kernel)))
     stated = call.attribute("kernel_shape")
@@ -176,9 +172,7 @@ def kernel_of(call: Call) -> tuple[int, ...]:
     return tuple(int(k) for k in kernel)
 
 
-def output_sizes(
-    call: Call, window: Window, sizes: Sequence[int], ceil_mode: bool = False
-) -> tuple[int, ...]:
+def output_sizes(call: Call, window: Window, sizes: Sequence[int], ceil_mode: bool = False) -> tuple[int, ...]:
     """`window.output(sizes, ceil_mode)`, checked.
 
     Raises:

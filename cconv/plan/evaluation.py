@@ -10,8 +10,8 @@ import numpy as np
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node
 from cconv.ops.tensor import Layout, Spec
-from cconv.plan.lowering import Builder, Memory
 from cconv.plan.plan import Loss, Plan, feed, inference_plan
+from cconv.plan.plan_builder import Memory, PlanBuilder
 from cconv.plan.status import error_of
 
 
@@ -84,7 +84,7 @@ def evaluation_plan(
         precision=precision,
         layouts=layouts,
     )
-    builder = Builder(dtype=np.dtype(np.float32))
+    builder = PlanBuilder(dtype=np.dtype(np.float32))
     targets = {}
     for name, loss in losses.items():
         builder.label = f"loss of {name!r}"

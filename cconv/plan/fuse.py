@@ -77,7 +77,7 @@ def _joined(chain: Sequence[Lowered], fusion: Fusion) -> Lowered:
             inputs.append("" if inside else value)
             call.specs.append(None if inside else part.call.specs[i])
             call.constants.append(None if inside else part.call.constants[i])
-            call.wants.append(part.call.wants[i] and not inside)
+            call.gradients_needed.append(part.call.gradients_needed[i] and not inside)
     call.results = fusion.shapes(call)
     node = JoinedNode(
         first.index, name, fusion.type, "", first.opset, tuple(inputs), last.outputs[:1], {},

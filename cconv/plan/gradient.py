@@ -11,7 +11,7 @@ from cconv.errors import UnsupportedOpError, explain
 from cconv.graph.nodes import Node
 from cconv.ops.operator import Call
 from cconv.ops.tensor import Tensor
-from cconv.plan.lowering import Builder
+from cconv.plan.plan_builder import PlanBuilder
 
 
 @dataclass
@@ -22,22 +22,22 @@ class Lowered:
     call: Call
 
 
-def mark_wanted(node: Node, call: Call, reached: Collection[str]) -> bool:
-    """Fill call.wants from the values whose gradient is needed; returns whether the node passes any on."""
+def mark_needed_gradients(node: Node, call: Call, reached: Collection[str]) -> bool:
+    """Fill call.gradients_needed from the values whose gradient is needed; returns whether the node passes any on."""
     operator = node.operator
     assert operator is not None
     allowed = operator.differentiable
-    call.wants = [
+    call.gradients_needed = [
         name in reached
         and (allowed is None or i in allowed)
         and (spec := call.specs[i]) is not None
         and (np.issubdtype(spec.dtype, np.floating) or i in operator.straight_through)
         for i, name in enumerate(node.inputs)
     ]
-    return any(call.wants)
+    return any(call.gradients_needed)
 
 
-def backward(builder: Builder, lowered: list[Lowered], grads: dict[str, Tensor]) -> Mapping[str, Tensor]:
+def backward(builder: PlanBuilder, lowered: list[Lowered], grads: dict[str, Tensor]) -> Mapping[str, Tensor]:
     """Emit the backward pass.
 
     Args:
@@ -53,7 +53,7 @@ def backward(builder: Builder, lowered: list[Lowered], grads: dict[str, Tensor])
     for item in reversed(lowered):
         node, call = item.node, item.call
         incoming = [grads.get(name) for name in node.outputs]
-        if not any(call.wants) or all(grad is None for grad in incoming):
+        if not any(call.gradients_needed) or all(grad is None for grad in incoming):
             continue
         builder.label = f"{node.name}:gradient"
         operator = node.operator
@@ -72,7 +72,7 @@ def backward(builder: Builder, lowered: list[Lowered], grads: dict[str, Tensor])
                 )
             ) from error
         assert len(results) == len(node.inputs), f"{call.place}: {len(results)} gradients of {len(node.inputs)} inputs"
-        for name, wanted, grad in zip(node.inputs, call.wants, results):
+        for name, wanted, grad in zip(node.inputs, call.gradients_needed, results):
             if not wanted or grad is None:
                 continue
             if name in grads:

@@ -150,7 +150,7 @@ class Matcher:
                     specs[name], known = call.specs[at], call.constants[at]
                     if known is not None:
                         constants[name] = known
-                    if call.wants[at]:
+                    if call.gradients_needed[at]:
                         wanted.add(name)
         chain = tuple(self.items[i].node for i in sorted(match.nodes))
         label = " + ".join(node.name for node in chain)
@@ -162,7 +162,7 @@ class Matcher:
             call = node.call({name: spec for name, spec in specs.items() if spec is not None}, constants)
         except CconvError:  # shapes that broadcast in the expression, but not there
             return None
-        call.wants = [name in wanted for name in names]
+        call.gradients_needed = [name in wanted for name in names]
         return Lowered(node, call) if _same(call, last.call) else None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from cconv.plan.lowering import Emission, Operands
+from cconv.plan.plan_builder import Emission, Operands
 
 
 def postponed(emissions: list[Emission], begin: int, end: int) -> list[Emission]:
@@ -21,9 +21,7 @@ def postponed(emissions: list[Emission], begin: int, end: int) -> list[Emission]
     """
     uses = Counter(key for emission in emissions[:end] for key in _in_arena(emission.operands))
     written = {
-        key: i
-        for i, emission in enumerate(emissions[:end])
-        for key in _in_arena(emission.updates + emission.writes)
+        key: i for i, emission in enumerate(emissions[:end]) for key in _in_arena(emission.updates + emission.writes)
     }
 
     def can_wait(i: int) -> bool:

@@ -30,9 +30,9 @@ from cconv.ops.elementwise import is_real
 from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Spec, Tensor
 from cconv.plan.fuse import fused
-from cconv.plan.gradient import Lowered, backward, mark_wanted
-from cconv.plan.lowering import Builder, Memory
+from cconv.plan.gradient import Lowered, backward, mark_needed_gradients
 from cconv.plan.order import postponed
+from cconv.plan.plan_builder import Memory, PlanBuilder
 from cconv.plan.status import error_of
 
 
@@ -133,7 +133,7 @@ def feed(own: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]) -> Non
 
 
 def _forward(
-    builder: Builder,
+    builder: PlanBuilder,
     nodes: Sequence[Node],
     inputs: Mapping[str, Tensor],
     weights: Mapping[str, Tensor],
@@ -153,7 +153,7 @@ def _forward(
     reached = set(trained).union(*(node.inputs[:count] for node, count in asking))
     lowered = []
     for node, call in calls_of(nodes, walk, builder.limits):
-        if mark_wanted(node, call, reached):
+        if mark_needed_gradients(node, call, reached):
             reached.update(node.outputs)
         lowered.append(Lowered(node, call))
     calls = lowered = _needed(lowered, visible)
@@ -167,7 +167,7 @@ def _forward(
         assert operator is not None
         for i, name in enumerate(node.inputs):
             if name and name not in values:
-                if name not in walk.known and i in call.settled:
+                if name not in walk.known and i in call.read_by_shape_rule:
                     continue  # nobody has computed what only the dtype or the shape was asked of
                 value = walk.known[name]
                 kind = builder.dtype if np.issubdtype(value.dtype, np.floating) else value.dtype
@@ -182,11 +182,11 @@ def _forward(
         values[name] = builder.external(np.array(walk.known[name], order="C"), name)
     for item in calls:
         walk.ask(item.node, item.call)
-    return values, lowered, walk.asked
+    return values, lowered, walk.weights_read
 
 
 def _differentiate(
-    builder: Builder,
+    builder: PlanBuilder,
     lowered: list[Lowered],
     at: int,
     values: Mapping[str, Tensor],
@@ -220,7 +220,7 @@ def _needed(items: Sequence[Lowered], visible: Collection[str]) -> list[Lowered]
         if wanted.intersection(item.node.outputs):
             kept.append(item)
             inputs = enumerate(item.node.inputs)
-            wanted.update(name for i, name in inputs if name and i not in item.call.settled)
+            wanted.update(name for i, name in inputs if name and i not in item.call.read_by_shape_rule)
     return kept[::-1]
 
 
@@ -230,9 +230,9 @@ def _real(spec: Spec, dtype: np.dtype) -> Spec:
 
 
 def _placed(
-    builder: Builder, specs: Mapping[str, Spec], layouts: Mapping[str, Layout] | None = None
+    builder: PlanBuilder, specs: Mapping[str, Spec], layouts: Mapping[str, Layout] | None = None
 ) -> dict[str, Tensor]:
-    """A pinned tensor for each spec, row-major unless told otherwise: memory that Python writes between runs."""
+    """A pinned tensor for each spec, row-major unless `layouts` says otherwise. Python writes to it between runs."""
     result = {}
     for name, spec in specs.items():
         spec = _real(spec, builder.dtype)
@@ -255,7 +255,7 @@ def inference_plan(
     fuse: bool = True,
     layouts: Mapping[str, Layout] | None = None,
     as_computed: bool = False,
-    told: Mapping[str, np.ndarray] | None = None,
+    input_values: Mapping[str, np.ndarray] | None = None,
 ) -> Plan:
     """Plan that computes `outputs` from `inputs`, weights frozen.
 
@@ -268,20 +268,23 @@ def inference_plan(
         fuse: whether chains of nodes are run as one where cconv can; results differ by rounding.
         layouts: of inputs that are not row-major.
         as_computed: leave the outputs in the layouts in which they are computed, for a plan that goes on from them.
-        told: values of inputs that rules may ask for (sizes, axes); the plan is outdated once one asked for changes.
+        input_values: values of inputs that shape rules may read (sizes, axes). The plan is outdated once one that
+            was read changes.
     """
-    builder = Builder(dtype=np.dtype(dtype), limits=limits, precision=precision, fuse=fuse)
+    builder = PlanBuilder(dtype=np.dtype(dtype), limits=limits, precision=precision, fuse=fuse)
     placed = _placed(builder, inputs, layouts)
     memory = memory_of(weights)
     fixed = {name: builder.external(array, name) for name, array in memory.items()}
-    told = {name: value.astype(placed[name].dtype) for name, value in (told or {}).items()}
-    values, _, asked = _forward(builder, nodes, placed, fixed, {**memory, **constants, **told}, (), outputs)
+    input_values = {name: value.astype(placed[name].dtype) for name, value in (input_values or {}).items()}
+    values, _, weights_read = _forward(
+        builder, nodes, placed, fixed, {**memory, **constants, **input_values}, (), outputs
+    )
     results = {
         name: values[name] if as_computed else builder.as_layout(values[name], Layout.ROW_MAJOR) for name in outputs
     }
     for tensor in results.values():
         builder.pin(tensor)
-    return _finish(builder, placed, {}, results, {}, weights, asked, threads, told)
+    return _finish(builder, placed, {}, results, {}, weights, weights_read, threads, input_values)
 
 
 def training_plan(
@@ -310,7 +313,7 @@ def training_plan(
     Raises:
         TrainingError: no gradient reaches one of `trained`.
     """
-    builder = Builder(
+    builder = PlanBuilder(
         np.dtype(dtype), training=True, limits=limits, precision=precision, fuse=fuse, batchnorm=batchnorm
     )
     placed = _placed(builder, inputs, layouts)
@@ -319,15 +322,12 @@ def training_plan(
     changing = {id(fixed[name].buffer) for name in trained}
     builder.is_trained = lambda buffer: id(buffer) in changing
     known = {name: array for name, array in memory.items() if name not in trained}
-    values, lowered, asked = _forward(builder, nodes, placed, fixed, {**known, **constants}, trained, losses)
+    values, lowered, weights_read = _forward(builder, nodes, placed, fixed, {**known, **constants}, trained, losses)
 
     builder.mark("loss")
     targets = _placed(
         builder,
-        {
-            name: loss.target_spec(Spec(values[name].shape, values[name].dtype))
-            for name, loss in losses.items()
-        },
+        {name: loss.target_spec(Spec(values[name].shape, values[name].dtype)) for name, loss in losses.items()},
     )
     grads: dict[str, Tensor] = {}
     for name, loss in losses.items():
@@ -357,7 +357,7 @@ def training_plan(
     for name in trained:
         builder.label = f"{name}:gradient"
         final[name] = builder.as_layout(found[name], Layout.ROW_MAJOR)
-    builder.drop_needless_copies(builder.marks["backward"])
+    builder.drop_needless_recomputations(builder.marks["backward"])
     builder.mark("update")
     builder.emissions = postponed(builder.emissions, builder.marks["backward"], builder.marks["update"])
     if update is not None:
@@ -366,19 +366,19 @@ def training_plan(
     else:
         for tensor in final.values():
             builder.pin(tensor)
-    return _finish(builder, placed, targets, results, final, weights, asked, threads)
+    return _finish(builder, placed, targets, results, final, weights, weights_read, threads)
 
 
 def _finish(
-    builder: Builder,
+    builder: PlanBuilder,
     inputs: Mapping[str, Tensor],
     targets: Mapping[str, Tensor],
     outputs: Mapping[str, Tensor],
     gradients: Mapping[str, Tensor],
     weights: Mapping[str, np.ndarray],
-    asked: Collection[str],
+    weights_read: Collection[str],
     threads: int | None,
-    told: Mapping[str, np.ndarray] | None = None,
+    input_values: Mapping[str, np.ndarray] | None = None,
 ) -> Plan:
     threads = threads or get_num_threads()
     memory = builder.finish(threads)
@@ -394,8 +394,8 @@ def _finish(
         return {name: memory.view(tensor).reshape(tensor.memory_shape) for name, tensor in tensors.items()}
 
     given = views(inputs)
-    fixed = [(array, array.tobytes()) for name, array in arrays.items() if name in asked]
-    fixed += [(given[name], value.tobytes()) for name, value in (told or {}).items() if name in asked]
+    fixed = [(array, array.tobytes()) for name, array in arrays.items() if name in weights_read]
+    fixed += [(given[name], value.tobytes()) for name, value in (input_values or {}).items() if name in weights_read]
     plan = Plan(
         inputs=given,
         targets=views(targets),

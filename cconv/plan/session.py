@@ -47,7 +47,7 @@ class Session:
         self._wide = None
         if double:
             self._wide = {name: value.astype(np.float64) for name, value in memory_of(graph.weights).items()}
-        self._told = False  # whether some rule has asked for the value of an input
+        self._reads_inputs = False  # whether a shape rule needs the value of an input
         self._nodes = needed_for(graph.nodes, self._outputs)
         self._plans: PlanCache[Plan] = PlanCache(PLANS)
         self._lock = threading.Lock()
@@ -144,14 +144,14 @@ class Session:
             limits=self._limits,
             precision=precision,
         )
-        if not self._told:
+        if not self._reads_inputs:
             try:
                 return make()
             except UnsupportedOpError:
-                self._told = True
-        # Feature maps have more axes: what a model computes from those stays unknown.
-        told = {name: x for name, x in feeds.items() if x.ndim <= 1 and x.size <= LARGEST_LIVE}
-        return make(told=told)
+                self._reads_inputs = True
+        # Vectors and scalars only: sizes and axes. The values of feature maps stay unknown to shape rules.
+        values = {name: x for name, x in feeds.items() if x.ndim <= 1 and x.size <= LARGEST_LIVE}
+        return make(input_values=values)
 
     def _feeds(self, inputs: Any) -> dict[str, np.ndarray]:
         """The inputs by name, in the model's order, each as the model declares it."""
@@ -182,9 +182,7 @@ class Session:
             place = f"input {name!r}"
             refuse_bytes(place, value, dtype)
             if value.dtype != dtype:
-                raise DTypeError(
-                    explain(place, f"is {dtype}", f"{value.dtype}", f"Convert it: x.astype(np.{dtype}).")
-                )
+                raise DTypeError(explain(place, f"is {dtype}", f"{value.dtype}", f"Convert it: x.astype(np.{dtype})."))
             wanted = dims if dims is not None else value.shape
             fits = len(wanted) == value.ndim and all(
                 not isinstance(n, int) or n == m for n, m in zip(wanted, value.shape)
@@ -195,7 +193,5 @@ class Session:
             for n, m in zip(wanted, value.shape):
                 if isinstance(n, str) and sizes.setdefault(n, (name, m))[1] != m:
                     first, size = sizes[n]
-                    raise ShapeError(
-                        explain(place, f"axis {n!r} has the size {size} that it has in {first!r}", str(m))
-                    )
+                    raise ShapeError(explain(place, f"axis {n!r} has the size {size} that it has in {first!r}", str(m)))
         return feeds

@@ -21,9 +21,9 @@ from cconv.graph.walk import Values, calls_of
 from cconv.graph.weights import memory_of
 from cconv.ops.tensor import Spec
 from cconv.plan.fuse import fused
-from cconv.plan.gradient import Lowered, mark_wanted
-from cconv.plan.lowering import Builder
+from cconv.plan.gradient import Lowered, mark_needed_gradients
 from cconv.plan.match import JoinedNode
+from cconv.plan.plan_builder import PlanBuilder
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def split(
     specs = {name: Spec(array.shape, array.dtype) for name, array in arrays.items()}
     # What is kept serves training and evaluation.
     real = np.dtype(np.float32)
-    training, evaluation = Builder(real, training=True, batchnorm=batchnorm), Builder(real)
+    training, evaluation = PlanBuilder(real, training=True, batchnorm=batchnorm), PlanBuilder(real)
     batch = next(iter(inputs.values())).shape[:1] if inputs else ()
     moving = set(inputs) if batch and all(spec.shape[:1] == batch for spec in inputs.values()) else set()
     obstacle = "" if moving else "inputs without an axis of examples"
@@ -74,7 +74,7 @@ def split(
     reached = set(trained)
     items: list[Lowered] = []
     for node, call in calls_of(nodes, Values({**inputs, **specs}, {**known, **constants}), limits):
-        if mark_wanted(node, call, reached):
+        if mark_needed_gradients(node, call, reached):
             reached.update(node.outputs)
         items.append(Lowered(node, call))
         named = [name for name in node.outputs if name]

@@ -141,9 +141,7 @@ def _at_level(
     return runs
 
 
-def _trace(
-    model: Model, run: Run, feeds: Mapping[str, np.ndarray], target: Target, found: list[Divergence]
-) -> None:
+def _trace(model: Model, run: Run, feeds: Mapping[str, np.ndarray], target: Target, found: list[Divergence]) -> None:
     """Find where a run parts from cconv's; most part where another one did, which is quickly seen."""
     bisector = Bisector(model, feeds, target, run.optimization, run.tolerance)
     same = next((divergence for divergence in found if bisector.starts_at(divergence)), None)

@@ -80,9 +80,7 @@ def with_pads(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> onnx
     return _without(node, ["auto_pad", "pads"], pads=begins + ends)
 
 
-def _padded(
-    node: onnx.NodeProto, feeds: Mapping[str, np.ndarray]
-) -> tuple[onnx.NodeProto, Mapping[str, np.ndarray]]:
+def _padded(node: onnx.NodeProto, feeds: Mapping[str, np.ndarray]) -> tuple[onnx.NodeProto, Mapping[str, np.ndarray]]:
     """A MaxPool without pads, and its input with as much of what is never the largest around it.
 
     Not where it rounds its size up, which takes more padding than it names, or gives positions.

@@ -91,9 +91,7 @@ def requested(providers: str | Sequence[str | Provider] | None) -> list[Target]:
         name, options = (wish, None) if isinstance(wish, str) else wish
         full = by_short_name.get(name.removesuffix(SUFFIX).lower())
         if full is None:
-            raise ValueRangeError(
-                explain("providers", f"are 'all' or some of {', '.join(by_short_name)}", repr(name))
-            )
+            raise ValueRangeError(explain("providers", f"are 'all' or some of {', '.join(by_short_name)}", repr(name)))
         if options is None and full == CUDA:
             result += [_target(full, {"use_tf32": use}) for use in "01"]
         else:

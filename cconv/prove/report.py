@@ -118,10 +118,7 @@ class Report:
         count = f"{sizes[0] if sizes else 0} sample{'' if sizes == [1] else 's'}"
         if len(sizes) > 1:
             count = f"batches of {', '.join(map(str, sizes))}"
-        lines = [
-            f"check against onnxruntime, {count}: {verdict} "
-            f"(tolerance {self.tolerance:g} of the largest value)"
-        ]
+        lines = [f"check against onnxruntime, {count}: {verdict} (tolerance {self.tolerance:g} of the largest value)"]
         ran = [run for run in self.runs if run.comparisons]
         if ran:
             lines += table([HEADER, *(_row(run) for run in ran)], indent=2)

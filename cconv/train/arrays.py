@@ -53,9 +53,7 @@ def as_dtype(array: np.ndarray, dtype: np.dtype, place: str) -> np.ndarray:
     kind = array.dtype.kind
     allowed = {"f": "fiub", "i": "iub", "u": "iub", "b": "b"}.get(dtype.kind, "")
     if kind not in allowed:
-        raise DTypeError(
-            explain(place, f"holds {dtype}", f"dtype {array.dtype}", f"Convert with .astype(np.{dtype}).")
-        )
+        raise DTypeError(explain(place, f"holds {dtype}", f"dtype {array.dtype}", f"Convert with .astype(np.{dtype})."))
     with np.errstate(over="ignore"):
         result = array.astype(dtype)
     if kind == "f":
@@ -99,9 +97,7 @@ def check_input(name: str, array: np.ndarray, declared: InputSpec, sizes: dict[s
     return as_dtype(array, declared.dtype, place)
 
 
-def _check_shape(
-    place: str, shape: tuple[int, ...], dims: Sequence[int | str | None], sizes: dict[str, int]
-) -> None:
+def _check_shape(place: str, shape: tuple[int, ...], dims: Sequence[int | str | None], sizes: dict[str, int]) -> None:
     def wrong(found: str, fix: str = "", also: str = "") -> ShapeError:
         text = ", ".join("any" if dim is None else str(dim) for dim in dims)
         return ShapeError(explain(place, f"the model declares shape ({text}){also}", found, fix))

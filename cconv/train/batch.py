@@ -28,9 +28,7 @@ class Batch:
         return {name: array.shape for name, array in self.inputs.items()}
 
 
-def batch_of(
-    x: Any, y: Any, specs: Mapping[str, InputSpec], outputs: Sequence[str], finite: bool = False
-) -> Batch:
+def batch_of(x: Any, y: Any, specs: Mapping[str, InputSpec], outputs: Sequence[str], finite: bool = False) -> Batch:
     """x and y by name, against what the model declares of its inputs.
 
     Raises:

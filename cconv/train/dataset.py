@@ -393,5 +393,3 @@ def _take(arrays: Any, index: slice | np.ndarray) -> Any:
     if isinstance(arrays, np.ndarray):
         return arrays[index]
     return {name: array[index] for name, array in arrays.items()}
-
-

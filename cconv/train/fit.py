@@ -108,5 +108,3 @@ def check_targets(source: Checked, network: Network, shapes_of: Source, batch_si
         if output.shape[0] == examples:
             spec = Spec((len(source), *output.shape[1:]), output.dtype)
             network.losses[name].check_target(spec, target, f"target of {name!r}")
-
-

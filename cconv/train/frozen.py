@@ -92,9 +92,7 @@ class Kept:
             inputs = {name: np.stack(column) for name, column in zip(self._split.boundary, columns)}
             yield Batch(inputs, {name: array[index] for name, array in self._targets.items()}, len(index))
 
-    def _first_epoch(
-        self, order: np.ndarray, batch_size: int, shuffle: bool, seed: int, epoch: int
-    ) -> Iterator[Batch]:
+    def _first_epoch(self, order: np.ndarray, batch_size: int, shuffle: bool, seed: int, epoch: int) -> Iterator[Batch]:
         """Compute and keep all examples."""
         if not np.array_equal(np.sort(order), np.arange(len(self))):
             raise _disorder(f"holds each index from 0 to {len(self) - 1} once", f"{len(order)} others")

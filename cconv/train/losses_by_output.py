@@ -26,9 +26,7 @@ def loss_of(wish: str | Loss) -> Loss:
     return wish
 
 
-def losses_by_output(
-    outputs: Sequence[str], loss: str | Loss | Mapping[str, str | Loss]
-) -> dict[str, Loss]:
+def losses_by_output(outputs: Sequence[str], loss: str | Loss | Mapping[str, str | Loss]) -> dict[str, Loss]:
     """The loss of each output that has one, in the outputs' order.
 
     Raises:

@@ -125,9 +125,7 @@ def _unmatched(entry: str, reached: Sequence[str], weights: Collection[str], nod
             + _ending(nodes, known[:1]),
             closest(entry, reached),
         )
-    return explain(
-        f"trainable entry {entry!r}", "is a weight's name or a pattern", "no match", closest(entry, reached)
-    )
+    return explain(f"trainable entry {entry!r}", "is a weight's name or a pattern", "no match", closest(entry, reached))
 
 
 def batchnorm_modes(wish: str | Mapping[str, str], nodes: Sequence[Node]) -> dict[str, str]:

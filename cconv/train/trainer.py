@@ -307,9 +307,9 @@ class Trainer:
                     self,
                     source,
                     network,
-                    None if tested is None else lambda: evaluate(
-                        tested, tested_network, self.metrics, batch_size, self.seed
-                    ),
+                    None
+                    if tested is None
+                    else lambda: evaluate(tested, tested_network, self.metrics, batch_size, self.seed),
                     self.epoch + epochs,
                     batch_size,
                     shuffle,
@@ -346,9 +346,7 @@ class Trainer:
             checkpoint.write(path, *self._parts())
 
     @classmethod
-    def resume(
-        cls, path: str | os.PathLike[str], threads: int | None = None, limits: Limits | None = None
-    ) -> Trainer:
+    def resume(cls, path: str | os.PathLike[str], threads: int | None = None, limits: Limits | None = None) -> Trainer:
         """A trainer that goes on where `save` was called, to the same bits.
 
         Args:

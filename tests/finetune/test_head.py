@@ -25,9 +25,7 @@ def node(op_type: str, inputs: str, output: str, **attributes) -> onnx.NodeProto
 
 
 def network(nodes, initializers, shape, classes_shape, middle=()) -> onnx.ModelProto:
-    proto = models.model(
-        nodes, [models.value("x", ["N", *shape])], [models.value("y", classes_shape)], initializers
-    )
+    proto = models.model(nodes, [models.value("x", ["N", *shape])], [models.value("y", classes_shape)], initializers)
     proto.graph.value_info.extend(middle)
     return proto
 
@@ -167,9 +165,7 @@ FORMS = {
         ["w"],
     ),
     "segmentation": (
-        network(
-            [*IMAGE, node("Conv", "f w", "y")], [KERNEL, weight("w", 5, 6, 1, 1)], (2, 6, 6), ["N", 5, 4, 4]
-        ),
+        network([*IMAGE, node("Conv", "f w", "y")], [KERNEL, weight("w", 5, 6, 1, 1)], (2, 6, 6), ["N", 5, 4, 4]),
         ["w"],
     ),
     "5 features, 5 classes": (

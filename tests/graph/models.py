@@ -53,9 +53,7 @@ def rich() -> onnx.ModelProto:
         helper.make_node("Mul", ["c", "scale"], ["s"], name="mul", doc_string="scales"),
         helper.make_node("If", ["flag"], ["i"], name="if", then_branch=inner, else_branch=other),
         helper.make_node("Double", ["i"], ["d"], name="double", domain="my.functions"),
-        helper.make_node(
-            "Strange", ["d", "", "w"], ["t"], name="strange", domain="com.example", text="a", f=0.5
-        ),
+        helper.make_node("Strange", ["d", "", "w"], ["t"], name="strange", domain="com.example", text="a", f=0.5),
         helper.make_node("Reshape", ["t", "shape"], ["y"], name="reshape"),
     ]
     entry = nodes[0].metadata_props.add()

@@ -150,22 +150,16 @@ def _cycle(proto):
 
 
 def _twice_attribute(proto):
-    proto.graph.node[0].attribute.extend(
-        [helper.make_attribute("alpha", 1.0), helper.make_attribute("alpha", 2.0)]
-    )
+    proto.graph.node[0].attribute.extend([helper.make_attribute("alpha", 1.0), helper.make_attribute("alpha", 2.0)])
 
 
 def _shadow(proto):
-    inner = helper.make_graph(
-        [helper.make_node("Relu", ["x"], ["h"])], "inner", [], [models.value("h", None)]
-    )
+    inner = helper.make_graph([helper.make_node("Relu", ["x"], ["h"])], "inner", [], [models.value("h", None)])
     _node("If", ["x"], ["z"], then_branch=inner, else_branch=inner)(proto)
 
 
 def _deep(proto):
-    graph = helper.make_graph(
-        [helper.make_node("Relu", ["x"], ["leaf"])], "leaf", [], [models.value("leaf", None)]
-    )
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["leaf"])], "leaf", [], [models.value("leaf", None)])
     for i in range(9):
         node = helper.make_node("If", ["x"], [f"o{i}"], then_branch=graph)
         graph = helper.make_graph([node], f"level{i}", [], [models.value(f"o{i}", None)])

@@ -132,9 +132,9 @@ def test_epilogue(build, name, role):
 @pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("build", ALL_BUILDS, ids=lambda build: build.name)
 @pytest.mark.parametrize("name", GEOMETRIES)
-def test_measured_on_the_way(build, name, threads):
-    """Each channel's mean and variance as of the finished result, which a mean of 1000 does not spoil; and the result
-    has the bits of one that is not measured."""
+def test_statistics_epilogue(build, name, threads):
+    """The epilogue finds each channel's mean and variance of the finished result, even with a mean of 1000. The result
+    has the same bits as without the epilogue."""
     g = GEOMETRIES[name]
     x, w, b, dy = arrays_of(g, np.random.default_rng(6).standard_normal)
     for role, source, bias, shape in [("forward", x, 1000 + b, dy.shape), ("input_gradient", dy, None, x.shape)]:
@@ -142,11 +142,11 @@ def test_measured_on_the_way(build, name, threads):
         for algorithm in candidates(g, role, "direct", build):
             kernels, dtype = implementation(algorithm), build.dtype
             plain, gather = (kernels.Gather(build, g, role, bias is not None) for _ in range(2))
-            lengths = gather.measure() if hasattr(gather, "measure") else None
+            lengths = gather.add_statistics() if hasattr(gather, "add_statistics") else None
             if lengths is None:  # several gathers, or none
                 assert role == "input_gradient" or algorithm == "conv_abreast" or not g.batch
                 continue
-            assert gather.measure() is None
+            assert gather.add_statistics() is None
             packed = packed_weights(build, kernels, g, role, w.astype(dtype))
             expected, target = (nans(channels_last(np.empty(shape)).shape, dtype) for _ in range(2))
             partials = nans((len(lengths), 2, channels), np.float64)
@@ -155,7 +155,7 @@ def test_measured_on_the_way(build, name, threads):
             run_step(gather, *operands, target, None, partials, threads=threads)
             assert np.array_equal(target, expected)
             mean, variance, inverse = (nans(channels, dtype) for _ in range(3))
-            statistics = norm.Statistics(build, rows, channels, 0.0, measured=lengths)
+            statistics = norm.Statistics(build, rows, channels, 0.0, block_rows=lengths)
             run_step(statistics, None, partials, mean, variance, inverse, threads=threads)
             exact = target.reshape(rows, channels).astype(np.float64)
             tolerance = 1e-5 if dtype == np.float32 else 1e-13
@@ -205,14 +205,14 @@ def test_passed_back_on_the_way(build, name, threads):
             gather = kernels.Gather(build, g, "input_gradient")
             if adds:
                 assert gather.add_residual() == 3
-            blocks = gather.measure_gradient(activation)
-            assert blocks > 0 and gather.measure_gradient(activation) is None and gather.add_residual() is None
+            blocks = gather.add_parameter_sums(activation)
+            assert blocks > 0 and gather.add_parameter_sums(activation) is None and gather.add_residual() is None
             dz, partials = nans(x.shape, dtype), nans((blocks, 2, channels), np.float64)
             operands = [dy, packed, None, residual if adds else None, dz, None, partials, x, mean, *terms]
             assert run_step(gather, *operands, threads=threads) == 0
             dscale, dbias = (nans(channels, dtype) for _ in range(2))
-            step = norm.ParameterGradient(build, rows, channels, measured=blocks)
-            assert not step.measures
+            step = norm.ParameterGradient(build, rows, channels, blocks=blocks)
+            assert not step.reads_dy
             run_step(step, *[None] * 3, inverse, *[None] * 4, partials, dscale, dbias, threads=threads)
 
             finished, expected = (nans(x.shape, dtype) for _ in range(2))
@@ -221,7 +221,7 @@ def test_passed_back_on_the_way(build, name, threads):
             sums = [nans(channels, dtype) for _ in range(2)]
             partials = nans((norm.row_blocks_of(rows, channels), 2, channels), np.float64)
             step = norm.ParameterGradient(build, rows, channels, activation)
-            assert step.measures
+            assert step.reads_dy
             again = [scale, bias, None] if told_from == "z" else [None, None, y if told_from else None]
             run_step(step, finished, x, mean, inverse, *again, expected, partials, *sums)
             assert np.array_equal(dz, expected)
@@ -239,10 +239,10 @@ def test_passed_back_only_where_it_can_be(build):
     ]:
         if g is plain or build.dtype == np.float32:
             gather = implementation("conv_direct").Gather(build, g, "input_gradient", **options)
-            assert gather.measure_gradient(activation) is None
-    measured = implementation("conv_direct").Gather(build, plain)
-    measured.measure()
-    assert measured.measure_gradient(None) is None and measured.add_residual() is None
+            assert gather.add_parameter_sums(activation) is None
+    step = implementation("conv_direct").Gather(build, plain)
+    step.add_statistics()
+    assert step.add_parameter_sums(None) is None and step.add_residual() is None
     assert implementation("conv_direct").Gather(build, plain, **clamped).add_residual() is None
     assert implementation("conv_direct").Gather(build, plain, residual=True).add_residual() is None
 
@@ -281,7 +281,7 @@ def test_as_many_pixels_abreast_as_save_most():
         for build in ALL_BUILDS:
             found = implementation("conv_abreast").pixels_abreast(build, g)
             assert found == pixels.get(build.name, found), (build, g)
-            assert implementation("conv_abreast").fits(build, g) == (found > 1)
+            assert implementation("conv_abreast").supports(build, g) == (found > 1)
 
 
 def test_a_program_has_the_threads_that_a_step_within_a_step_can_use():
@@ -339,8 +339,7 @@ def geometries(draw):
     pad_end = each(0, 4)
     most = {1: 40, 2: 12, 3: 6}[rank]
     sizes = tuple(
-        max(n, d * (m - 1) + 1 - p - q, 1)
-        for n, d, m, p, q in zip(each(1, most), dilation, kernel, pad, pad_end)
+        max(n, d * (m - 1) + 1 - p - q, 1) for n, d, m, p, q in zip(each(1, most), dilation, kernel, pad, pad_end)
     )
     return geometry(draw(st.integers(1, 3)), c, k, groups, sizes, kernel, stride, dilation, pad, pad_end)
 

@@ -27,9 +27,7 @@ def run_copy(build, source, target_order, threads):
     while base.base is not None:
         base = base.base
     offset = (source.ctypes.data - base.ctypes.data) // source.itemsize if source.size else 0
-    step = Copy(
-        build, source.shape, elements(source), elements(target), itemsize=source.itemsize, source_offset=offset
-    )
+    step = Copy(build, source.shape, elements(source), elements(target), itemsize=source.itemsize, source_offset=offset)
     run_step(step, base, memory, threads=threads)
     return target
 

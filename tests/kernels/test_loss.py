@@ -38,9 +38,7 @@ def cross_entropy(build, logits, target, weights=None, threads=1, want_gradient=
     control = np.zeros(1, CONTROL)
     control["loss"] = 0.5  # of another output: losses are added
     gradient = nans(logits.shape, logits.dtype) if want_gradient else None
-    status = run_step(
-        step, logits, target, weights, control, nans(step.chunks, np.float64), gradient, threads=threads
-    )
+    status = run_step(step, logits, target, weights, control, nans(step.chunks, np.float64), gradient, threads=threads)
     return status, control["loss"][0] - 0.5, gradient
 
 
@@ -64,9 +62,7 @@ def test_cross_entropy(build, shape, weighted, smoothing):
         assert abs(found - loss) <= tolerance * max(1, abs(loss))
         assert np.max(np.abs(dx - gradient)) <= tolerance * max(np.abs(gradient).max(), 1 / shape[0])
         assert np.all(dx[1::3] == 0)
-        alone = cross_entropy(
-            build, logits, target, weights, threads, want_gradient=False, label_smoothing=smoothing
-        )
+        alone = cross_entropy(build, logits, target, weights, threads, want_gradient=False, label_smoothing=smoothing)
         assert alone[:2] == (OK, found)
         results.append((found, dx.tobytes()))
     assert results[0] == results[1] == results[2]

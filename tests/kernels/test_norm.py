@@ -8,9 +8,7 @@ from harness import ALL_BUILDS, THREADS, integers, nans, run_step
 
 # rows, channels: one and several blocks of rows and of channels, ragged ends.
 SHAPES = [(1, 1), (2, 3), (7, 16), (33, 5), (130, 257), (1000, 300), (4097, 3), (5000, 64), (2048, 17)]
-EACH = pytest.mark.parametrize(
-    "build, shape", [(build, shape) for build in ALL_BUILDS for shape in SHAPES], ids=str
-)
+EACH = pytest.mark.parametrize("build, shape", [(build, shape) for build in ALL_BUILDS for shape in SHAPES], ids=str)
 EPSILON = 1e-3
 
 
@@ -359,9 +357,7 @@ def test_input_gradient(build, shape):
     rng = np.random.default_rng(0)
     rows = shape[0]
     dy, x = (rng.standard_normal(shape).astype(build.dtype) for _ in range(2))
-    mean, inverse, scale, dscale, dbias = (
-        rng.standard_normal(shape[1]).astype(build.dtype) for _ in range(5)
-    )
+    mean, inverse, scale, dscale, dbias = (rng.standard_normal(shape[1]).astype(build.dtype) for _ in range(5))
     exact = [array.astype(float) for array in (dy, x, mean, inverse, scale, dscale, dbias)]
     g, v, m, i, s, ds, db = exact
     expected = s * i * (g - db / rows - (v - m) * i * ds / rows)

@@ -124,9 +124,7 @@ def test_runs_as_in_pytorch_with_its_names(key):
     module = eval(text, vars(torch.nn)).eval()
     state = {name: value for name, value in module.state_dict().items() if "num_batches" not in name}
     ours = {name: a for name, a in model.weights.items() if not name.endswith(("min", "max", "ratio"))}
-    assert {name: tuple(value.shape) for name, value in state.items()} == {
-        n: a.shape for n, a in ours.items()
-    }
+    assert {name: tuple(value.shape) for name, value in state.items()} == {n: a.shape for n, a in ours.items()}
     with torch.no_grad():
         for name, value in state.items():
             value.copy_(torch.from_numpy(ours[name]))

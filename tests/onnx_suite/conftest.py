@@ -11,9 +11,7 @@ def pytest_terminal_summary(terminalreporter):
     from onnx_suite.suite import CASES, IN_SCOPE, PREVIEW
 
     passed = Counter(
-        report.nodeid.split("[")[1].rstrip("]")
-        for report in ours
-        if report.passed and "::test_case[" in report.nodeid
+        report.nodeid.split("[")[1].rstrip("]") for report in ours if report.passed and "::test_case[" in report.nodeid
     )
     write = terminalreporter.write_line
     terminalreporter.write_sep("-", "ONNX's test suite")

@@ -48,6 +48,7 @@ def test_of_two_inputs():
     found = model.run({"x": X, "w": W})
     assert found["dx"].shape == X.shape and found["dw"].shape == W.shape
     for name, value in (("x", X), ("w", W)):
+
         def run(v, name=name):
             return model.run({"x": X, "w": W, name: v})["y"]
 

@@ -5,12 +5,12 @@ import pytest
 
 from cconv.ops.reduce import channel_sums, sum_to
 from cconv.ops.tensor import Layout
-from cconv.plan.lowering import Builder
+from cconv.plan.plan_builder import PlanBuilder
 
 
 def evaluate(x, layout, operation):
     """operation(builder, tensor holding x) -> (its value in ONNX's axes, its layout)."""
-    builder = Builder(np.float64)
+    builder = PlanBuilder(np.float64)
     source = builder.as_layout(builder.external(x, "x"), layout)
     result = operation(builder, source)
     builder.pin(result)

@@ -6,7 +6,7 @@ import pytest
 from cconv.errors import DTypeError, ShapeError, UnsupportedOpError
 from cconv.ops.reduce import reduced, repeated, without
 from cconv.ops.tensor import Layout
-from cconv.plan.lowering import Builder
+from cconv.plan.plan_builder import PlanBuilder
 from harness import feeds_of, forward, model_of, node_model, projection_plan
 from ops_cases.case import Case
 
@@ -76,7 +76,7 @@ def test_without_axes_elements_are_still_worked_on(kind):
 
 def test_layouts():
     """What is dropped, and what is repeated, in the layout that the rest has."""
-    builder = Builder(np.float32)
+    builder = PlanBuilder(np.float32)
     x = builder.tensor((2, 3, 4, 5), Layout.CHANNELS_LAST)
     assert reduced(builder, "sum", x, [2, 3]).layout is Layout.CHANNELS_LAST
     before = len(builder.emissions)

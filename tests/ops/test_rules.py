@@ -6,7 +6,7 @@ import pytest
 from cconv.errors import DTypeError, ModelError, ShapeError, UnsupportedOpError, ValueRangeError
 from cconv.ops.shape import transposed
 from cconv.ops.tensor import Layout
-from cconv.plan.lowering import Builder
+from cconv.plan.plan_builder import PlanBuilder
 from harness import feeds_of, forward, model_of, node_model
 from ops_cases.case import Case
 
@@ -72,7 +72,7 @@ def test_refused_with_the_reason(case, error, message):
 
 def test_a_network_from_tensorflow_is_not_transposed():
     """(N, H, W, C) -> (N, C, H, W) is the channels-last layout that convolutions want."""
-    builder = Builder(np.float32)
+    builder = PlanBuilder(np.float32)
     x = builder.tensor((2, 5, 6, 3))
     y = transposed(builder, x, [0, 3, 1, 2])
     assert (y.buffer, y.shape, y.layout) == (x.buffer, (2, 3, 5, 6), Layout.CHANNELS_LAST)

@@ -31,9 +31,7 @@ CASES += [
     for shape in SHAPES
     for attributes, opset in [({}, 7), ({"alpha": 0.2}, 16), ({"alpha": -0.3}, 16), ({"alpha": 0.0}, 16)]
 ]
-CASES += [
-    Case(kind, [shape], opset=opset) for shape in SHAPES for kind in ("Sigmoid", "Tanh") for opset in (7, 13)
-]
+CASES += [Case(kind, [shape], opset=opset) for shape in SHAPES for kind in ("Sigmoid", "Tanh") for opset in (7, 13)]
 CASES += [Case(kind, [(5, 33)], fill=wide, note="tails") for kind in ("Sigmoid", "Tanh")]
 CASES += [
     Case("Clip", [shape], attributes, opset=opset, fill=away_from(-0.5, 0.7))

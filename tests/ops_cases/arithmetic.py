@@ -45,10 +45,7 @@ CASES += [
 
 # Shape arithmetic: integers, both known.
 LEFT, RIGHT = np.array([[-7, 7, 9], [-8, 8, 0]]), np.array([2, -2, 4])
-CASES += [
-    Case(kind, [LEFT, RIGHT], constant_inputs=(0, 1), note="integers")
-    for kind in ("Add", "Sub", "Mul", "Div")
-]
+CASES += [Case(kind, [LEFT, RIGHT], constant_inputs=(0, 1), note="integers") for kind in ("Add", "Sub", "Mul", "Div")]
 
 # Integers that are computed at run time.
 CASES += [
@@ -76,8 +73,7 @@ CASES += [
 ]
 CASES += [Case("Pow", [a, b], opset=opset, fill=positive) for a, b in PAIRS for opset in (7, 12, 15)]
 CASES += [
-    Case("Pow", [(2, 3, 4, 5), np.array(n, np.float32)], constant_inputs=(1,), note=f"by-{n}")
-    for n in (0, 1, 2, 3)
+    Case("Pow", [(2, 3, 4, 5), np.array(n, np.float32)], constant_inputs=(1,), note=f"by-{n}") for n in (0, 1, 2, 3)
 ]
 CASES += [
     Case("Pow", [(2, 3, 4, 5), np.array(n, np.float32)], constant_inputs=(1,), fill=positive, note=f"by-{n}")

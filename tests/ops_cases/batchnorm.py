@@ -19,10 +19,7 @@ def inputs(shape, seed=0):
 SHAPES = [(7, 5), (2, 3, 4, 5), (3, 17, 6), (2, 33, 5, 7), (2, 4, 3, 2, 5), (2, 70, 11, 13)]
 
 CASES = [Case("BatchNormalization", inputs(shape), {"epsilon": 1e-3}, opset=15) for shape in SHAPES]
-CASES += [
-    Case("BatchNormalization", inputs((2, 3, 4, 5)), {"momentum": 0.8}, opset=opset)
-    for opset in (7, 9, 14, 20)
-]
+CASES += [Case("BatchNormalization", inputs((2, 3, 4, 5)), {"momentum": 0.8}, opset=opset) for opset in (7, 9, 14, 20)]
 CASES.append(Case("BatchNormalization", inputs((2, 3, 4, 5)), {"spatial": 1}, opset=7, note="spatial"))
 # As exported in training mode: batch statistics, and the new running averages as outputs.
 CASES += [

@@ -45,10 +45,7 @@ CASES += [
     Case("Equal", [some(dtype, (4, 5), 0), some(dtype, (5,), 1)], opset=opset, note=dtype)
     for dtype, opset in [("bool", 7), ("bool", 13), ("int64", 7), ("uint8", 13), ("int8", 19)]
 ]
-CASES += [
-    Case(kind, [(4, 9), (9,)], fill=extremes, gradient=(), note="extremes")
-    for kind in COMPARISONS
-]
+CASES += [Case(kind, [(4, 9), (9,)], fill=extremes, gradient=(), note="extremes") for kind in COMPARISONS]
 CASES += [
     Case(kind, [some("bool", a, 0), some("bool", b, 1)], opset=7, note=str(i))
     for kind in ("And", "Or", "Xor")

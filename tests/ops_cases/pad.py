@@ -79,9 +79,7 @@ CASES += [
 ]
 LONGS, BYTES = np.arange(6).reshape(2, 3), np.arange(6, dtype=np.uint8).reshape(2, 3)
 CASES += [
-    Case(
-        "Pad", [data, ints(1, 0, 0, 2), np.array(7, data.dtype)], constant_inputs=(1, 2), note=f"{data.dtype}"
-    )
+    Case("Pad", [data, ints(1, 0, 0, 2), np.array(7, data.dtype)], constant_inputs=(1, 2), note=f"{data.dtype}")
     for data in (LONGS, BYTES, LONGS.astype(np.int32), LONGS > 2)
 ]
 # Axes came with opset 18, and may be int32, though not to onnxruntime.

@@ -97,6 +97,8 @@ CASES += [
     unpool((1, 2, 3, 2), (1, 2, 5, 4), kernel_shape=[3, 3], strides=[2, 3], pads=[1, 1, 1, 1]),
     unpool((1, 2, 3, 2, 2), (1, 2, 4, 3, 3), kernel_shape=[2, 2, 2]),
 ]
+
+
 def unpool_at(opset):
     index = np.array([[[[0, 13], [7, 23]]]])
     return Case("MaxUnpool", [(1, 1, 2, 2), index], {"kernel_shape": [2, 3], "strides": [2, 3]}, opset=opset)

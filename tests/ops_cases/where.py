@@ -27,9 +27,7 @@ CASES = [
     for i, (c, x, y) in enumerate(TRIPLES)
     for opset in (9, 16)
 ]
-CASES += [
-    Case("Where", [condition(2, 3, 4, 5), (3, 1, 1), (2, 3, 4, 5)], constant_inputs=(0, 1), note="constant")
-]
+CASES += [Case("Where", [condition(2, 3, 4, 5), (3, 1, 1), (2, 3, 4, 5)], constant_inputs=(0, 1), note="constant")]
 CASES += [
     Case(
         "Where",

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from cconv.kernels import FLOAT32
 from cconv.ops.tensor import Layout, Spec
 from cconv.plan.arena import Lifetime, place
-from cconv.plan.lowering import Builder
 from cconv.plan.plan import inference_plan
+from cconv.plan.plan_builder import PlanBuilder
 from harness import model_of
 
 
@@ -41,9 +41,7 @@ def chain(depth: int):
     """relu(relu(...)): every step may write over its input."""
     names = [f"v{i}" for i in range(depth + 1)]
     nodes = [helper.make_node("Relu", [a], [b]) for a, b in pairwise(names)]
-    info = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3, 8, 8]) for name in (names[0], names[-1])
-    ]
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3, 8, 8]) for name in (names[0], names[-1])]
     return model_of(helper.make_model(helper.make_graph(nodes, "chain", info[:1], info[1:])))
 
 
@@ -71,7 +69,7 @@ def test_in_place_spares_what_is_read_later():
 
 
 def test_conversion_between_layouts_happens_once():
-    builder = Builder(np.float32)
+    builder = PlanBuilder(np.float32)
     x = builder.tensor((2, 3, 4, 5))
     a = builder.as_layout(x, Layout.CHANNELS_LAST)
     assert builder.as_layout(x, Layout.CHANNELS_LAST) is a

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cconv.kernels import reference
 from cconv.ops.tensor import Spec
-from cconv.plan import lowering
+from cconv.plan import plan_builder
 from cconv.plan.plan import inference_plan
 from harness import THREADS, directional_error, forward, model_of, projection_plan
 
@@ -128,7 +128,7 @@ def test_a_convolution_measures_its_result_for_the_normalisation_behind_it(threa
     plan, weights = projection_plan(model, ["x"], threads=threads)
     plan.run(until="update")
     readers = [step for step in plan.memory.program.steps if type(step).__name__ == "Statistics"]
-    assert [step.measures for step in readers] == [False, True, True]
+    assert [step.reads_x for step in readers] == [False, True, True]
 
     def normalised(x, name):
         centred = x - x.mean((0, 2, 3), keepdims=True)
@@ -387,7 +387,7 @@ def in_training(model):
     """Names of the BatchNormalizations whose sums a convolution finds, and how many sums of two gradients are steps."""
     plan, _ = projection_plan(model, trainable(model, "batch"), batchnorm="batch")
     steps = list(zip(plan.memory.labels, plan.memory.program.steps))
-    found = [label for label, step in steps if type(step).__name__ == "ParameterGradient" and not step.measures]
+    found = [label for label, step in steps if type(step).__name__ == "ParameterGradient" and not step.reads_dy]
     sums = [label for label, step in steps if type(step).__name__ == "Binary"]
     return [label.split(":")[0].split(" + ")[0] for label in found], len(sums)
 
@@ -449,9 +449,9 @@ def test_what_a_weight_gradient_reads_is_computed_again_to_the_same_bits(nodes, 
     model = wide_network(nodes)
     trained = trainable(model, "batch")
     found = []
-    monkeypatch.setattr(lowering, "MAP_WORTH_GIVING_UP", 0)
+    monkeypatch.setattr(plan_builder, "RECOMPUTE_BYTES", 0)
     for worth in (0, np.inf):
-        monkeypatch.setattr(lowering, "FLOPS_WORTH_A_BYTE", worth)
+        monkeypatch.setattr(plan_builder, "RECOMPUTE_FLOPS_PER_BYTE", worth)
         plan, _ = projection_plan(model, trained, np.float32, 1, batchnorm="batch")
         count = sum(type(step).__name__ == "Normalize" for step in plan.memory.program.steps)
         found.append((gradients(model, "batch", trained, np.float32), count, plan.memory.arena_bytes))

@@ -8,7 +8,7 @@ import pytest
 from benchmark import networks
 from guards import FILL, WIDTH, Guards
 
-import cconv.plan.lowering
+import cconv.plan.plan_builder
 from cconv.ops.tensor import Spec
 from cconv.plan.plan import Plan, inference_plan, training_plan
 from harness import Projection, differentiable, feeds_of, model_of, node_model, projection_plan
@@ -18,7 +18,7 @@ from ops_cases import CASES
 @pytest.fixture
 def guards(monkeypatch):
     result = Guards()
-    monkeypatch.setattr(cconv.plan.lowering, "place", result.place)
+    monkeypatch.setattr(cconv.plan.plan_builder, "place", result.place)
     return result
 
 

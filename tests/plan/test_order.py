@@ -7,13 +7,13 @@ import cconv
 from cconv import nn, optim
 from cconv.kernels.loss.loss import CheckFinite
 from cconv.plan import plan
-from cconv.plan.lowering import Builder
 from cconv.plan.order import postponed
+from cconv.plan.plan_builder import PlanBuilder
 
 
 def made(*steps):
     """Emissions named after their order: (reads, updates, writes) of tensors."""
-    builder = Builder(np.dtype(np.float32))
+    builder = PlanBuilder(np.dtype(np.float32))
     for i, (reads, updates, writes) in enumerate(steps):
         builder.label = str(i)
         builder.emit(CheckFinite(), reads=reads, updates=updates, writes=writes)
@@ -22,7 +22,7 @@ def made(*steps):
 
 @pytest.fixture
 def tensors():
-    builder = Builder(np.dtype(np.float32))
+    builder = PlanBuilder(np.dtype(np.float32))
     small = [builder.tensor((10,)) for _ in range(4)]
     large = [builder.tensor((100,)) for _ in range(3)]
     return small, large

@@ -245,9 +245,7 @@ def test_the_parts_give_the_bits_of_the_whole(batch):
     (x,), (y,) = model.input_names, model.output_names
     trained = [name for name in model.weights if name.startswith(("6.", "11.")) and "running" not in name]
     whole, _ = plans(model, trained, spec)
-    found = split(
-        model.nodes, {x: spec}, [y], model.weights, model.constants, trained, lambda name: "frozen"
-    )
+    found = split(model.nodes, {x: spec}, [y], model.weights, model.constants, trained, lambda name: "frozen")
     frozen = inference_plan(
         found.frozen, {x: spec}, found.boundary, model.weights, model.constants, threads=1, as_computed=True
     )

@@ -89,9 +89,7 @@ def test_tolerance_zero_lets_only_equal_bits_pass(x):
 
 def test_a_provider_that_is_not_here_is_not_passed(x):
     onnxruntime = pytest.importorskip("onnxruntime")
-    absent = next(
-        p for p in onnxruntime.get_all_providers() if p not in onnxruntime.get_available_providers()
-    )
+    absent = next(p for p in onnxruntime.get_all_providers() if p not in onnxruntime.get_available_providers())
     report = check(load(proto()), x, providers=[absent])
     assert not report.ok
     assert math.isnan(report.max_error)

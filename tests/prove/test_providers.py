@@ -1,6 +1,5 @@
 """Providers and levels: what is asked for, and that nothing passes that did not run."""
 
-
 import sys
 from types import SimpleNamespace
 
@@ -178,5 +177,3 @@ def test_the_command(model, tmp_path, capsys, monkeypatch):
         with pytest.raises(SystemExit):
             cli.main(["check", str(path), "--batches", wrong])
     assert "list of whole numbers >= 1" in capsys.readouterr().err
-
-

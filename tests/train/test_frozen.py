@@ -36,9 +36,7 @@ def computed(monkeypatch):
 def run(model, data, epochs=4, cached=True, validation=None, callbacks=(), batch_size=8, shuffle=True, **options):
     """(losses and accuracies, weights and optimizer state) after training."""
     trainer = Trainer(model, **{**HEAD, "optimizer": SGD(0.1, momentum=0.9), "seed": 3, **options})
-    history = trainer.fit(
-        data, epochs, validation, batch_size, shuffle, callbacks, progress=False, cache_frozen=cached
-    )
+    history = trainer.fit(data, epochs, validation, batch_size, shuffle, callbacks, progress=False, cache_frozen=cached)
     figures = [history[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy")]
     return figures, {**copies(model.weights), **copies(trainer.state.slots.get("momentum", {}))}
 
@@ -368,10 +366,7 @@ def test_examples_that_may_differ_are_not_kept(kind, capfd, computed):
     assert computed == []
     # Validation data is no hindrance.
     assert_same(
-        *(
-            run(convolutional(), images(16), cached=cached, validation=kind(*images(9, 9)))
-            for cached in (True, False)
-        )
+        *(run(convolutional(), images(16), cached=cached, validation=kind(*images(9, 9))) for cached in (True, False))
     )
     assert sum(computed) == 16
 

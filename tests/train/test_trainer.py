@@ -74,9 +74,7 @@ def test_whole_networks_have_equal_bits_at_any_number_of_threads(name):
     batches = [(rng.standard_normal((3, 3, 64, 64), np.float32), rng.integers(0, 10, 3)) for _ in range(3)]
     results = []
     for threads in (1, 2, 3, 8):
-        trainer = Trainer(
-            networks.build(name, size=64, classes=10), optimizer=SGD(0.01, momentum=0.9), threads=threads
-        )
+        trainer = Trainer(networks.build(name, size=64, classes=10), optimizer=SGD(0.01, momentum=0.9), threads=threads)
         results.append(([trainer.step(x, y) for x, y in batches], state_of(trainer)))
     for losses, state in results[1:]:
         assert losses == results[0][0]

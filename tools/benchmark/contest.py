@@ -1,8 +1,8 @@
 """Two sides take the same steps in turn, each in a process of its own, after their numbers have been compared.
 
-    Folder      the network, its weights and a batch, as files that all sides read
-    Worker      a side's process: asked for steps, stopped (SIGSTOP) while another one's turn is
-    Contest     cconv against one opponent after the other: A B A B
+Folder      the network, its weights and a batch, as files that all sides read
+Worker      a side's process: asked for steps, stopped (SIGSTOP) while another one's turn is
+Contest     cconv against one opponent after the other: A B A B
 """
 
 from __future__ import annotations

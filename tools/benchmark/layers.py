@@ -57,8 +57,7 @@ def parse(line: str, batch: int | None) -> Layer | None:
         output = axis("o")
     else:
         output = tuple(
-            (n + 2 * p - d * (k - 1) - 1) // s + 1
-            for n, p, d, k, s in zip(sizes, pad, dilation, kernel, stride)
+            (n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(sizes, pad, dilation, kernel, stride)
         )
     geometry = ConvGeometry(
         batch=batch or values.get("mb", 1),
@@ -147,9 +146,7 @@ def torch_pass(role: str, g: ConvGeometry, data: dict[str, np.ndarray], threads:
 
 def bench_layers(args: argparse.Namespace) -> list[dict]:
     rng = np.random.default_rng(0)
-    layers = [
-        layer for line in Path(args.shapes).read_text().splitlines() if (layer := parse(line, args.batch))
-    ]
+    layers = [layer for line in Path(args.shapes).read_text().splitlines() if (layer := parse(line, args.batch))]
     peak, peak_flops = peak_program(args.threads)
     rows = []
     header = f"{'layer':24}{'pass':8}{'GFLOP/s':>9}{'% peak':>8}"

@@ -1,7 +1,7 @@
 """How long cconv takes to load a network and to lay out its training step; tools/coverage.py starts it.
 
-    cd tools && python -m exported.loading export resnet50 dynamo resnet50.onnx
-    cd tools && python -m exported.loading time resnet50.onnx        prints {"nodes": ..., "seconds": ...}
+cd tools && python -m exported.loading export resnet50 dynamo resnet50.onnx
+cd tools && python -m exported.loading time resnet50.onnx        prints {"nodes": ..., "seconds": ...}
 """
 
 from __future__ import annotations

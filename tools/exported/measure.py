@@ -83,9 +83,7 @@ def run(model: cconv.Model, network: Network, side: Any, free: bool, tolerance: 
     return found
 
 
-def checked(
-    model: cconv.Model, network: Network, inputs: list[np.ndarray]
-) -> tuple[float, list[tuple[float, float]]]:
+def checked(model: cconv.Model, network: Network, inputs: list[np.ndarray]) -> tuple[float, list[tuple[float, float]]]:
     """The largest relative difference from onnxruntime; and if `cconv.check` is not content with it, how far both are
     from float64, on images enough to tell.
 
@@ -188,9 +186,7 @@ def float64_plan(
     return plan, weights
 
 
-def float64_gradients(
-    model: cconv.Model, x: np.ndarray, y: np.ndarray, names: list[str], batchnorm: str
-) -> Gradients:
+def float64_gradients(model: cconv.Model, x: np.ndarray, y: np.ndarray, names: list[str], batchnorm: str) -> Gradients:
     plan, _ = float64_plan(model, x, y, names, batchnorm)
     loss_of(plan, "update")
     return plan.gradients

@@ -217,9 +217,11 @@ def _roundings(rows: dict[tuple[str, str], Row]) -> str:
         return ""
     head = "| network | exporter | file | cconv | onnxruntime | ratio |\n|---|---|---|---|---|---|\n"
     text = "† Root mean square of the outputs' error against float64 on 16 images, as a share of the largest.\n\n"
-    return f"## Rounding, where cconv and onnxruntime are further apart than {CHECK:.0e}\n\n{text}{head}" + "\n".join(
-        lines
-    ) + "\n"
+    return (
+        f"## Rounding, where cconv and onnxruntime are further apart than {CHECK:.0e}\n\n{text}{head}"
+        + "\n".join(lines)
+        + "\n"
+    )
 
 
 def _loading(content: Row) -> str:

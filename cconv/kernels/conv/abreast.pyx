@@ -49,7 +49,7 @@ def saves(Build build, geometry):
     return vectors_per_pixel(build, geometry, 1) / vectors_per_pixel(build, geometry, m) if m > 1 else 1.0
 
 
-def fits(Build build, geometry):
+def supports(Build build, geometry):
     """Whether this algorithm can compute the geometry, with several pixels as one."""
     return pixels_abreast(build, geometry) > 1
 
@@ -73,7 +73,7 @@ cdef class Base(Step):
 
     def __init__(self, Build build, geometry, str role, *args):
         cdef abreast_arguments* s = &self.sizes
-        if role == "input_gradient" or not fits(build, geometry):
+        if role == "input_gradient" or not supports(build, geometry):
             raise ValueError(f"conv_abreast: not for the {role} of this geometry: {geometry}")
         self.arguments = s
         self.itemsize = build.itemsize

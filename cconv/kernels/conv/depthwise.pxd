@@ -24,8 +24,8 @@ cdef struct depthwise_arguments:
     Py_ssize_t target[3]         # sizes of the target
     bint biased, residual, clamped, stream
     double low, high
-    bint measured                # finds the target's mean and squared deviations
-    bint passes_back             # finds dz and its sums
+    bint with_statistics         # finds the target's mean and squared deviations
+    bint applies_derivative      # finds dz and its sums
     int slope                    # see activation.py
     double slope_low, slope_high
     Py_ssize_t pointer_bytes     # of the scratch memory; what is found comes after the pointers

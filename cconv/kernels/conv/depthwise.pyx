@@ -107,8 +107,8 @@ cdef class Gather(Depthwise):
         workspace: 0.
 
     Operands: source (N, spatial, C) channels-last, packed weights, bias (C,) or none, residual or none, target,
-    workspace (none is needed); feature maps channels-last. The target may be the residual's memory. After `measure` or
-    `measure_gradient` there are the further operands of conv_direct's Gather.
+    workspace (none is needed); feature maps channels-last. The target may be the residual's memory. After
+    `add_statistics` or `add_parameter_sums` there are the further operands of conv_direct's Gather.
 
     Raises:
         ValueError: the convolution is not depthwise.
@@ -155,33 +155,33 @@ cdef class Gather(Depthwise):
         # Addresses of the inputs and of the weights of each row of the kernel, or of each tap.
         s.pointer_bytes = self.scratch_bytes = ceil_div(2 * s.taps * sizeof(void*), 64) * 64
 
-    def measure(self):
-        """See conv_direct's Gather.measure."""
+    def add_statistics(self):
+        """See conv_direct's Gather.add_statistics."""
         cdef depthwise_arguments* s = &self.sizes
         cdef const depthwise_part* p = s.parts
-        if s.measured or self.part_count != 1 or any(s.target[i] != p.axis[i].output for i in range(3)):
+        if s.with_statistics or self.part_count != 1 or any(s.target[i] != p.axis[i].output for i in range(3)):
             return None
-        s.measured = True
+        s.with_statistics = True
         self.operands = 7
         self.scratch_bytes = s.pointer_bytes + 3 * s.padded * self.itemsize
         return [min(s.job_rows, p.rows - i * s.job_rows) * p.axis[2].output for i in range(self.chunks)]
 
     def add_residual(self):
         """See conv_direct's Gather.add_residual."""
-        if self.sizes.residual or self.sizes.clamped or self.sizes.measured or self.sizes.passes_back:
+        if self.sizes.residual or self.sizes.clamped or self.sizes.with_statistics or self.sizes.applies_derivative:
             return None
         self.sizes.residual = True
         return 3
 
-    def measure_gradient(self, activation):
-        """See conv_direct's Gather.measure_gradient. The sums are found row by row."""
+    def add_parameter_sums(self, activation):
+        """See conv_direct's Gather.add_parameter_sums. The sums are found row by row."""
         cdef depthwise_arguments* s = &self.sizes
-        if s.clamped or s.measured or s.passes_back or s.channels % self.lanes or not self.chunks:
+        if s.clamped or s.with_statistics or s.applies_derivative or s.channels % self.lanes or not self.chunks:
             return None
         interval = derivative_interval(activation)
         if interval is None:
             return None
-        s.passes_back = True
+        s.applies_derivative = True
         s.slope, s.slope_low, s.slope_high = interval
         self.operands = 13
         most = max(s.parts[i].axis[2].output for i in range(self.part_count))

@@ -77,14 +77,14 @@ cdef void gather(const void* arguments, char** operand, Py_ssize_t i, char* scra
         i -= ceil_div(p.rows, s.job_rows)
         p += 1
     first, end = i * s.job_rows, min((i + 1) * s.job_rows, p.rows)
-    if s.passes_back:
+    if s.applies_derivative:
         memset(found, 0, 2 * s.channels * sizeof(real))
     for row in range(first, end):
         gather_row(s, operand, p, row, <const real**>scratch, found, row == first)
     stream_end()
-    if s.measured:
+    if s.with_statistics:
         moments_found(found, s.padded, s.channels, (end - first) * p.axis[2].output, partial, partial + s.channels)
-    elif s.passes_back:
+    elif s.applies_derivative:
         sums_found(found, found + s.channels, s.channels, partial, s.channels)
 
 
@@ -118,14 +118,14 @@ cdef void gather_row(const depthwise_arguments* s, char** operand, const depthwi
     job.stream = s.stream
     job.low = <real>s.low
     job.high = <real>s.high
-    job.moments = found if s.measured else NULL
+    job.moments = found if s.with_statistics else NULL
     job.moments_apart = s.padded
     job.begins = begins
     job.y = <real*>operand[4] + s.channels * (
         ((n * s.target[0] + z * d.out_step + d.out_start) * s.target[1] + y * h.out_step + h.out_start)
         * s.target[2] + w.out_start)
     cdef real* target = job.y
-    if s.passes_back:
+    if s.applies_derivative:
         job.y, job.y_step = found + 2 * s.channels, s.channels
         job.add_residual = job.stream = False
     # Outputs below this one read the last tap inside of the input.
@@ -143,7 +143,7 @@ cdef void gather_row(const depthwise_arguments* s, char** operand, const depthwi
         job.begins = False
         job.y += run * job.y_step
         x += run
-    if s.passes_back:
+    if s.applies_derivative:
         pass_back(s, operand, target, w.out_step * s.channels, w.output, found)
 
 

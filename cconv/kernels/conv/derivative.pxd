@@ -1,4 +1,4 @@
-# The derivative f' of an activation that Gather.measure_gradient was asked to apply. gradient_sums.pxd applies it.
+# The derivative f' of an activation that Gather.add_parameter_sums was asked to apply. gradient_sums.pxd applies it.
 
 from libc.math cimport INFINITY
 

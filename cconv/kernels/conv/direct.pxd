@@ -34,12 +34,12 @@ cdef struct gather_arguments:
     Py_ssize_t target[3]                           # spatial sizes of the target
     Py_ssize_t strip_bytes                         # of the scratch; sums and moments come behind it
     double low, high                               # of the clamp
-    Derivative derivative                          # for `measure_gradient`
+    Derivative derivative                          # for `add_parameter_sums`
     bint biased, residual, clamped
     bint in_place                                  # pixels are read where they are, without a strip
     bint merged                                    # the taps and channels of a kernel row are one run of the strip
-    bint measured                                  # `measure` was called
-    bint passes_back                               # `measure_gradient` was called
+    bint with_statistics                           # `add_statistics` was called
+    bint applies_derivative                        # `add_parameter_sums` was called
     bint in_pieces                                 # channels are cut into segments of PIECE
     bint streamed                                  # the target is stored past the caches
 

@@ -87,9 +87,9 @@ cdef class Gather(Step):
         clamp: (low, high) that the result is clamped to, last; None: no clamp.
 
     Operands: source (N, spatial, channels), packed weights, bias or none, residual or none, target, workspace (none is
-    needed). Feature maps are channels-last. The target may lie in the residual's memory. After `measure`: also partials
-    (blocks, 2, channels) double. After `measure_gradient`: also partials and then x, mean, inverse, scale, bias and y
-    of the normalisation. With an activation, either y or inverse, scale and bias are given; without one, none of these.
+    needed). Feature maps are channels-last. The target may lie in the residual's memory. After `add_statistics`: also
+    partials (blocks, 2, channels) double. After `add_parameter_sums`: also partials and then x, mean, inverse, scale,
+    bias and y of the normalisation. With an activation, either y or inverse, scale and bias are given; without one, none of these.
     """
 
     cdef gather_arguments sizes
@@ -149,19 +149,19 @@ cdef class Gather(Step):
             self.chunks += s.parts[i].jobs
         s.strip_bytes = self.scratch_bytes = 0 if s.in_place else ceil_div(strip_bytes, 64) * 64
 
-    def measure(self):
+    def add_statistics(self):
         """Let the step find, for blocks of output pixels, each channel's mean and sum of squared deviations, as
         norm.Statistics reads them. They are found while the values are in registers.
 
         Returns:
             The number of pixels of each block. None if the step does not find them, because several gathers make up the
-            target or `measure` was called before.
+            target or `add_statistics` was called before.
         """
         cdef gather_arguments* s = &self.sizes
         cdef Part* p = s.parts
-        if s.measured or self.part_count != 1 or any(s.target[i] != p.strip.axis[i].output for i in range(3)):
+        if s.with_statistics or self.part_count != 1 or any(s.target[i] != p.strip.axis[i].output for i in range(3)):
             return None
-        s.measured = True
+        s.with_statistics = True
         self.operands = 7
         self.scratch_bytes = s.strip_bytes + 3 * s.columns * self.build.itemsize
         return [
@@ -177,12 +177,12 @@ cdef class Gather(Step):
             The index of that operand. None if the step already adds one, or changes its result in another way.
         """
         cdef gather_arguments* s = &self.sizes
-        if s.residual or s.clamped or s.measured or s.passes_back:
+        if s.residual or s.clamped or s.with_statistics or s.applies_derivative:
             return None
         s.residual = True
         return 3
 
-    def measure_gradient(self, activation):
+    def add_parameter_sums(self, activation):
         """Let the step turn its result, the gradient dy of y = f(z) with a normalised z, into dz = dy * f'(z), and find
         the sums that norm.ParameterGradient is for. This happens tile by tile, while the tile is in the cache.
 
@@ -195,11 +195,11 @@ cdef class Gather(Step):
         """
         cdef gather_arguments* s = &self.sizes
         cdef Build build = self.build
-        if s.clamped or s.measured or s.passes_back or s.outer % build.lanes or not self.part_count:
+        if s.clamped or s.with_statistics or s.applies_derivative or s.outer % build.lanes or not self.part_count:
             return None
         if not find_derivative(activation, &s.derivative):
             return None
-        s.passes_back = True
+        s.applies_derivative = True
         self.operands = 13
         self.scratch_bytes = s.strip_bytes + (2 * s.columns + build.tile_rows * build.tile_columns) * build.itemsize
         s.in_pieces = self.pointwise and s.blocks == 1 and s.inner % PIECE == 0

@@ -49,7 +49,7 @@ cdef void gather(const void* arguments, char** operand, Py_ssize_t i, char* scra
     images = min(p.images, s.batch - n * p.images)
     rows = min(p.rows, p.strip.axis[1].output - h * p.rows)
     columns = min(p.columns, p.strip.axis[2].output - w * p.columns)
-    if s.passes_back:
+    if s.applies_derivative:
         memset(moments, 0, 2 * s.columns * sizeof(real))
     for b in range(s.blocks):
         channels = min(s.block, s.inner - b * s.block)
@@ -62,7 +62,7 @@ cdef void gather(const void* arguments, char** operand, Py_ssize_t i, char* scra
         multiply(s, operand, p, source, g, b, channels, k, n * p.images, images, d, h * p.rows, rows,
                  w * p.columns, columns, moments)
     stream_end()
-    if s.measured or s.passes_back:
+    if s.with_statistics or s.applies_derivative:
         report(s, operand, p, moments, block, g, k, images * rows * columns)
 
 
@@ -73,7 +73,7 @@ cdef void report(const gather_arguments* s, char** operand, const Part* p, const
     cdef Py_ssize_t end = min(s.column_blocks * (k + 1) // p.jobs_k * TILE_COLS, s.outer)
     cdef double* found = <double*>operand[6] + 2 * block * s.target_channels + g * s.outer + begin
     moments += begin
-    if s.measured:
+    if s.with_statistics:
         moments_found(moments, s.columns, end - begin, pixels, found, found + s.target_channels)
     else:
         sums_found(moments, moments + s.columns, end - begin, found, s.target_channels)
@@ -138,12 +138,12 @@ cdef void multiply(
         job.mode |= TILE_CLAMP
     if s.streamed:
         job.mode |= TILE_STREAM
-    if s.passes_back and b == s.blocks - 1:
+    if s.applies_derivative and b == s.blocks - 1:
         back = &terms
         if s.blocks == 1:
             job.mode = TILE_BIAS if s.biased else TILE_STORE
             job.ldc = TILE_COLS
-    if b == s.blocks - 1 and s.measured:
+    if b == s.blocks - 1 and s.with_statistics:
         job.mode |= TILE_MEASURE
     job.moments_apart = s.columns
     job.residual = operand[3] - operand[4]

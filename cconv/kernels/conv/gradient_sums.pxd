@@ -1,5 +1,5 @@
 # The first part of a normalisation's gradient, computed by the convolution whose input gradient the normalisation reads
-# (gradient_sums.h). For the loops of Gathers after `measure_gradient`; derivative.pxd is for their classes.
+# (gradient_sums.h). For the loops of Gathers after `add_parameter_sums`; derivative.pxd is for their classes.
 
 from cconv.kernels.conv.derivative cimport Derivative
 from cconv.kernels.core.simd cimport real

@@ -14,7 +14,7 @@ from cconv.kernels.core.build cimport Build, ceil_div
 from cconv.kernels.core.step cimport FLOPS_PER_LANE, Step
 
 
-def fits(Build build, geometry):
+def supports(Build build, geometry):
     """Whether this algorithm can compute the geometry: one or two axes, several taps in a row, no dilation along it, no
     groups."""
     g = geometry
@@ -31,7 +31,7 @@ cdef class Base(Step):
 
     def __init__(self, Build build, geometry, str role, *args):
         cdef scatter_arguments* s = &self.sizes
-        if role != "input_gradient" or not fits(build, geometry):
+        if role != "input_gradient" or not supports(build, geometry):
             raise ValueError(f"conv_scatter: not for the {role} of this geometry: {geometry}")
         self.arguments = s
         s.inner, s.outer = geometry.outputs, geometry.channels

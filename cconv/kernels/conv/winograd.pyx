@@ -37,7 +37,7 @@ def part_of(geometry, str role):
     return forward_part(geometry) if role == "forward" else input_gradient_parts(geometry)[0]
 
 
-def fits(Build build, geometry):
+def supports(Build build, geometry):
     """Whether this algorithm can compute the geometry: 3x3, stride 1, not dilated, whole vectors of channels."""
     return (
         geometry.kernel == (1, 3, 3) and geometry.stride == (1, 1, 1) and geometry.dilation == (1, 1, 1)
@@ -65,7 +65,7 @@ cdef class Base(Step):
     """The walk, and the sizes that packing and multiplying share.
 
     Raises:
-        ValueError: see `fits`.
+        ValueError: see `supports`.
     """
 
     cdef winograd_arguments sizes
@@ -74,7 +74,7 @@ cdef class Base(Step):
 
     def __init__(self, Build build, geometry, str role="forward", *args):
         cdef winograd_arguments* s = &self.sizes
-        if not fits(build, geometry):
+        if not supports(build, geometry):
             raise ValueError(f"conv_winograd: not for this geometry: {geometry}")
         self.arguments = s
         _, h, w = part_of(geometry, role)
@@ -113,7 +113,7 @@ cdef class Pack(Base):
     Operands: weights, packed.
 
     Raises:
-        ValueError: see `fits`; packed_size is 0.
+        ValueError: see `supports`; packed_size is 0.
     """
 
     def __init__(self, Build build, geometry, str role="forward"):
@@ -142,7 +142,7 @@ cdef class Gather(Base):
     target, workspace (written; none where its size is 0). The target may be the residual's memory.
 
     Raises:
-        ValueError: see `fits`.
+        ValueError: see `supports`.
     """
 
     cdef readonly Py_ssize_t workspace

@@ -22,7 +22,7 @@ from cconv.kernels.core.build cimport Build, ceil_div
 from cconv.kernels.core.loop cimport chunk_loop
 from cconv.kernels.core.step cimport FLOPS_PER_LANE, OK, Step
 
-from cconv.kernels.conv.winograd import few_tiles, fits
+from cconv.kernels.conv.winograd import few_tiles, supports
 from cconv.kernels.schedule import settings
 
 cdef enum Walk:
@@ -64,7 +64,7 @@ cdef class WeightGradient(Step):
     def __init__(self, Build build, geometry):
         cdef winograd_weight_arguments* s = &self.sizes
         g = geometry
-        if not fits(build, g):
+        if not supports(build, g):
             raise ValueError(f"conv_winograd_weight: not for this geometry: {g}")
         self.operands = 4
         self.arguments = s

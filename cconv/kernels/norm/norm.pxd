@@ -10,7 +10,7 @@ cdef struct row_arguments:
     Py_ssize_t rows, channels
     Py_ssize_t row_block, row_blocks   # rows of a block; blocks of a sample
     Py_ssize_t channel_blocks
-    const Py_ssize_t* measured         # Statistics: rows of each block, if `partials` has them already; else NULL
+    const Py_ssize_t* block_rows       # Statistics: rows of each block, if `partials` has them already; else NULL
     Py_ssize_t groups                  # Statistics: groups of channels; 0: each channel has statistics of its own
     double epsilon                     # Statistics
     const void* activation             # its row of the table in norm.h

@@ -116,36 +116,36 @@ cdef class Statistics(Rows):
         rows, channels, batch: as for Rows.
         epsilon: added to the variance.
         groups: number of groups of neighbouring channels that share statistics; 0: each channel has its own.
-        measured: number of rows of each block whose mean and sum of squared deviations are in `partials` already. x is
-            then absent. None: no block is.
+        block_rows: given if another step writes `partials` (a convolution's statistics epilogue): the number of rows of
+            each block. x is then absent. None: this step computes `partials` from x.
 
     Attributes:
-        measures: whether x is read.
+        reads_x: whether x is read.
 
     Operands: x (rows, channels), partials (row_blocks_of(rows, channels), 2, channels) double,
     mean, variance, inverse (channels,); each of them once per sample. Variance may be absent.
 
     Raises:
-        ValueError: no rows; a number of channels that is no multiple of the groups; measured blocks that do not make up
-            the rows, or are of several samples.
+        ValueError: no rows; a number of channels that is no multiple of the groups; `block_rows` that do not add up
+            to `rows`, or are given for several samples.
     """
 
     cdef chunk_loop combine, share
-    cdef readonly bint measures
+    cdef readonly bint reads_x
 
     def __init__(self, Build build, Py_ssize_t rows, Py_ssize_t channels, double epsilon, Py_ssize_t batch=1,
-                 Py_ssize_t groups=0, measured=None):
+                 Py_ssize_t groups=0, block_rows=None):
         self.plan(build, rows, channels, 1, None, batch)
         if groups and channels % groups:
             raise ValueError(f"Statistics: {channels} channels do not make {groups} groups")
-        self.measures = measured is None
-        if not self.measures:
-            if batch != 1 or sum(measured) != rows:
+        self.reads_x = block_rows is None
+        if not self.reads_x:
+            if batch != 1 or sum(block_rows) != rows:
                 raise ValueError(
-                    f"Statistics: measured blocks are all of {rows} rows; found {measured} of {batch} samples"
+                    f"Statistics: block_rows add up to {rows} rows of one sample; found {block_rows}, {batch} samples"
                 )
-            self.sizes.measured = self.longs(measured)
-            self.sizes.row_blocks = len(measured)
+            self.sizes.block_rows = self.longs(block_rows)
+            self.sizes.row_blocks = len(block_rows)
         self.operands = 5
         self.loop = build.loop("norm", "measure")
         self.combine = build.loop("norm", "combine_statistics")
@@ -154,7 +154,7 @@ cdef class Statistics(Rows):
         self.scratch_bytes = 3 * CHANNEL_BLOCK * build.itemsize
 
     cdef int run(self) noexcept nogil:
-        if self.measures:
+        if self.reads_x:
             self.run_chunks(self.loop, self.chunks)
         self.run_chunks(self.combine, self.channel_chunks())
         if self.sizes.groups:
@@ -252,36 +252,37 @@ cdef class ParameterGradient(Rows):
     Args:
         build: whose loops run.
         rows, channels, activation, batch: as for Rows.
-        measured: number of blocks whose sums, of dz * (x - mean) and of dz, are in `partials` already; 0: none are.
+        blocks: given if another step writes `partials`, the sums of dz * (x - mean) and of dz: their number of blocks.
+            0: this step computes `partials` from dy and x.
 
     Attributes:
-        measures: whether dy and x are read.
+        reads_dy: whether dy and x are read.
 
     Operands: dy, x (rows, channels), mean, inverse, scale, bias (channels,), y, dz (rows, channels), partials
     (row_blocks_of(rows, channels), 2, channels) double, dscale, dbias (channels,). Scale and bias are read with an
-    activation and no y, and may be absent otherwise. y and dz may always be absent; dz may be dy. With measured
-    blocks only inverse and partials are read.
+    activation and no y, and may be absent otherwise. y and dz may always be absent; dz may be dy. If
+    `blocks` is given, only inverse and partials are read.
 
     Raises:
         ValueError: no rows.
     """
 
     cdef chunk_loop combine
-    cdef readonly bint measures
+    cdef readonly bint reads_dy
 
     def __init__(self, Build build, Py_ssize_t rows, Py_ssize_t channels, activation=None, Py_ssize_t batch=1,
-                 Py_ssize_t measured=0):
+                 Py_ssize_t blocks=0):
         self.plan(build, rows, channels, 1, activation, batch)
-        self.measures = measured == 0
-        if not self.measures:
-            self.sizes.row_blocks = measured
+        self.reads_dy = blocks == 0
+        if not self.reads_dy:
+            self.sizes.row_blocks = blocks
         self.operands = 11
         self.loop = build.loop("norm", "sum_gradients")
         self.combine = build.loop("norm", "combine_gradients")
         self.scratch_bytes = 2 * CHANNEL_BLOCK * build.itemsize
 
     cdef int run(self) noexcept nogil:
-        if self.measures:
+        if self.reads_dy:
             self.run_chunks(self.loop, self.chunks)
         self.run_chunks(self.combine, self.channel_chunks())
         return OK

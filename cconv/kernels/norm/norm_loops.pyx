@@ -38,7 +38,7 @@ cdef struct place:
 
 cdef inline Py_ssize_t rows_of(const row_arguments* s, Py_ssize_t block) noexcept nogil:
     """Rows of a block of rows."""
-    return s.measured[block] if s.measured != NULL else min(s.row_block, s.rows - block * s.row_block)
+    return s.block_rows[block] if s.block_rows != NULL else min(s.row_block, s.rows - block * s.row_block)
 
 
 cdef inline place place_of(const row_arguments* s, Py_ssize_t i, Py_ssize_t row_blocks) noexcept nogil:

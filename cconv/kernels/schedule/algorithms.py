@@ -17,7 +17,7 @@ An algorithm is a kernel module that offers
     Pack(build, geometry, role)                      the step that packs them
     Gather(build, geometry, role, bias, residual, clamp)
                                                      role "forward" or "input_gradient"; .workspace elements;
-                                                     .measure(), if it can: see conv/direct.pyx
+                                                     .add_statistics(), if it can: see conv/direct.pyx
 
 or, for the role "weight_gradient",
 
@@ -215,11 +215,11 @@ def candidates(geometry: ConvGeometry, role: str, precision: str = "fast", build
     if geometry.groups == geometry.channels == geometry.outputs:
         found.append(DEPTHWISE)
     accurate = any(limits.hold(geometry) for limits in ACCURATE)
-    if role == "input_gradient" and implementation("conv_scatter").fits(build, geometry):
+    if role == "input_gradient" and implementation("conv_scatter").supports(build, geometry):
         found.append(SCATTER)
-    if role != "input_gradient" and implementation("conv_abreast").fits(build, geometry):
+    if role != "input_gradient" and implementation("conv_abreast").supports(build, geometry):
         found.append(ABREAST)
-    if precision == "fast" and accurate and implementation("conv_winograd").fits(build, geometry):
+    if precision == "fast" and accurate and implementation("conv_winograd").supports(build, geometry):
         found.append(WINOGRAD[role])
     return found
 

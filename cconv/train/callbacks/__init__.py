@@ -1,6 +1,6 @@
 """Callbacks: what `fit` calls at its begin and end, and at those of epochs, steps and evaluations. One file each.
 
-    callback.py     what a callback is
+callback.py     what a callback is
 """
 
 from cconv.train.callbacks.callback import Callback, Row, Training, check_callbacks

@@ -43,9 +43,7 @@ class CrossEntropy:
     def __post_init__(self) -> None:
         number("CrossEntropy", "label_smoothing", self.label_smoothing, least=0)
         if self.label_smoothing > 1:
-            raise ValueRangeError(
-                explain("CrossEntropy", "label_smoothing lies in 0..1", repr(self.label_smoothing))
-            )
+            raise ValueRangeError(explain("CrossEntropy", "label_smoothing lies in 0..1", repr(self.label_smoothing)))
         whole("CrossEntropy", "ignore_index", self.ignore_index, least=-(2**63), below=2**63)
         if self.class_weights is not None:
             weights = tuple(np.asarray(self.class_weights).ravel().tolist())
@@ -81,9 +79,7 @@ class CrossEntropy:
             weights = lower.external(np.array(self.class_weights, lower.dtype), "class weights")
         partial = lower.tensor((step.chunks,), dtype=np.float64, name="loss")
         result = lower.tensor(logits.shape, logits.layout) if gradient else None
-        lower.emit(
-            step, reads=[logits, target, weights], updates=[lower.control], writes=[partial, result]
-        )
+        lower.emit(step, reads=[logits, target, weights], updates=[lower.control], writes=[partial, result])
         return result
 
     def check_target(self, output: Spec, target: np.ndarray, place: str) -> np.ndarray:

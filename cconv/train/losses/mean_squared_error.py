@@ -41,9 +41,7 @@ class MeanSquaredError:
             DTypeError, ValueRangeError: values that the output's dtype does not hold, see as_dtype.
         """
         if target.shape != output.shape:
-            raise ShapeError(
-                explain(place, f"a target has the output's shape {output.shape}", f"shape {target.shape}")
-            )
+            raise ShapeError(explain(place, f"a target has the output's shape {output.shape}", f"shape {target.shape}"))
         return as_dtype(target, output.dtype, place)
 
     def metrics(self) -> Sequence[Metric]:

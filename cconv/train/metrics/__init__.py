@@ -1,6 +1,6 @@
 """Metrics: numbers about a model's outputs that are reported, not minimised. One file each.
 
-    metric.py       what a metric is
+metric.py       what a metric is
 """
 
 from cconv.train.metrics.accuracy import Accuracy

@@ -35,9 +35,7 @@ class SGD(Optimizer):
         number("SGD", "momentum", self.momentum, least=0, below=1)
         number("SGD", "weight_decay", self.weight_decay, least=0)
         if self.nesterov and not self.momentum:
-            raise ValueRangeError(
-                explain("SGD", "Nesterov's step needs momentum > 0", "momentum=0", "Set momentum.")
-            )
+            raise ValueRangeError(explain("SGD", "Nesterov's step needs momentum > 0", "momentum=0", "Set momentum."))
 
     def rule(self) -> Rule:
         if not self.momentum:

@@ -1,8 +1,8 @@
-"""Builder: collects tensors and steps while a graph is lowered, then gives them memory.
+"""PlanBuilder: collects tensors and steps while a graph is lowered, then places them in memory.
 
-It is the `Lowering` that operators, losses and optimizers talk to. Steps come in the order in which they
-will run; a buffer is alive from the first step that writes it to the last that reads it, so what the backward
-pass needs of the forward pass is kept, and nothing else.
+It implements `cconv.ops.operator.Lowering`, the interface that operators, losses and optimizers use. Steps are emitted
+in the order in which they run. A buffer's lifetime goes from the first step that writes it to the last that reads it.
+So of the forward pass only what the backward pass reads stays in memory.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ from cconv.plan.arena import Lifetime, place
 
 Operands = Sequence[Tensor | None]
 
-# Floating-point operations, for each byte of a feature map, of the step that reads it, from which on the map is rather
-# computed again than kept. ResNet-50 at batch 16, Xeon: 1.68 -> 1.52 GB, a step takes 0.8 % longer. A map smaller than
-# MAP_WORTH_GIVING_UP is kept.
-FLOPS_WORTH_A_BYTE, MAP_WORTH_GIVING_UP = 200, 1 << 20
+# Recompute threshold in FLOPs per byte. A feature map is recomputed in the backward pass if the step that reads it does
+# at least this many FLOPs per byte of the map. ResNet-50 at batch 16 on a Xeon: memory falls from 1.68 to 1.52 GB, and
+# a step takes 0.8 % longer.
+RECOMPUTE_FLOPS_PER_BYTE = 200
+# Smaller feature maps are never recomputed.
+RECOMPUTE_BYTES = 1 << 20
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Emission:
     """A step with its operands, before they have addresses.
 
     Attributes:
-        more: what it reads besides, behind all other operands.
+        more: further operands that are read; they come after all others.
     """
 
     step: Any
@@ -55,13 +57,13 @@ class Emission:
         return self.reads + self.updates + self.writes + self.more
 
     def read_instead(self, old: Tensor, new: Tensor) -> None:
-        """Have it read another tensor of the same size."""
+        """Let the step read `new`, a tensor of the same size, in place of `old`."""
         self.reads = tuple(new if t is old else t for t in self.reads)
 
 
 @dataclass
 class Memory:
-    """What `Builder.finish` laid out.
+    """The result of `PlanBuilder.finish`.
 
     Attributes:
         program: the bound steps, phase after phase.
@@ -82,7 +84,7 @@ class Memory:
 
 
 @dataclass
-class Builder:
+class PlanBuilder:
     """A plan under construction. See `cconv.ops.operator.Lowering` for the methods operators use.
 
     Args:
@@ -91,10 +93,11 @@ class Builder:
         limits: memory beyond which the plan is refused.
         precision: "fast" or "direct"; see kernels/schedule/algorithms.py.
         fuse: whether chains of nodes are run as one where cconv can; see fuse.py.
-        batchnorm: mode of the BatchNormalization node of a given name.
-        differentiate: see Lowering; of the node that is being lowered.
-        is_trained: whether the values of a weight's buffer change between runs.
-        owned: whether a gradient is one value's alone, and no result of the plan.
+        batchnorm: gives the mode of a BatchNormalization node by its name.
+        differentiate: see Lowering; set for each node before it is lowered.
+        is_trained: whether the weight in this buffer changes between runs.
+        owned: whether this gradient belongs to a single value and is not an output of the plan. Only then may a step
+            overwrite it.
     """
 
     dtype: np.dtype
@@ -117,13 +120,14 @@ class Builder:
         self.dtype = np.dtype(self.dtype)
         self.build = build_for(self.dtype)
         self.control = self.external(zeros((1,), CONTROL), "control")
-        # (source, its copy in the other layout) by the source's identity; holding the source keeps that unique.
+        # id(source) -> (source, its copy in the other layout). Holding the source keeps its id unique.
         self._converted: dict[int, tuple[Tensor, Tensor]] = {}
-        # Buffers of the prologue's results, by identity; `prologue` holds them.
+        # ids of the buffers that the prologue writes. `prologue` holds the buffers.
         self._derived: set[int] = set()
-        # (tensor, what emits the step that computes it again), by the tensor's identity; and what was.
-        self._repeatable: dict[int, tuple[Tensor, Callable[[], Tensor]]] = {}
-        self._repeated: dict[int, tuple[Tensor, Tensor, Emission]] = {}
+        # id(tensor) -> (tensor, function that emits its recomputation)
+        self._recomputable: dict[int, tuple[Tensor, Callable[[], Tensor]]] = {}
+        # id(tensor) -> (tensor, its recomputation, the step that does it)
+        self._recomputed: dict[int, tuple[Tensor, Tensor, Emission]] = {}
 
     def batchnorm_mode(self, name: str) -> str:
         return self.batchnorm(name)
@@ -178,63 +182,65 @@ class Builder:
         updates: Operands = (),
         inplace: bool = False,
     ) -> None:
-        self.emissions.append(
-            Emission(step, tuple(reads), tuple(updates), tuple(writes), self.label, inplace)
-        )
+        self.emissions.append(Emission(step, tuple(reads), tuple(updates), tuple(writes), self.label, inplace))
 
-    def measured(self, x: Tensor) -> tuple[Tensor | None, list[int] | None]:
+    def statistics_epilogue(self, x: Tensor) -> tuple[Tensor | None, list[int] | None]:
         writer, _ = self._writer(x)
-        measure = getattr(writer.step, "measure", None) if writer else None
-        lengths = measure() if measure else None
+        add_statistics = getattr(writer.step, "add_statistics", None) if writer else None
+        lengths = add_statistics() if add_statistics else None
         if writer is None or lengths is None:
             return None, None
-        found = self.tensor((len(lengths), 2, x.shape[1]), dtype=float)
-        writer.writes += (found,)
-        return found, lengths
+        partials = self.tensor((len(lengths), 2, x.shape[1]), dtype=float)
+        writer.writes += (partials,)
+        return partials, lengths
 
-    def measured_gradient(
+    def parameter_sums_epilogue(
         self, dy: Tensor, activation: tuple[str, float, float] | None, reads: Operands
     ) -> tuple[Tensor | None, int]:
         writer, behind = self._writer(dy)
-        # What another step has read, or another value has for a gradient, cannot become dz.
+        # dz overwrites dy. That is not allowed if a later step uses dy, or if dy is also another value's gradient.
         if activation is not None and (_touches(behind, dy) or not self.owned(dy)):
             return None, 0
-        measure = getattr(writer.step, "measure_gradient", None) if writer else None
-        blocks = measure(activation) if measure else None
+        add_parameter_sums = getattr(writer.step, "add_parameter_sums", None) if writer else None
+        blocks = add_parameter_sums(activation) if add_parameter_sums else None
         if writer is None or blocks is None:
             return None, 0
-        found = self.tensor((blocks, 2, dy.shape[1]), dtype=float)
-        writer.writes += (found,)
+        partials = self.tensor((blocks, 2, dy.shape[1]), dtype=float)
+        writer.writes += (partials,)
         writer.more = tuple(reads)
-        return found, blocks
+        return partials, blocks
 
-    def repeatable(self, tensor: Tensor, again: Callable[[], Tensor]) -> None:
-        self._repeatable[id(tensor)] = (tensor, again)
+    def recomputable(self, tensor: Tensor, recompute: Callable[[], Tensor]) -> None:
+        self._recomputable[id(tensor)] = (tensor, recompute)
 
-    def kept(self, tensor: Tensor, flops: int) -> Tensor:
+    def recompute_or_keep(self, tensor: Tensor, flops: int) -> Tensor:
         key = id(tensor)
-        if "backward" not in self.marks or key not in self._repeatable:
+        if "backward" not in self.marks or key not in self._recomputable:
             return tensor
-        if tensor.nbytes < MAP_WORTH_GIVING_UP or flops < FLOPS_WORTH_A_BYTE * tensor.nbytes:
+        if tensor.nbytes < RECOMPUTE_BYTES or flops < RECOMPUTE_FLOPS_PER_BYTE * tensor.nbytes:
             return tensor
-        if key not in self._repeated:
-            copy = self._repeatable[key][1]()
-            self._repeated[key] = (tensor, copy, self.emissions[-1])
-        return self._repeated[key][1]
+        if key not in self._recomputed:
+            copy = self._recomputable[key][1]()
+            self._recomputed[key] = (tensor, copy, self.emissions[-1])
+        return self._recomputed[key][1]
 
-    def drop_needless_copies(self, begin: int) -> None:
-        """What is computed again though a step from `begin` on reads the original, which is therefore kept, is not."""
-        for tensor, copy, emission in self._repeated.values():
+    def drop_needless_recomputations(self, begin: int) -> None:
+        """Drop a recomputation if a step from index `begin` on still reads the original tensor: the original stays in
+        memory anyway. Steps that read the recomputed tensor read the original instead."""
+        for tensor, copy, emission in self._recomputed.values():
             if _touches(self.emissions[begin:], tensor):
                 self.emissions = [e for e in self.emissions if e is not emission]
                 for e in self.emissions[begin:]:
                     e.read_instead(copy, tensor)
 
     def accumulate(self, gradient: Tensor, more: Tensor, alone: bool) -> Tensor:
-        """The sum of two gradients of one value: a new tensor, or `more`, if the step that writes it can add it.
+        """The sum of two gradients of one value.
+
+        If the step that writes `more` can add a residual, it adds `gradient`, and the sum is `more` itself. Otherwise
+        the sum is a new tensor.
 
         Args:
-            alone: whether `more` is nothing else's gradient.
+            alone: whether `more` is the gradient of this value only.
         """
         writer, behind = self._writer(more)
         add_residual = getattr(writer.step, "add_residual", None) if writer else None
@@ -252,14 +258,14 @@ class Builder:
         return more
 
     def _writer(self, x: Tensor) -> tuple[Emission | None, list[Emission]]:
-        """The step that writes x, and those behind it."""
+        """The last step that writes x, and the steps after it."""
         for i in range(len(self.emissions) - 1, -1, -1):
             if any(t is x for t in self.emissions[i].writes):
                 return self.emissions[i], self.emissions[i + 1 :]
         return None, []
 
     def derive(self, step: Any, reads: Operands, writes: Operands) -> None:
-        # A tensor in the arena is computed, or given, anew at every run, unless it was itself derived.
+        # Tensors in the arena change from run to run, except those that the prologue computes.
         fixed = all(
             tensor is None
             or id(tensor.buffer) in self._derived
@@ -280,16 +286,16 @@ class Builder:
         self.pinned.append(tensor)
 
     def release(self) -> None:
-        """Drop the functions that refer to the builder. They close circles of references, which would hold the weights
-        and the plan's memory until the garbage collector runs."""
+        """Drop the functions that refer to the builder. These reference cycles would keep the weights and the plan's
+        memory alive until the garbage collector runs."""
         self.__dict__.pop("differentiate", None)
-        self._repeatable.clear()
-        self._repeated.clear()
+        self._recomputable.clear()
+        self._recomputed.clear()
 
     # Memory.
 
     def finish(self, threads: int) -> Memory:
-        """Lay out the arena, bind every step. Running the program is all that is left."""
+        """Lay out the arena and give every step the addresses of its operands. The program can then run."""
         emissions = self.prologue + self.emissions + self.late
         offset = len(self.prologue)
         marks = {"body": offset, **{phase: offset + i for phase, i in self.marks.items()}}
@@ -305,7 +311,7 @@ class Builder:
                 life = lifetimes.setdefault(id(root), Lifetime(root.nbytes, i, i))
                 life.nbytes = max(life.nbytes, tensor.buffer.nbytes)
                 life.last = i
-                # What the body reads of the prologue stays for further runs; what only the prologue reads does not.
+                # A result of the prologue that the body reads must survive all further runs.
                 if id(tensor.buffer) in self._derived and i >= offset:
                     life.last = len(emissions)
         for tensor in self.pinned:
@@ -327,7 +333,7 @@ class Builder:
         arena = Region(arena_bytes)
         for emission in emissions:
             emission.step.weigh(sum(t.nbytes for t in emission.operands if t is not None), arena_bytes)
-        # The training program is run from its start or from the body, and to its end or to a phase.
+        # The program may start at its first step or at the body, and may stop before any phase.
         ends = [*marks.values(), len(emissions)]
         runs = [emission.step for emission in emissions]
         worth = any(gains_by_threads(runs[begin:end]) for begin in (0, offset) for end in ends if end > begin)
@@ -353,9 +359,9 @@ class Builder:
             return flat.reshape(tensor.memory_shape)
 
         return Memory(
-            # The momentum of a weight that has no gradient any more, as a dead unit's, shrinks into subnormal numbers
-            # and stays there: after some 800 steps each took LeNet-5 1.7 times as long, at batch 8, the demo's network
-            # 3.3 times at batch 1.
+            # Training flushes subnormal numbers to zero. The momentum of a weight without gradient (a dead unit)
+            # shrinks into that range and stays there. After about 800 steps a step then took 1.7 times as long for
+            # LeNet-5 at batch 8, and 3.3 times for the demo's network at batch 1.
             program=Program([emission.step for emission in emissions], flush=self.training),
             marks=marks,
             labels=[emission.label for emission in emissions],
@@ -383,9 +389,9 @@ def _touches(emissions: Sequence[Emission], tensor: Tensor) -> bool:
 
 
 def _merge_inplace(emissions: list[Emission], pinned: set[int]) -> Callable[[Buffer], Buffer]:
-    """Let each `inplace` step write over what it reads where nothing needs that afterwards.
+    """Let each `inplace` step overwrite its first input if no later step needs that input.
 
-    Returns the function that gives the buffer whose memory a buffer uses.
+    Returns a function from a buffer to the buffer whose memory it shares.
     """
     first: dict[int, int] = {}
     last: dict[int, int] = {}

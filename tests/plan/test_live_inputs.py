@@ -1,4 +1,5 @@
-"""Inputs that shape the plan: it is made for their values, and made anew when these change. And dtypes at the edges."""
+"""Inputs whose values shape rules read: the plan is made for these values, and anew when they change. Also the dtypes
+of inputs and outputs."""
 
 import ml_dtypes
 import numpy as np
@@ -57,7 +58,7 @@ def test_a_value_that_no_rule_asks_for_makes_no_plan():
     loaded = model([("Mul", ["x", "factor"], ["y"], {})], {"x": (np.float32, [2, 3, 4]), "factor": (np.float32, [])})
     for factor in (1.0, 2.0):
         assert np.array_equal(loaded.run({"x": X, "factor": np.float32(factor)}), factor * X)
-    assert len(loaded._session._plans) == 1 and not loaded._session._told
+    assert len(loaded._session._plans) == 1 and not loaded._session._reads_inputs
 
 
 def test_what_feature_maps_say_is_not_told():
