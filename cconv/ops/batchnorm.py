@@ -188,7 +188,8 @@ class BatchNormalization(Operator):
                     "values computed by the model",
                     'Store them as initializers, or use batchnorm="frozen" for this node.',
                 )
-            lower.after_update(average, reads=statistics, updates=[running_mean, running_variance])
+            check = norm.CheckStatistics(lower.build, channels)
+            lower.after_update(average, check, reads=statistics, updates=[running_mean, running_variance])
         if call.output_count == 1:
             return [y]
         new = [lower.tensor((channels,)) for _ in range(2)]

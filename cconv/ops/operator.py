@@ -235,10 +235,14 @@ class Lowering(Protocol):
         ...
 
     def after_update(
-        self, step: Any, reads: Sequence[Tensor | None] = (), updates: Sequence[Tensor | None] = ()
+        self, step: Any, check: Any, reads: Sequence[Tensor | None] = (), updates: Sequence[Tensor | None] = ()
     ) -> None:
         """Append a step that changes weights outside the optimizer, such as running statistics. It runs after the
-        optimizer's updates, in training steps only, and not if the loss or a gradient is not finite."""
+        optimizer's updates, in training steps only, and not if the loss or a gradient is not finite.
+
+        `check` is a step with the same `reads`. It runs before the optimizer's updates and stops the program if `step`
+        would write values that are not finite.
+        """
         ...
 
     def batchnorm_mode(self, name: str) -> str:

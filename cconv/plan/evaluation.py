@@ -10,7 +10,8 @@ import numpy as np
 from cconv.graph.limits import DEFAULT, Limits
 from cconv.graph.nodes import Node
 from cconv.ops.tensor import Layout, Spec
-from cconv.plan.plan import Loss, Plan, feed, inference_plan
+from cconv.plan.loss import Loss, emit_loss
+from cconv.plan.plan import Plan, feed, inference_plan
 from cconv.plan.plan_builder import Memory, PlanBuilder
 from cconv.plan.status import error_of
 
@@ -92,7 +93,7 @@ def evaluation_plan(
         spec = loss.target_spec(Spec(output.shape, output.dtype))
         targets[name] = builder.tensor(spec.shape, dtype=spec.dtype, name=f"target of {name!r}")
         builder.pin(targets[name])
-        loss.emit(builder, output, targets[name], gradient=False)
+        emit_loss(builder, loss, output, targets[name], gradient=False)
     memory = builder.finish(threads)
     views = {name: memory.view(tensor).reshape(tensor.shape) for name, tensor in targets.items()}
     return EvaluationPlan(plan, views, memory, memory.view(builder.control))

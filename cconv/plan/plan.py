@@ -3,10 +3,10 @@
     inference_plan   outputs from inputs
     training_plan    loss, gradients and update from inputs and targets
 
-Phases of a training program, in order: what follows from frozen weights alone (run once, and again when those can
-have changed), forward, loss,
-backward, update, late (running statistics). A loss that is not finite stops the program before the update, so
-weights, optimizer state and running statistics stay as they were.
+Phases of a training program, in order: prologue (what follows from frozen weights alone; run once, and again when those
+weights may have changed), forward, loss, backward, update, late (running statistics). A loss, gradient or batch
+statistic that is not finite stops the program before the update, so weights, optimizer state and running statistics stay
+as they were.
 """
 
 from __future__ import annotations
@@ -31,21 +31,10 @@ from cconv.ops.operator import Lowering
 from cconv.ops.tensor import Layout, Spec, Tensor
 from cconv.plan.fuse import fused
 from cconv.plan.gradient import Lowered, backward, mark_needed_gradients
+from cconv.plan.loss import Loss, emit_loss
 from cconv.plan.order import postponed
 from cconv.plan.plan_builder import Memory, PlanBuilder
 from cconv.plan.status import error_of
-
-
-class Loss(Protocol):
-    """What a plan asks of a loss; see cconv/train/losses.py."""
-
-    def target_spec(self, output: Spec) -> Spec:
-        """Shape and dtype of the target that belongs to an output of this shape."""
-        ...
-
-    def emit(self, lower: Lowering, output: Tensor, target: Tensor, gradient: bool) -> Tensor | None:
-        """Emit steps that add the loss to control.loss; returns the output's gradient if asked for."""
-        ...
 
 
 class Update(Protocol):
@@ -332,7 +321,7 @@ def training_plan(
     grads: dict[str, Tensor] = {}
     for name, loss in losses.items():
         builder.label = f"loss of {name!r}"
-        grad = loss.emit(builder, values[name], targets[name], gradient=True)
+        grad = emit_loss(builder, loss, values[name], targets[name], gradient=True)
         assert grad is not None
         grads[name] = builder.add(grads[name], grad) if name in grads else grad
     builder.label = "loss"
@@ -360,6 +349,7 @@ def training_plan(
     builder.drop_needless_recomputations(builder.marks["backward"])
     builder.mark("update")
     builder.emissions = postponed(builder.emissions, builder.marks["backward"], builder.marks["update"])
+    builder.emissions += builder.checks_before_update
     if update is not None:
         builder.label = "update"
         update.emit(builder, [(name, fixed[name], final[name]) for name in trained])

@@ -113,6 +113,7 @@ class PlanBuilder:
     emissions: list[Emission] = field(default_factory=list)
     prologue: list[Emission] = field(default_factory=list)
     late: list[Emission] = field(default_factory=list)
+    checks_before_update: list[Emission] = field(default_factory=list)
     pinned: list[Tensor] = field(default_factory=list)
     marks: dict[str, int] = field(default_factory=dict)
 
@@ -278,7 +279,8 @@ class PlanBuilder:
         self.prologue.append(Emission(step, tuple(reads), (), tuple(writes), self.label))
         self._derived.update(id(tensor.buffer) for tensor in writes if tensor is not None)
 
-    def after_update(self, step: Any, reads: Operands = (), updates: Operands = ()) -> None:
+    def after_update(self, step: Any, check: Any, reads: Operands = (), updates: Operands = ()) -> None:
+        self.checks_before_update.append(Emission(check, tuple(reads), (), (), self.label))
         self.late.append(Emission(step, tuple(reads), tuple(updates), (), self.label))
 
     def pin(self, tensor: Tensor) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from cconv.errors import CconvError, TrainingError, ValueRangeError, explain
 
 # Of kernels/core/step.pxd.
-OK, NOT_FINITE, OUT_OF_RANGE = 0, 1, 2
+OK, NOT_FINITE, OUT_OF_RANGE, STATISTICS_NOT_FINITE = 0, 1, 2, 3
 
 
 class NotFinite(TrainingError):
     """A loss or gradient that is NaN or infinite; nothing has changed."""
+
+
+class StatisticsNotFinite(TrainingError):
+    """A running mean or variance that would become NaN or infinite; nothing has changed."""
 
 
 class OutOfRange(ValueRangeError):
@@ -24,4 +28,14 @@ def error_of(label: str, status: int) -> CconvError:
     """
     if status == NOT_FINITE:
         return NotFinite(explain(label or "step", "the loss and its gradient are finite", "one that is not"))
+    if status == STATISTICS_NOT_FINITE:
+        return StatisticsNotFinite(
+            explain(
+                f"node '{label}'",
+                "the batch's mean and variance, and the running ones, are finite",
+                "one that is not",
+                "Scale the inputs to small numbers, such as 0..1; check_inputs=True looks for NaN in the data; "
+                'batchnorm="frozen" leaves the running statistics alone.',
+            )
+        )
     return OutOfRange(explain(f"node '{label}'", "indices lie within their axis", "one that does not"))

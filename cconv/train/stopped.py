@@ -32,5 +32,11 @@ def out_of_range(step: int, rate: float | None, error: Exception) -> TrainingErr
     return TrainingError(f"{_place(step, rate)}, {error}")
 
 
+def statistics(step: int, rate: float | None, error: Exception) -> TrainingError:
+    """Running statistics that would become NaN or infinite."""
+    unchanged = "Weights, optimizer state and running statistics are as before this step."
+    return TrainingError(f"{_place(step, rate)}, {error} {unchanged}")
+
+
 def _place(step: int, rate: float | None) -> str:
     return f"step {step}" + (f" (learning rate {rate:g})" if rate is not None else "")

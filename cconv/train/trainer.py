@@ -21,7 +21,7 @@ from cconv.graph.nodes import needed_for
 from cconv.kernels.schedule.algorithms import PRECISIONS
 from cconv.model import Model
 from cconv.plan.plan import Plan
-from cconv.plan.status import NotFinite, OutOfRange
+from cconv.plan.status import NotFinite, OutOfRange, StatisticsNotFinite
 from cconv.train import checkpoint, registry, stopped
 from cconv.train.advice import warn_of
 from cconv.train.arrays import batch_shapes
@@ -456,14 +456,16 @@ class Trainer:
 
     def _run(self, plan: Plan, until: str | None = None) -> float:
         control, rate = plan.control, None
-        if until is None:  # what runs up to the update needs no learning rate
+        if until is None:  # the steps before the update read no learning rate
             self.state.rates[:] = self._optimizer.rates(self.steps, self._total)
             rate = float(self.state.rates[0])
-        control[0] = rate or 0, 1, 0, self.steps, self.seed  # in the order of kernels/core/control.py
+        control[0] = 1, 0, self.steps, self.seed  # in the order of kernels/core/control.py
         try:
             plan.run(until)
         except NotFinite as error:
             raise stopped.not_finite(self.steps + 1, rate, float(control["loss"][0])) from error
+        except StatisticsNotFinite as error:
+            raise stopped.statistics(self.steps + 1, rate, error) from error
         except OutOfRange as error:
             self._network.checked_targets(plan.targets, plan.outputs)  # says which target, if it is one
             raise stopped.out_of_range(self.steps + 1, rate, error) from error

@@ -34,11 +34,20 @@ def reference(logits, target, weights=None, smoothing=0.0, ignore_index=-100):
 
 
 def cross_entropy(build, logits, target, weights=None, threads=1, want_gradient=True, **options):
+    """The steps of one loss, one after the other: status, what is added to control.loss, gradient."""
+    ignore = {name: options[name] for name in ("ignore_index",) if name in options}
+    weigh = kernels.TargetWeights(build, *logits.shape, **ignore)
     step = kernels.SoftmaxCrossEntropy(build, *logits.shape, **options)
     control = np.zeros(1, CONTROL)
     control["loss"] = 0.5  # of another output: losses are added
     gradient = nans(logits.shape, logits.dtype) if want_gradient else None
-    status = run_step(step, logits, target, weights, control, nans(step.chunks, np.float64), gradient, threads=threads)
+    part, denominator, sums = nans(weigh.chunks, np.float64), nans(2, np.float64), nans(step.chunks, np.float64)
+    status = run_step(weigh, target, weights, part, threads=threads) or run_step(
+        kernels.Denominator(weigh.chunks), part, denominator
+    )
+    if status == OK:
+        status = run_step(step, logits, target, weights, denominator, sums, gradient, threads=threads)
+        assert run_step(kernels.AddMean(step.chunks, by_reciprocal=True), sums, denominator, control) == OK
     return status, control["loss"][0] - 0.5, gradient
 
 
@@ -123,16 +132,44 @@ def test_nan_in_a_logit_reaches_the_loss(build, position):
 def test_mean_squared_error(build, size):
     rng = np.random.default_rng(3)
     x, target = integers(rng, size, build.dtype), integers(rng, size, build.dtype)
+    denominator = np.array([size, 1 / size])
     for threads in THREADS:
         step = kernels.MeanSquaredError(build, size)
         control, gradient = np.zeros(1, CONTROL), nans(size, build.dtype)
-        partial = nans(step.chunks, np.float64)
-        assert run_step(step, x, target, control, partial, gradient, threads=threads) == OK
+        sums = nans(step.chunks, np.float64)
+        add = kernels.AddMean(step.chunks)
+        assert run_step(step, x, target, denominator, sums, gradient, threads=threads) == OK
+        assert run_step(add, sums, denominator, control) == OK
         assert control["loss"][0] == np.sum((x - target).astype(np.float64) ** 2) / size
         assert np.array_equal(gradient, build.dtype.type(2.0 / size) * (x - target))
-        assert run_step(step, x, target, control, partial, None, threads=threads) == OK
+        assert run_step(step, x, target, denominator, sums, None, threads=threads) == OK
+        assert run_step(add, sums, denominator, control) == OK
         # A second run adds the same value, and doubling is exact.
         assert control["loss"][0] == 2 * (np.sum((x - target).astype(np.float64) ** 2) / size)
+
+
+@builds
+def test_batches_that_share_a_denominator_add_up(build):
+    """Sums and gradients of two halves, over the weight of both, are those of the whole batch."""
+    rng = np.random.default_rng(4)
+    logits = rng.standard_normal((10, 7)).astype(build.dtype)
+    target = rng.integers(0, 7, 10)
+    weights = rng.integers(1, 4, 7).astype(build.dtype)  # sums are exact in any order
+    _, whole, gradient = cross_entropy(build, logits, target, weights, label_smoothing=0.1)
+    denominator, control = nans(2, np.float64), np.zeros(1, CONTROL)
+    parts = nans(2, np.float64)
+    halves = [slice(0, 3), slice(3, 10)]
+    for i, half in enumerate(halves):
+        rows = len(target[half])
+        assert run_step(kernels.TargetWeights(build, rows, 7), target[half], weights, parts[i : i + 1]) == OK
+    assert run_step(kernels.Denominator(2), parts, denominator) == OK
+    for half in halves:
+        step = kernels.SoftmaxCrossEntropy(build, len(target[half]), 7, label_smoothing=0.1)
+        sums, part = nans(1, np.float64), nans((len(target[half]), 7), build.dtype)
+        assert run_step(step, logits[half], target[half], weights, denominator, sums, part) == OK
+        assert run_step(kernels.AddMean(1, by_reciprocal=True), sums, denominator, control) == OK
+        assert np.array_equal(part, gradient[half])
+    assert control["loss"][0] == pytest.approx(whole, rel=1e-14)
 
 
 @pytest.mark.parametrize("loss", [0.0, -3.0, 1e308, np.nan, np.inf, -np.inf])

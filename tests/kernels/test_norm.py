@@ -393,6 +393,19 @@ def test_fold_and_running_average(build):
     assert np.allclose(new_variance, variance * 0.75 + batch_variance * 0.25, rtol=0, atol=4 * eps)
 
 
+@pytest.mark.parametrize("build", ALL_BUILDS, ids=repr)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_statistics_that_are_not_finite_stop_the_program(build, bad):
+    step = norm.CheckStatistics(build, 21)
+    arrays = [np.full(21, np.finfo(build.dtype).max, build.dtype) for _ in range(4)]
+    assert run_step(step, *arrays) == 0
+    for array in arrays:
+        array[20] = bad
+        assert run_step(step, *arrays) == 3
+        array[20] = 1
+    assert run_step(step, *arrays) == 0
+
+
 def test_no_rows_are_refused_where_they_are_averaged():
     for name in ("Statistics", "ParameterGradient"):
         arguments = (0, 3, EPSILON)[: 3 if name == "Statistics" else 2]

@@ -149,7 +149,9 @@ def steps(model, training=False):
         plan, _ = projection_plan(model, ["x"])
     else:
         plan = inference_plan(model.nodes, {}, model.output_names, model.weights, model.constants, threads=1)
-    return [x for x in dict.fromkeys(plan.memory.labels) if x and not x.endswith(":gradient") and x != "loss"]
+    return [
+        x for x in dict.fromkeys(plan.memory.labels) if x and not x.endswith(":gradient") and not x.startswith("loss")
+    ]
 
 
 def close(a, b, dtype):

@@ -305,6 +305,20 @@ def test_a_loss_that_is_not_finite_changes_nothing():
     assert trainer.steps == 3
 
 
+@pytest.mark.parametrize("mode", ["batch", "statistics"])
+def test_a_batch_whose_variance_overflows_changes_nothing(mode):
+    """The loss stays finite, as the normalised values of an infinite variance are 0."""
+    trainer = Trainer(convolutional(), optimizer=SGD(0.1, momentum=0.9), batchnorm=mode)
+    x, y = images(8)
+    trainer.step(x, y)
+    before = state_of(trainer)
+    with pytest.raises(TrainingError, match=r"(?s)step 2 .*node '.*bn.*mean and variance.*finite.*as before this step"):
+        trainer.step(x * np.float32(1e20), y)
+    assert same(state_of(trainer), before)
+    trainer.step(x, y)
+    assert trainer.steps == 2
+
+
 @pytest.mark.parametrize("max_norm", [None, 1.0])
 def test_a_gradient_that_is_not_finite_changes_nothing(max_norm):
     """The loss fits float32 but its gradient by a weight does not: sums of 37 products near 1e38."""

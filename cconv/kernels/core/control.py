@@ -5,7 +5,6 @@ import numpy as np
 # The same fields, in the same order, as `struct Control` in control.pxd.
 CONTROL = np.dtype(
     [
-        ("learning_rate", np.float64),
         ("gradient_scale", np.float64),
         ("loss", np.float64),
         ("step", np.int64),

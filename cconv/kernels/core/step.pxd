@@ -6,8 +6,9 @@ cdef enum:
 
 cdef enum Status:
     OK = 0
-    NOT_FINITE = 1       # a loss that is NaN or infinite
-    OUT_OF_RANGE = 2     # a class index that names no class
+    NOT_FINITE = 1               # a loss or gradient that is NaN or infinite
+    OUT_OF_RANGE = 2             # an index that its axis does not have, such as a target that is no class
+    STATISTICS_NOT_FINITE = 3    # a mean or variance that is NaN or infinite
 
 cdef class Step:
     cdef char* operand[MAX_OPERANDS]   # addresses, in the order that the class's docstring gives

@@ -1,19 +1,20 @@
-# What the classes of loss.pyx tell the loops of loss_loops.pyx, and what these tell them.
+# The arguments that the classes of loss.pyx hand to the loops of loss_loops.pyx.
 
 from libc.stdint cimport int64_t
 
 cdef enum:
     CHUNK = 8192   # elements that a chunk should at least handle: some tens of microseconds
 
+# A denominator, two doubles: the weight of a batch, and its reciprocal, which is 0 if the weight is 0.
+cdef enum:
+    WEIGHT = 0
+    RECIPROCAL = 1
+
 cdef struct cross_entropy_arguments:
     Py_ssize_t rows, classes
-    Py_ssize_t per_chunk, chunks   # rows of a chunk; how many chunks
+    Py_ssize_t per_chunk           # rows of a chunk
     int64_t ignore_index
     double smoothing
-    # Written by the loop `cross_entropy_divisor` in each run.
-    bint out_of_range              # a target is no class
-    double weight_sum              # of all classes
-    double inverse                 # 1 / the sum of all targets' weights; 0 if that sum is 0
 
 cdef struct squared_error_arguments:
-    Py_ssize_t size, chunks
+    Py_ssize_t size

@@ -3,9 +3,8 @@
 from libc.math cimport log
 from libc.stdint cimport int64_t, uintptr_t
 
-from cconv.kernels.core.control cimport Control
 from cconv.kernels.core.simd cimport VL, real, vf, vload, vload_n, vset, vstore, vstore_n, vsum, vzero
-from cconv.kernels.loss.loss cimport CHUNK, cross_entropy_arguments, squared_error_arguments
+from cconv.kernels.loss.loss cimport CHUNK, RECIPROCAL, cross_entropy_arguments, squared_error_arguments
 from cconv.kernels.reduce.largest cimport largest
 
 cdef extern from "vmath.h" nogil:
@@ -40,8 +39,12 @@ cdef double exponentials(const real* x, real* e, Py_ssize_t n, real m) noexcept 
 
 
 cdef double row_loss(const cross_entropy_arguments* s, const real* x, Py_ssize_t t, const real* weights,
-                     real* gradient) noexcept nogil:
-    """The loss of one row, not yet divided by the targets' weights; its gradient, divided."""
+                     double weight_sum, double reciprocal, real* gradient) noexcept nogil:
+    """The loss of one row, not divided by the batch's weight; and its gradient, divided.
+
+    weight_sum: of all classes; used with label smoothing only.
+    reciprocal: of the batch's weight.
+    """
     cdef Py_ssize_t classes = s.classes, c
     cdef real m = largest(x, classes), scale, shift
     cdef double total = exponentials(x, gradient, classes, m)
@@ -57,23 +60,23 @@ cdef double row_loss(const cross_entropy_arguments* s, const real* x, Py_ssize_t
         loss += soft * weighted
     if gradient != NULL:
         # dl/dx[c] = p[c] (hard + soft sum(w)) - soft w[c] - hard [c == t]
-        scale = <real>((hard + soft * s.weight_sum) * s.inverse / total)
+        scale = <real>((hard + soft * weight_sum) * reciprocal / total)
         for c in range(classes):
             gradient[c] *= scale
         if soft > 0:
-            shift = <real>(soft * s.inverse)
+            shift = <real>(soft * reciprocal)
             for c in range(classes):
                 gradient[c] -= shift if weights == NULL else shift * weights[c]
-        gradient[t] -= <real>(hard * s.inverse)
+        gradient[t] -= <real>(hard * reciprocal)
     return loss
 
 
-cdef void cross_entropy_weights(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
+cdef void target_weights(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
     """partial = the sum of the targets' weights, -1 if a target is no class."""
     cdef const cross_entropy_arguments* s = <const cross_entropy_arguments*>arguments
-    cdef const int64_t* target = <const int64_t*>operand[1]
-    cdef const real* weights = <const real*>operand[2]
-    cdef double* partial = <double*>operand[4]
+    cdef const int64_t* target = <const int64_t*>operand[0]
+    cdef const real* weights = <const real*>operand[1]
+    cdef double* partial = <double*>operand[2]
     cdef double result = 0
     cdef Py_ssize_t row
     for row in range(i * s.per_chunk, min((i + 1) * s.per_chunk, s.rows)):
@@ -86,56 +89,29 @@ cdef void cross_entropy_weights(const void* arguments, char** operand, Py_ssize_
     partial[i] = result
 
 
-cdef void cross_entropy_divisor(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
-    """One chunk: what the sweep divides by, out of all partial sums."""
-    cdef cross_entropy_arguments* s = <cross_entropy_arguments*>arguments
-    cdef const real* weights = <const real*>operand[2]
-    cdef const double* partial = <const double*>operand[4]
-    cdef double weight_sum = 0, total = 0
-    cdef Py_ssize_t c, chunk
-    for c in range(s.classes):
-        weight_sum += <double>1 if weights == NULL else weights[c]
-    s.weight_sum = weight_sum
-    s.out_of_range = False
-    for chunk in range(s.chunks):
-        if partial[chunk] < 0:
-            s.out_of_range = True
-            return
-        total += partial[chunk]
-    s.inverse = 1 / total if total > 0 else 0
-
-
 cdef void cross_entropy(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
     """partial = the sum of the rows' losses; their gradients."""
     cdef const cross_entropy_arguments* s = <const cross_entropy_arguments*>arguments
     cdef const real* logits = <const real*>operand[0]
     cdef const int64_t* target = <const int64_t*>operand[1]
     cdef const real* weights = <const real*>operand[2]
+    cdef double reciprocal = (<const double*>operand[3])[RECIPROCAL]
     cdef double* partial = <double*>operand[4]
     cdef real* gradient = <real*>operand[5]
     cdef Py_ssize_t classes = s.classes, row, c
-    cdef double result = 0
+    cdef double result = 0, weight_sum = 0
+    if s.smoothing > 0:
+        for c in range(classes):
+            weight_sum += <double>1 if weights == NULL else weights[c]
     for row in range(i * s.per_chunk, min((i + 1) * s.per_chunk, s.rows)):
-        if target[row] == s.ignore_index or s.inverse == 0:
+        if target[row] == s.ignore_index or reciprocal == 0:
             if gradient != NULL:
                 for c in range(classes):
                     gradient[row * classes + c] = 0
         else:
-            result += row_loss(s, logits + row * classes, target[row], weights,
+            result += row_loss(s, logits + row * classes, target[row], weights, weight_sum, reciprocal,
                                NULL if gradient == NULL else gradient + row * classes)
     partial[i] = result
-
-
-cdef void add_cross_entropy(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
-    """One chunk: the partial sums, divided, to control.loss."""
-    cdef const cross_entropy_arguments* s = <const cross_entropy_arguments*>arguments
-    cdef Control* control = <Control*>operand[3]
-    cdef const double* partial = <const double*>operand[4]
-    cdef double loss = 0
-    cdef Py_ssize_t chunk
-    for chunk in range(s.chunks):
-        loss += partial[chunk]
-    control.loss += loss * s.inverse
 
 
 cdef void squared_error(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
@@ -146,7 +122,7 @@ cdef void squared_error(const void* arguments, char** operand, Py_ssize_t i, cha
     cdef const real* target = <const real*>operand[1] + start
     cdef double* partial = <double*>operand[3]
     cdef real* gradient = <real*>operand[4]
-    cdef real scale = <real>(<double>2 / s.size)
+    cdef real scale = <real>(2 * (<const double*>operand[2])[RECIPROCAL])
     cdef double difference, result = 0
     for j in range(n):
         difference = <double>x[j] - target[j]
@@ -157,23 +133,8 @@ cdef void squared_error(const void* arguments, char** operand, Py_ssize_t i, cha
             gradient[j + start] = scale * (x[j] - target[j])
 
 
-cdef void add_squared_error(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
-    """One chunk: the partial sums, divided, to control.loss."""
-    cdef const squared_error_arguments* s = <const squared_error_arguments*>arguments
-    cdef Control* control = <Control*>operand[2]
-    cdef const double* partial = <const double*>operand[3]
-    cdef double loss = 0
-    cdef Py_ssize_t chunk
-    for chunk in range(s.chunks):
-        loss += partial[chunk]
-    control.loss += loss / s.size
-
-
 LOOPS = {
-    "cross_entropy_weights": <uintptr_t>cross_entropy_weights,
-    "cross_entropy_divisor": <uintptr_t>cross_entropy_divisor,
+    "target_weights": <uintptr_t>target_weights,
     "cross_entropy": <uintptr_t>cross_entropy,
-    "add_cross_entropy": <uintptr_t>add_cross_entropy,
     "squared_error": <uintptr_t>squared_error,
-    "add_squared_error": <uintptr_t>add_squared_error,
 }

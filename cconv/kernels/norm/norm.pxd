@@ -25,3 +25,7 @@ cdef struct fold_arguments:
 cdef struct average_arguments:
     Py_ssize_t channels
     double momentum
+
+cdef struct check_arguments:
+    Py_ssize_t channels
+    bint finite          # written by the loop

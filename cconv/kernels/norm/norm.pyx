@@ -28,9 +28,9 @@ the convolution that made dy (gradient_sums.h).
 
 from cconv.kernels.core.build cimport Build, ceil_div
 from cconv.kernels.core.loop cimport chunk_loop
-from cconv.kernels.core.step cimport OK, Step, per_chunk
+from cconv.kernels.core.step cimport OK, STATISTICS_NOT_FINITE, Step, per_chunk
 from cconv.kernels.norm.norm cimport (
-    CHANNEL_BLOCK, LEAST_ROWS, PART, average_arguments, fold_arguments, row_arguments,
+    CHANNEL_BLOCK, LEAST_ROWS, PART, average_arguments, check_arguments, fold_arguments, row_arguments,
 )
 
 
@@ -337,3 +337,25 @@ cdef class RunningAverage(Step):
         self.arguments = &self.sizes
         self.sizes.channels, self.sizes.momentum = channels, momentum
         self.chunks = 1
+
+
+cdef class CheckStatistics(Step):
+    """Status STATISTICS_NOT_FINITE if RunningAverage would write NaN or infinity.
+
+    Runs before the weights are updated, so that the training step changes nothing.
+
+    Operands: batch_mean, batch_variance, old_mean, old_variance, all (channels,).
+    """
+
+    cdef check_arguments sizes
+
+    def __init__(self, Build build, Py_ssize_t channels):
+        self.operands = 4
+        self.loop = build.loop("norm", "check_statistics")
+        self.arguments = &self.sizes
+        self.sizes.channels = channels
+        self.chunks = 1
+
+    cdef int run(self) noexcept nogil:
+        self.run_chunks(self.loop, 1)
+        return OK if self.sizes.finite else STATISTICS_NOT_FINITE

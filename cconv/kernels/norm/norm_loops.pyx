@@ -1,11 +1,13 @@
 """Loops of normalisation; norm.pyx gives the formulas, the operands and the numerics."""
 
-from libc.math cimport sqrt
+from libc.math cimport isfinite, sqrt
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
 from cconv.kernels.core.simd cimport VL, ceil_div, load_part, real, stream_end, vf, vload, vstore
-from cconv.kernels.norm.norm cimport CHANNEL_BLOCK, PART, average_arguments, fold_arguments, row_arguments
+from cconv.kernels.norm.norm cimport (
+    CHANNEL_BLOCK, PART, average_arguments, check_arguments, fold_arguments, row_arguments,
+)
 
 cdef extern from "norm.h" nogil:
     ctypedef struct norm_terms:
@@ -317,6 +319,17 @@ cdef void running_average(const void* arguments, char** operand, Py_ssize_t chun
         v[5][c] = <real>(v[3][c] * keep + v[1][c] * take)
 
 
+cdef void check_statistics(const void* arguments, char** operand, Py_ssize_t chunk, char* scratch) noexcept nogil:
+    cdef check_arguments* s = <check_arguments*>arguments
+    cdef const real** v = <const real**>operand
+    cdef Py_ssize_t c
+    s.finite = True
+    for c in range(s.channels):
+        if not (isfinite(v[0][c]) and isfinite(v[1][c]) and isfinite(v[2][c]) and isfinite(v[3][c])):
+            s.finite = False
+            return
+
+
 LOOPS = {
     "measure": <uintptr_t>measure,
     "combine_statistics": <uintptr_t>combine_statistics,
@@ -329,6 +342,7 @@ LOOPS = {
     "combine_gradients": <uintptr_t>combine_gradients,
     "input_gradient": <uintptr_t>input_gradient,
     "running_average": <uintptr_t>running_average,
+    "check_statistics": <uintptr_t>check_statistics,
 }
 
 # Addresses of the rows of norm.h's table by the activation's name; the names of those whose derivative can be computed

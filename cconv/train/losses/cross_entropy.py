@@ -67,20 +67,34 @@ class CrossEntropy:
             )
         return Spec((output.shape[0], *output.shape[2:]), np.dtype(np.int64))
 
-    def emit(self, lower: Lowering, output: Tensor, target: Tensor, gradient: bool) -> Tensor | None:
+    def weight(self, lower: Lowering, output: Tensor, target: Tensor) -> float | Tensor:
+        step = loss.TargetWeights(lower.build, target.size, output.shape[1], self.ignore_index)
+        sums = lower.tensor((step.chunks,), dtype=np.float64, name="weight of the targets")
+        lower.emit(step, reads=[target, self._class_weights(lower)], writes=[sums])
+        return sums
+
+    def emit(
+        self, lower: Lowering, output: Tensor, target: Tensor, denominator: Tensor, gradient: bool
+    ) -> tuple[Tensor, Tensor | None]:
         # Channels-last and (N, classes) are both rows of classes side by side, in the order of the targets.
         logits = lower.as_layout(output, Layout.CHANNELS_LAST)
-        classes = logits.shape[1]
         step = loss.SoftmaxCrossEntropy(
-            lower.build, target.size, classes, ignore_index=self.ignore_index, label_smoothing=self.label_smoothing
+            lower.build,
+            target.size,
+            logits.shape[1],
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
         )
-        weights = None
-        if self.class_weights is not None:
-            weights = lower.external(np.array(self.class_weights, lower.dtype), "class weights")
-        partial = lower.tensor((step.chunks,), dtype=np.float64, name="loss")
+        sums = lower.tensor((step.chunks,), dtype=np.float64, name="loss")
         result = lower.tensor(logits.shape, logits.layout) if gradient else None
-        lower.emit(step, reads=[logits, target, weights], updates=[lower.control], writes=[partial, result])
-        return result
+        reads = [logits, target, self._class_weights(lower), denominator]
+        lower.emit(step, reads=reads, writes=[sums, result])
+        return sums, result
+
+    def _class_weights(self, lower: Lowering) -> Tensor | None:
+        if self.class_weights is None:
+            return None
+        return lower.external(np.array(self.class_weights, lower.dtype), "class weights")
 
     def check_target(self, output: Spec, target: np.ndarray, place: str) -> np.ndarray:
         """

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from cconv.ops.tensor import Spec
-from cconv.plan.plan import Loss as PlannedLoss
+from cconv.plan.loss import Loss as PlannedLoss
 from cconv.train.metrics import Metric
 
 
@@ -24,7 +24,7 @@ class Loss(PlannedLoss, Protocol):
         ...
 
 
-METHODS = ("target_spec", "emit", "check_target", "metrics")
+METHODS = ("target_spec", "weight", "emit", "check_target", "metrics")
 
 
 def checks_values(loss: Loss) -> bool:

@@ -26,13 +26,18 @@ class MeanSquaredError:
     def target_spec(self, output: Spec) -> Spec:
         return output
 
-    def emit(self, lower: Lowering, output: Tensor, target: Tensor, gradient: bool) -> Tensor | None:
+    def weight(self, lower: Lowering, output: Tensor, target: Tensor) -> float | Tensor:
+        return float(output.size)
+
+    def emit(
+        self, lower: Lowering, output: Tensor, target: Tensor, denominator: Tensor, gradient: bool
+    ) -> tuple[Tensor, Tensor | None]:
         values = lower.as_layout(output, Layout.ROW_MAJOR)
         step = loss.MeanSquaredError(lower.build, values.size)
-        partial = lower.tensor((step.chunks,), dtype=np.float64, name="loss")
+        sums = lower.tensor((step.chunks,), dtype=np.float64, name="loss")
         result = lower.tensor(values.shape) if gradient else None
-        lower.emit(step, reads=[values, target], updates=[lower.control], writes=[partial, result])
-        return result
+        lower.emit(step, reads=[values, target, denominator], writes=[sums, result])
+        return sums, result
 
     def check_target(self, output: Spec, target: np.ndarray, place: str) -> np.ndarray:
         """
