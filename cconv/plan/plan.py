@@ -5,8 +5,8 @@
 
 Phases of a training program, in order: prologue (what follows from frozen weights alone; run once, and again when those
 weights may have changed), forward, loss, backward, update, late (running statistics). A loss, gradient or batch
-statistic that is not finite stops the program before the update, so weights, optimizer state and running statistics stay
-as they were.
+statistic that is not finite stops the program before the update, so weights, optimizer state and running statistics
+stay as they were.
 """
 
 from __future__ import annotations
