@@ -52,6 +52,10 @@ class OutputError(CconvError, OSError):
     """A file that cannot be written."""
 
 
+class MissingPackageError(CconvError, ImportError):
+    """A package that this call needs is not installed."""
+
+
 class TrainingWarning(UserWarning):
     """Training works, but something about the model will make its result worse than expected."""
 

@@ -117,7 +117,7 @@ class Model(Graph):
     def copy(self) -> Model:
         """A model with graph and weights of its own."""
         return Model(
-            self.ir.clone(deep_copy=True),
+            self.ir.clone(),
             declared=self.declared,
             limits=self.limits,
             external=self.external,

@@ -35,6 +35,25 @@ def test_use_loads_no_onnxruntime():
     assert python(code).endswith("False")
 
 
+def test_without_onnxruntime_a_model_is_trained_and_saved_and_a_check_says_what_to_install(tmp_path):
+    code = f"""
+import sys; sys.modules["onnxruntime"] = None
+import numpy as np, cconv
+from cconv import finetune, nn
+model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 3)).build((1, 8, 8))
+x, y = np.zeros((4, 1, 8, 8), np.float32), np.arange(4) % 3
+model = finetune.repair(finetune.replace_head(model, classes=3))
+cconv.Trainer(model).fit((x, y), epochs=2)
+model.save({str(tmp_path / "net.onnx")!r})
+try:
+    cconv.check({str(tmp_path / "net.onnx")!r})
+except cconv.CconvError as error:
+    print(type(error).__name__, error)
+"""
+    said = python(code)
+    assert "MissingPackageError" in said and "pip install onnxruntime" in said
+
+
 def test_loading_a_model_needs_no_packages_but_numpy_and_onnx_ir():
     """What a user touches first comes quickly: these two take most of its time."""
     code = (

@@ -46,6 +46,7 @@ _HOLDERS = {
     onnx.AttributeProto.GRAPH: "g",
     onnx.AttributeProto.TYPE_PROTO: "tp",
 }
+WITHOUT_DEVICES = "Clear the fields `configuration` of the model and `device_configurations` of its nodes."
 _ALL_FIELDS = ("float_data", "double_data", "int32_data", "int64_data", "uint64_data", "string_data")
 
 
@@ -128,6 +129,8 @@ class _Checker:
         self.text(proto, "")
         if proto.training_info:
             self.refuse("", "has no training_info", f"{len(proto.training_info)}", "Remove it before.")
+        if proto.configuration:
+            self.refuse("", "runs on one device", f"{len(proto.configuration)} device configurations", WITHOUT_DEVICES)
         domains = self.opsets(proto.opset_import, self.place)
         if len({entry.key for entry in proto.metadata_props}) != len(proto.metadata_props):
             self.refuse("metadata_props", "each key stands once", "a key twice")
@@ -250,6 +253,9 @@ class _Checker:
             spot = f"node {_name(node, i)!r} ({node.op_type})"
             if not node.op_type:
                 self.refuse(spot, "names its operator", "none")
+            if node.device_configurations:
+                found = f"{len(node.device_configurations)} device configurations"
+                self.refuse(spot, "runs on one device", found, WITHOUT_DEVICES)
             if _domain(node.domain) not in domains:
                 self.refuse(spot, "its domain is among opset_import", f"{node.domain!r}", "Import the domain's opset.")
             for name in node.input:

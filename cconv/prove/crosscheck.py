@@ -11,6 +11,7 @@ import numpy as np
 
 from cconv.errors import ModelError, ValueRangeError, explain
 from cconv.model import Model, load
+from cconv.prove import runtime
 from cconv.prove.bisect import Bisector, Divergence
 from cconv.prove.compare import compare
 from cconv.prove.inputs import at_batch, random_inputs
@@ -156,9 +157,7 @@ def _trace(model: Model, run: Run, feeds: Mapping[str, np.ndarray], target: Targ
 
 def _onnxruntime() -> str:
     """Its version. The package may have another name, such as onnxruntime-openvino."""
-    import onnxruntime
-
-    return str(onnxruntime.__version__)
+    return str(runtime.onnxruntime().__version__)
 
 
 def _serialized(model: Model) -> bytes:

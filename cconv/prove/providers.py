@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from cconv.errors import CconvError, ValueRangeError, explain
+from cconv.prove import runtime
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -77,8 +78,7 @@ def requested(providers: str | Sequence[str | Provider] | None) -> list[Target]:
     Raises:
         ValueRangeError: a name that onnxruntime does not know, or none at all.
     """
-    import onnxruntime
-
+    onnxruntime = runtime.onnxruntime()
     if providers is None:
         return [_target(CPU, {})]
     available = onnxruntime.get_available_providers()
@@ -115,8 +115,7 @@ def levels(optimization: str | Sequence[str] | None) -> list[str]:
     Raises:
         ValueRangeError: a name that is not in LEVELS, or none at all.
     """
-    import onnxruntime
-
+    onnxruntime = runtime.onnxruntime()
     if optimization is None:
         return ["full"]
     if isinstance(optimization, str):
@@ -142,8 +141,7 @@ class Running:
     """
 
     def __init__(self, model: bytes | str, target: Target, level: str = "full") -> None:
-        import onnxruntime
-
+        onnxruntime = runtime.onnxruntime()
         self._target = target
         if target.name not in onnxruntime.get_available_providers():
             raise NotAvailable(f"this build of onnxruntime ({onnxruntime.__version__}) does not have it")
@@ -186,8 +184,7 @@ def _starts(model: bytes | str, target: Target, level: str) -> bool:
 
 def _session(model: bytes | str, target: Target, level: str, strict: bool) -> Any:
     """A session on one provider; strict: no node may be left to the CPU."""
-    import onnxruntime
-
+    onnxruntime = runtime.onnxruntime()
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4  # what matters comes as an exception
     settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[level])
