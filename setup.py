@@ -6,6 +6,10 @@ BUILDS, to `cconv.kernels.avx512.pool_loops`, `cconv.kernels.avx2.pool_loops`, `
 `cconv.kernels.float64.pool_loops`: the same text with another vector width or another `real` (see core/simd.h). At
 run time `cconv/kernels/__init__.py` asks the processor and picks a build.
 
+Builds in place (`pip install -e .`, `python setup.py build_ext --inplace`) skip a module whose compiled file is newer
+than its sources and was built with the same options. setuptools alone would compile every module again in each
+`pip install -e .`: it builds into an empty temporary folder.
+
 Environment:
     CCONV_BUILD_ISAS   comma-separated subset of the table, or `native`: only what this machine would pick,
                        and float64. Default: all that the target's compiler can make.
@@ -13,14 +17,18 @@ Environment:
     CCONV_OPENMP=0     build without OpenMP (one thread; the results are the same bits).
 """
 
+import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
+import Cython
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -107,14 +115,45 @@ def find(name: str) -> Path | None:
     return next(KERNELS.glob(f"*/{name}"), None)
 
 
-def headers_of(source: Path) -> set[str]:
-    """The C headers that a module, and whatever it cimports or includes, names; so that only those who use one are
-    compiled again when it changes."""
+def used_by(source: Path) -> set[Path]:
+    """The headers and `.pxd` files that a module uses, directly or through others. It is compiled again if one changes."""
     text = source.read_text()
     names = [f"{name}.pxd" for name in re.findall(r"from cconv\.kernels\.\w+\.(\w+) cimport", text)]
     names += re.findall(r'(?:extern from|#include) "(\w+\.h)"', text)
-    found = {str(source)} if source.suffix == ".h" else set()
-    return found.union(*(headers_of(path) for path in map(find, names) if path))
+    files = {path for path in map(find, names) if path}
+    if source.suffix == ".pyx" and source.with_suffix(".pxd").exists():
+        files.add(source.with_suffix(".pxd"))
+    return files.union(*(used_by(path) for path in files))
+
+
+def place_of(name: str) -> Path:
+    """Where a module lies when it is built in place."""
+    return Path(*name.split(".")).with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
+
+
+def drop_if_options_changed() -> None:
+    """Remove the modules that were built in place with other options than today's. Their age would say nothing."""
+    names = ("CCONV_OPENMP", "CC", "CFLAGS", "CPPFLAGS", "LDFLAGS")
+    options = {
+        "flags": FLAGS, "class flags": CLASS_FLAGS, "builds": BUILDS, "Cython": Cython.__version__,
+        "environment": {name: os.environ.get(name, "") for name in names},
+    }  # fmt: skip
+    now = json.dumps(options, indent=1)
+    record = Path("build", "inplace-options.json")
+    if not record.exists() or record.read_text() != now:
+        for path in KERNELS.glob(f"*/*{sysconfig.get_config_var('EXT_SUFFIX')}"):
+            path.unlink()
+        for folder in [*Path("build").glob("lib*"), *Path("build").glob("temp*")]:
+            shutil.rmtree(folder)
+        record.parent.mkdir(exist_ok=True)
+        record.write_text(now)
+
+
+def is_current(name: str, source: Path) -> bool:
+    """Whether a module was built in place after the last change to what it is made from."""
+    built = place_of(name)
+    sources = {source, Path("setup.py"), *used_by(source)}
+    return built.exists() and built.stat().st_mtime > max(path.stat().st_mtime for path in sources)
 
 
 def translate(folder: str, modules: dict[str, Path], flags: list[str], link: list[str]) -> list[Extension]:
@@ -130,7 +169,7 @@ def translate(folder: str, modules: dict[str, Path], flags: list[str], link: lis
     # Set only now: cythonize keeps flags by source file and would hand one build's to the next.
     for module in extensions:
         module.include_dirs = HEADERS
-        module.depends = module.depends + sorted(headers_of(Path(modules[module.name])))
+        module.depends = sorted(map(str, used_by(Path(modules[module.name]))))
         module.extra_compile_args = FLAGS + flags
         module.extra_link_args = link + (["-fsanitize=undefined"] if DEBUG else [])
     return extensions
@@ -141,10 +180,18 @@ def extensions() -> list[Extension]:
     loops = [path for path in sources if path.stem.endswith("_loops")]
     once = {f"cconv.kernels.{path.parent.name}.{path.stem}": path for path in sources if path not in loops}
     threads = {name: once.pop(name) for name in ["cconv.kernels.core.threads"]}  # the only file that uses OpenMP
-    result = translate("once", once, CLASS_FLAGS, []) + translate("threads", threads, *openmp_flags())
+    groups = [("once", once, CLASS_FLAGS, []), ("threads", threads, *openmp_flags())]
     for build in selected_builds():
-        modules = {f"cconv.kernels.{build}.{path.stem}": path for path in loops}
-        result += translate(build, modules, BUILDS[build], [])
+        groups.append((build, {f"cconv.kernels.{build}.{path.stem}": path for path in loops}, BUILDS[build], []))
+    result = []
+    if IN_PLACE:
+        drop_if_options_changed()
+    for folder, modules, flags, link in groups:
+        current = [name for name, source in modules.items() if IN_PLACE and is_current(name, source)]
+        outdated = {name: source for name, source in modules.items() if name not in current}
+        result += [Extension(name, sources=[]) for name in current]
+        if outdated:
+            result += translate(folder, outdated, flags, link)
     return result
 
 
@@ -155,6 +202,17 @@ class ParallelBuild(build_ext):
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
 
+    def build_extension(self, ext: Extension) -> None:
+        if ext.sources:
+            super().build_extension(ext)
+            return
+        target = Path(self.get_ext_fullpath(ext.name))
+        if (
+            target.resolve() != place_of(ext.name).resolve()
+        ):  # else it is copied by copy_extensions_to_source, unchanged
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(place_of(ext.name), target)
+
     def copy_extensions_to_source(self) -> None:
         for build in BUILDS:  # build_ext --inplace does not make these folders
             if any(f".{build}." in module.name for module in self.extensions):
@@ -162,5 +220,6 @@ class ParallelBuild(build_ext):
         super().copy_extensions_to_source()
 
 
+IN_PLACE = "editable_wheel" in sys.argv or "--inplace" in sys.argv
 building = {"build", "build_ext", "bdist_wheel", "install", "develop", "editable_wheel"} & set(sys.argv)
 setup(ext_modules=extensions() if building else [], cmdclass={"build_ext": ParallelBuild})

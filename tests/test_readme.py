@@ -21,7 +21,7 @@ def test_python_example_runs(tmp_path, monkeypatch, capsys):
     assert "ok" in capsys.readouterr().out
 
 
-ENDS = {"demo": ".venv/bin/cconv demo", "tests": ".venv-test/bin/pytest"}
+ENDS = {"demo": ".venv/bin/cconv demo", "tests": ".venv/bin/pytest"}
 
 
 @pytest.mark.parametrize("mark", ENDS)

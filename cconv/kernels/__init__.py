@@ -28,6 +28,11 @@ from cconv.kernels.cpu import NEEDS, best_build, features
 # step took 2.3 ms with 20,000 where it takes 0.25 ms on one thread.
 SPINS = 5_000
 
+NOT_BUILT = (
+    f"cconv: {os.path.dirname(__file__)} holds no compiled kernels. In a clone, build them with `pip install -e .`; if cconv "
+    "is installed elsewhere, start Python in another folder."
+)
+
 
 def _load_threads() -> None:
     """Load libgomp, which reads its settings as it is loaded; leave the environment as it was."""
@@ -37,7 +42,7 @@ def _load_threads() -> None:
     try:
         importlib.import_module("cconv.kernels.core.threads")
     except ModuleNotFoundError:
-        raise ImportError("cconv: no compiled kernels found; build them with `pip install .`") from None
+        raise ImportError(NOT_BUILT) from None
     finally:
         if ours:
             del os.environ["GOMP_SPINCOUNT"]
@@ -59,7 +64,7 @@ def builds() -> tuple[str, ...]:
 def _choose() -> str:
     present = builds()
     if not present:
-        raise ImportError("cconv: no compiled kernels found; build them with `pip install .`")
+        raise ImportError(NOT_BUILT)
     wish = os.environ.get("CCONV_ISA")
     if not wish:
         return best_build(present)
