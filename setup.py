@@ -116,7 +116,7 @@ def find(name: str) -> Path | None:
 
 
 def used_by(source: Path) -> set[Path]:
-    """The headers and `.pxd` files that a module uses, directly or through others. It is compiled again if one changes."""
+    """Headers and `.pxd` files that a module uses, directly or through others. If one changes, it is compiled again."""
     text = source.read_text()
     names = [f"{name}.pxd" for name in re.findall(r"from cconv\.kernels\.\w+\.(\w+) cimport", text)]
     names += re.findall(r'(?:extern from|#include) "(\w+\.h)"', text)

@@ -14,6 +14,11 @@ from cconv.errors import DTypeError, ValueRangeError, explain
 Sizes = int | Sequence[int]
 """One number for all spatial axes, or one for each."""
 
+FIXED_BATCH = (
+    "The batch size is fixed in this model; use batches of that size, or free it: cconv.finetune.repair(model)."
+)
+"""What to do about inputs of another batch size than the model declares."""
+
 
 def number(
     place: str,

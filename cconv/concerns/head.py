@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from cconv.concerns.edit import input_of
+from cconv.concerns.edit import input_of, plain
 from cconv.errors import ModelError, explain
 from cconv.model import Model
 
@@ -82,9 +82,21 @@ def find_head(model: Model, output: str | None = None) -> Head:
             f"output {name!r}",
             "comes from a Gemm, a MatMul or a 1x1 Conv whose weight is an initializer",
             where + way,
-            "Name another output=..., or build a new network with cconv.nn.",
+            "The weight is stored in a Constant node; cconv.finetune.repair(model) makes it an initializer."
+            if node is not None and _in_constant(node)
+            else "Name another output=..., or build a new network with cconv.nn.",
         )
     )
+
+
+def _in_constant(node: ir.Node) -> bool:
+    """Whether the weight of a Gemm, MatMul or Conv, or the bias that an Add adds to a MatMul, is a Constant node."""
+    if node.op_type == "Add":
+        makers = [value.producer() for value in node.inputs if value is not None]
+        before = next((maker for maker in makers if maker is not None and maker.op_type == "MatMul"), None)
+        return any(plain(maker, "Constant") for maker in makers) or (before is not None and _in_constant(before))
+    weight = input_of(node, 1)
+    return node.op_type in ("Gemm", "MatMul", "Conv") and weight is not None and plain(weight.producer(), "Constant")
 
 
 def _head_at(model: Model, node: ir.Node) -> Head | None:

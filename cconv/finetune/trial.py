@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cconv.concerns import constants
 from cconv.concerns.batch import free
 from cconv.concerns.case import Case, is_floating
-from cconv.concerns.concern import Concern
+from cconv.concerns.concern import Concern, Options
 from cconv.concerns.constants import constant_weights
 from cconv.concerns.edit import sized
 from cconv.concerns.finding import ERROR, INFO, Finding
@@ -42,13 +43,18 @@ def find(case: Case) -> Iterator[Finding]:
     try:
         cost = _cost(case)
     except (CconvError, MemoryError) as error:
-        freed = other is not None
-        fix = ""
-        if freed:
+        fix, automatic = "", True
+        if other is not None:
             fix = f"Free the batch size: with {case.batch} examples a step, training works. *"
-        elif case.carrying.isdisjoint(case.model.parameters) and not constant_weights(case.model):
-            fix = "Train by an output that follows from weights through operators with a gradient (docs/operators.md)."
-        yield Finding(ERROR, "", f"A training step cannot be laid out. {error}".rstrip(), fix, automatic=freed)
+        elif _works_with_initializers(case):
+            fix = "Make the weights in Constant nodes initializers (the warning below): then training works. *"
+        else:
+            automatic = False
+            if case.carrying.isdisjoint(case.model.parameters) and not constant_weights(case.model):
+                fix = (
+                    "Train by an output that depends on weights through operators with a gradient (docs/operators.md)."
+                )
+        yield Finding(ERROR, "", f"A training step cannot be laid out. {error}".rstrip(), fix, automatic=automatic)
         return
     case.memory = cost.total
     more = f" At batch size {other.batch}, once it is free: {sized(other.total)}." if other is not None else ""
@@ -92,6 +98,18 @@ def _freed(case: Case) -> Cost | None:
         return _cost(Case(model, case.batch, case.given))
     except (CconvError, MemoryError):
         return None
+
+
+def _works_with_initializers(case: Case) -> bool:
+    """Whether a training step can be laid out once the weights in Constant nodes are initializers."""
+    model = case.model.copy()
+    try:
+        if constants.repair(model, Options(case)) is None:
+            return False
+        _cost(Case(model, case.batch, case.given))
+    except (CconvError, MemoryError):
+        return False
+    return True
 
 
 CONCERNS = [Concern("training step", find)]

@@ -29,8 +29,8 @@ from cconv.kernels.cpu import NEEDS, best_build, features
 SPINS = 5_000
 
 NOT_BUILT = (
-    f"cconv: {os.path.dirname(__file__)} holds no compiled kernels. In a clone, build them with `pip install -e .`; if cconv "
-    "is installed elsewhere, start Python in another folder."
+    f"cconv: {os.path.dirname(__file__)} holds no compiled kernels. In a clone, build them with `pip install -e .`; "
+    "if cconv is installed elsewhere, start Python in another folder."
 )
 
 

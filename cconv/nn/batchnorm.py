@@ -19,7 +19,9 @@ class _BatchNorm(Layer):
     Training may use the batch's statistics or the running ones: see `Trainer(batchnorm=...)`.
 
     Args:
-        momentum: share of a new batch in the running statistics.
+        num_features: channels C.
+        eps: added to the variance before the square root.
+        momentum: share of a new batch in the running statistics, as in PyTorch (ONNX stores 1 - momentum).
     """
 
     num_features: int
@@ -64,12 +66,22 @@ class BatchNorm1d(_BatchNorm):
 
 
 class BatchNorm2d(_BatchNorm):
-    """Batch normalisation of (N, C, H, W)."""
+    """Batch normalisation of (N, C, H, W), each channel over batch and pixels.
+
+    Arguments as for torch.nn.BatchNorm2d. One thing differs: the running variance is ONNX's, an average of the
+    population variance sum((x - mean)^2) / n. PyTorch averages the sample variance, / (n - 1). Training losses are
+    equal; outputs with running statistics differ by a factor that is close to 1 unless n = N * H * W is small.
+
+    Args:
+        num_features: channels C.
+        eps: added to the variance before the square root.
+        momentum: share of a new batch in the running statistics, as in PyTorch (ONNX stores 1 - momentum).
+    """
 
     axes = (2,)
 
 
 class BatchNorm3d(_BatchNorm):
-    """Batch normalisation of (N, C, D, H, W)."""
+    """Batch normalisation of (N, C, D, H, W); arguments and the running variance as for BatchNorm2d."""
 
     axes = (3,)

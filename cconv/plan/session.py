@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cconv.arguments import refuse_bytes, whole
+from cconv.arguments import FIXED_BATCH, refuse_bytes, whole
 from cconv.errors import DTypeError, ShapeError, UnsupportedOpError, ValueRangeError, explain
 from cconv.graph.graph import Graph
 from cconv.graph.nodes import needed_for
@@ -189,7 +189,9 @@ class Session:
             )
             if not fits:
                 shown = ", ".join("any" if n is None else str(n) for n in wanted)
-                raise ShapeError(explain(place, f"has shape ({shown})", f"shape {value.shape}"))
+                rest = len(wanted) == value.ndim and all(n in (None, m) for n, m in zip(wanted[1:], value.shape[1:]))
+                fix = FIXED_BATCH if rest else ""
+                raise ShapeError(explain(place, f"has shape ({shown})", f"shape {value.shape}", fix))
             for n, m in zip(wanted, value.shape):
                 if isinstance(n, str) and sizes.setdefault(n, (name, m))[1] != m:
                     first, size = sizes[n]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 
-from cconv.concerns import batchnorm, softmax, tied
+from cconv.concerns import batchnorm, constants, softmax, tied
 from cconv.concerns.case import Case
 from cconv.concerns.finding import WARNING, Finding
 from cconv.errors import TrainingWarning
@@ -24,6 +24,13 @@ def warn_of(model: Model, losses: Mapping[str, Loss]) -> None:
     lines = [f"{finding.node}: {finding.meaning}" if finding.node else finding.meaning for finding in found]
     cure = "cconv.finetune.repair(model, data) returns a model without this; cconv.doctor(model) tells more."
     warnings.warn("\n".join(["Trainer: the model will train worse than it could.", *lines, cure]), TrainingWarning, 4)
+
+
+def cure_of_no_weights(model: Model) -> str:
+    """What to do about a model in which no weight is reachable from the loss; "" if that is not known."""
+    if not constants.constant_weights(model):
+        return ""
+    return "Its weights are stored in Constant nodes; cconv.finetune.repair(model) makes them initializers."
 
 
 def findings(model: Model, losses: Mapping[str, Loss]) -> Iterator[Finding]:

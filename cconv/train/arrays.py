@@ -12,13 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from cconv.arguments import closest, refuse_bytes, whole
+from cconv.arguments import FIXED_BATCH, closest, refuse_bytes, whole
 from cconv.errors import DTypeError, ShapeError, ValueRangeError, and_more, explain
 from cconv.graph.graph import InputSpec
-
-FIXED_BATCH = (
-    "The batch size is fixed in this model; use batches of that size, or free it: cconv.finetune.repair(model)."
-)
 
 
 def named(values: Any, names: Sequence[str], side: str) -> dict[str, np.ndarray]:

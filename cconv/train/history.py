@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from html import escape
 from typing import Any
 
 from cconv.text import table
@@ -55,6 +56,13 @@ class History:
         names = self.columns or list(COLUMNS)
         rows = [[cell(name, row.get(name)) for name in names] for row in self.rows]
         return "\n".join(table(rows, [name.replace("_", " ") for name in names], align="r" * len(names)))
+
+    def _repr_html_(self) -> str:
+        """The same table for a notebook."""
+        names = self.columns or list(COLUMNS)
+        head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in names)
+        cells = ("".join(f"<td>{escape(cell(name, row.get(name)))}</td>" for name in names) for row in self.rows)
+        return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
 
     def __repr__(self) -> str:
         if not self.rows:

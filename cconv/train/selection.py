@@ -22,13 +22,13 @@ def reached_weights(
     modes: Mapping[str, str],
     settings: bool = False,
 ) -> list[str]:
-    """The weights that a gradient from `outputs` can come to, in the order of `weights`.
+    """The weights that are reachable from `outputs` by a gradient, in the order of `weights`.
 
     With `settings` those are among them that only set an operator's behaviour; see Operator.settings.
     Scale and bias of a BatchNormalization in the mode "statistics" stay as they are and are not among them.
 
     Raises:
-        UnsupportedOpError: one error that names all operators on the gradient's way that cconv does not have.
+        UnsupportedOpError: the gradient would pass operators that cconv does not have; the error names them all.
     """
     carrying = set(outputs)
     missing = []
@@ -67,6 +67,7 @@ def select_weights(
     weights: Collection[str],
     named: Sequence[str] = (),
     nodes: Sequence[Node] = (),
+    cure: str = "",
 ) -> tuple[str, ...]:
     """The weights to train, out of those `reached`, in their order; behind them those `named`.
 
@@ -76,6 +77,7 @@ def select_weights(
         wish: None for all; a name, a glob pattern, or several; or a function that says yes to a name. What is
             a weight's name is no pattern.
         weights: all weights of the model, to tell a frozen name from a mistyped one.
+        cure: what to do if no weight is reachable from the loss.
 
     Raises:
         TrainingError: an entry matches nothing that can be trained, or nothing is left to train.
@@ -92,17 +94,12 @@ def select_weights(
                 raise TrainingError(_unmatched(entry, reached, weights, nodes))
             chosen.update(found)
     if not chosen:
-        what = "none" if reached else f"no weight that a gradient of the loss comes to{_ending(nodes, weights)}"
+        what = "none" if reached else f"no weight that is reachable from the loss{_ending(nodes, weights)}"
         if named and not reached:
-            what = "none beside bounds, values of padding and scales of quantisation, which must be named"
-        raise TrainingError(
-            explain(
-                "trainable",
-                "names at least one weight",
-                what,
-                f"The model's: {', '.join(repr(name) for name in [*reached, *named][:5])}." if reached or named else "",
-            )
-        )
+            what = "only bounds, values of padding and scales of quantisation, which are trained if they are named"
+        if reached or named:
+            cure = f"The model's: {', '.join(repr(name) for name in [*reached, *named][:5])}."
+        raise TrainingError(explain("trainable", "names at least one weight", what, cure))
     return tuple(name for name in [*reached, *named] if name in chosen)
 
 
@@ -113,15 +110,15 @@ def matches(pattern: str, names: Collection[str]) -> list[str]:
 
 def _ending(nodes: Sequence[Node], weights: Iterable[str]) -> str:
     found = ends(nodes, weights)
-    return f"; it ends at {', '.join(found[:3])}" if found else ""
+    return f"; the gradient ends at {', '.join(found[:3])}" if found else ""
 
 
 def _unmatched(entry: str, reached: Sequence[str], weights: Collection[str], nodes: Sequence[Node]) -> str:
     if known := matches(entry, weights):
         return explain(
             f"trainable entry {entry!r}",
-            "names weights that a gradient of the loss comes to",
-            f"{known[0]!r}, to which none comes (running statistics, a shape, or not on the way to the loss)"
+            "names weights that are reachable from the loss",
+            f"{known[0]!r}, which is not (running statistics, a shape, or the loss does not depend on it)"
             + _ending(nodes, known[:1]),
             closest(entry, reached),
         )

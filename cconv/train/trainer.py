@@ -23,7 +23,7 @@ from cconv.model import Model
 from cconv.plan.plan import Plan
 from cconv.plan.status import NotFinite, OutOfRange, StatisticsNotFinite
 from cconv.train import checkpoint, registry, stopped
-from cconv.train.advice import warn_of
+from cconv.train.advice import cure_of_no_weights, warn_of
 from cconv.train.arrays import batch_shapes
 from cconv.train.batch import Batch, Checked, Source, batch_of
 from cconv.train.callbacks import Callback, check_callbacks
@@ -132,7 +132,8 @@ class Trainer:
         reached = reached_weights(nodes, self.losses, model.weights, self.batchnorm)
         every = reached_weights(nodes, self.losses, model.weights, self.batchnorm, settings=True)
         named = [name for name in every if name not in reached]
-        self.trained = select_weights(trainable, reached, model.weights, named, nodes)
+        cure = "" if reached else cure_of_no_weights(model)
+        self.trained = select_weights(trainable, reached, model.weights, named, nodes, cure)
         optimizer.check_weights(self.trained)
         self.state = State(optimizer, {name: model.weights[name] for name in self.trained})
         self.epoch = 0
@@ -299,6 +300,7 @@ class Trainer:
                 check_targets(held_out, tested_network, tested, batch_size)
             self._total = self.steps + epochs * -(-len(source) // batch_size)
             self._callbacks = callbacks
+            note(self._rise_of_the_rate(), progress)
             try:
                 for callback in callbacks:
                     callback.on_fit_begin(self)
@@ -470,6 +472,16 @@ class Trainer:
             self._network.checked_targets(plan.targets, plan.outputs)  # says which target, if it is one
             raise stopped.out_of_range(self.steps + 1, rate, error) from error
         return float(control["loss"][0])
+
+    def _rise_of_the_rate(self) -> str:
+        """A line for the user if this `fit` begins at a higher learning rate than the one before ended at."""
+        last = self.history[-1].get("learning_rate") if len(self.history) else None
+        if last is None or self.learning_rate <= 1.01 * last:
+            return ""
+        return (
+            f"The learning rate starts at {self.learning_rate:.3g}; the last update before had {last:.3g}. "
+            f"The schedule now ends at update {self._total}; Cosine(lr, steps=...) fixes where it ends."
+        )
 
     def _restore_callbacks(self, callbacks: Sequence[Callback]) -> None:
         """Hand callbacks what a checkpoint holds of them, matched by class and order."""

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 import cconv
 from cconv import cli, finetune, nn
 from cconv.concerns.finding import ERROR, INFO, WARNING
-from cconv.errors import CconvError, ModelError, UnsafeModelError, ValueRangeError
+from cconv.errors import CconvError, ModelError, TrainingError, UnsafeModelError, ValueRangeError
 from finetune import exported
 from finetune.exported import node, value
 
@@ -120,7 +120,7 @@ def test_a_gradient_that_ends_before_the_only_weight(operator):
     assert found[:2] == (WARNING, "end") and "'w'" in found[2]
     diagnosis = cconv.doctor(proto)
     assert not diagnosis.trainable and not trains(proto)
-    assert "no weight that a gradient of the loss comes to" in diagnosis.findings[0].meaning
+    assert "no weight that is reachable from the loss" in diagnosis.findings[0].meaning
 
 
 def test_an_argmax_behind_the_only_weight():
@@ -357,7 +357,12 @@ def test_weights_in_constant_nodes():
     proto = exported.with_constants(exported.residual())
     [found] = findings(proto, "constants")
     assert found[0] == WARNING and "32 weights" in found[2]
-    assert not cconv.doctor(proto).trainable and not trains(proto)
+    diagnosis = cconv.doctor(proto)
+    assert not diagnosis.trainable and not trains(proto)
+    assert "the warning below" in diagnosis.findings[0].repair and diagnosis.findings[0].automatic
+    assert cconv.doctor(finetune.repair(cconv.load(proto))).trainable
+    with pytest.raises(TrainingError, match=r"stored in Constant nodes; cconv\.finetune\.repair"):
+        cconv.Trainer(cconv.load(proto))
 
 
 def test_constants_that_are_no_weights_are_left_alone():

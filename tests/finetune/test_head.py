@@ -312,3 +312,20 @@ def test_a_reshape_that_cannot_follow_is_named():
 def test_wrong_classes(classes, says):
     with pytest.raises(ValueRangeError, match=says):
         finetune.replace_head(load(FORMS["gemm"][0]), classes)
+
+
+@pytest.mark.parametrize("last", ["gemm", "matmul and add", "1x1 conv"])
+def test_a_head_in_constant_nodes_names_the_repair(last):
+    constants = {"w": (7, 5), "b": (5,)} if last != "1x1 conv" else {"w": (5, 7, 1, 1), "b": (5,)}
+    nodes = [helper.make_node("Constant", [], [name], value=weight(name, *shape)) for name, shape in constants.items()]
+    shape = (7,) if last != "1x1 conv" else (7, 1, 1)
+    layers = {
+        "gemm": [node("Gemm", "x w b", "y")],
+        "matmul and add": [node("MatMul", "x w", "h"), node("Add", "h b", "y")],
+        "1x1 conv": [node("Conv", "x w b", "h"), node("Flatten", "h", "y")],
+    }
+    proto = network([*nodes, *layers[last]], [], shape, ["N", 5])
+    with pytest.raises(ModelError, match=r"Constant node; cconv\.finetune\.repair"):
+        finetune.replace_head(load(proto), 3)
+    changed = finetune.replace_head(finetune.repair(load(proto)), 3)
+    assert changed.run(np.zeros((2, *shape), np.float32)).shape == (2, 3)

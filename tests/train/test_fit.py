@@ -10,7 +10,7 @@ from cconv.errors import ShapeError, TrainingError, ValueRangeError
 from cconv.train.callbacks import Callback, EarlyStopping
 from cconv.train.history import History
 from cconv.train.losses import CrossEntropy
-from cconv.train.optim import SGD, Adam
+from cconv.train.optim import SGD, Adam, Cosine
 from cconv.train.trainer import Trainer
 from networks import convolutional, copies, examples, images, perceptron, same
 
@@ -222,6 +222,18 @@ def test_nan_in_the_middle_of_fit_names_the_step():
         trainer.fit((x, y), 1, shuffle=False, progress=False)
     assert trainer.steps == 2
     assert all(np.isfinite(array).all() for array in trainer.model.weights.values())
+
+
+def test_a_second_fit_says_that_the_rate_of_a_cosine_rises(capsys):
+    trainer = Trainer(perceptron(), optimizer=SGD(Cosine(0.1)))
+    trainer.fit(examples(), 2)
+    assert "learning rate" not in capsys.readouterr().err
+    trainer.fit(examples(), 2)
+    assert "learning rate starts at 0.05; the last update before had" in capsys.readouterr().err
+    fixed = Trainer(perceptron(), optimizer=SGD(Cosine(0.1, steps=8)))
+    fixed.fit(examples(), 2)
+    fixed.fit(examples(), 2)
+    assert "learning rate" not in capsys.readouterr().err
 
 
 def test_history_as_a_table():
