@@ -30,8 +30,10 @@ PACKAGES: dict[str, ModuleType] = {
 
 
 def _entries(package: ModuleType) -> dict[str, type]:
-    classes = [getattr(package, name) for name in package.__all__]
-    named = [(vars(kind).get("name"), kind) for kind in classes if isinstance(kind, type)]
+    public = [getattr(package, name) for name in package.__all__]
+    # A package may re-export classes of another one: optim does so with the schedules.
+    classes = [kind for kind in public if isinstance(kind, type) and kind.__module__.startswith(f"{package.__name__}.")]
+    named = [(vars(kind).get("name"), kind) for kind in classes]
     return {name: kind for name, kind in named if isinstance(name, str)}
 
 

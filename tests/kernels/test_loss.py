@@ -134,7 +134,7 @@ def test_mean_squared_error(build, size):
     x, target = integers(rng, size, build.dtype), integers(rng, size, build.dtype)
     denominator = np.array([size, 1 / size])
     for threads in THREADS:
-        step = kernels.MeanSquaredError(build, size)
+        step = kernels.ElementwiseLoss(build, "squared_error", size)
         control, gradient = np.zeros(1, CONTROL), nans(size, build.dtype)
         sums = nans(step.chunks, np.float64)
         add = kernels.AddMean(step.chunks)
@@ -184,4 +184,6 @@ def test_geometry_is_checked(build):
     with pytest.raises(ValueError, match="classes >= 1"):
         kernels.SoftmaxCrossEntropy(build, 3, 0)
     with pytest.raises(ValueError, match="size >= 0"):
-        kernels.MeanSquaredError(build, -1)
+        kernels.ElementwiseLoss(build, "squared_error", -1)
+    with pytest.raises(ValueError, match="no loss 'cubed_error'; there are squared_error"):
+        kernels.ElementwiseLoss(build, "cubed_error", 1)

@@ -16,5 +16,7 @@ cdef struct cross_entropy_arguments:
     int64_t ignore_index
     double smoothing
 
-cdef struct squared_error_arguments:
+cdef struct elementwise_arguments:
     Py_ssize_t size
+    double a, b          # parameters of the loss
+    void* loop           # elementwise_loss_loop of elementwise_loss.h

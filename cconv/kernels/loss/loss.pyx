@@ -18,12 +18,12 @@ The loss sweeps are parallel over blocks of rows or of elements, which are indep
 """
 
 from libc.math cimport isfinite
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uintptr_t
 
 from cconv.kernels.core.build cimport Build, ceil_div
 from cconv.kernels.core.control cimport Control
 from cconv.kernels.core.step cimport NOT_FINITE, OK, OUT_OF_RANGE, Step, per_chunk
-from cconv.kernels.loss.loss cimport CHUNK, RECIPROCAL, WEIGHT, cross_entropy_arguments, squared_error_arguments
+from cconv.kernels.loss.loss cimport CHUNK, RECIPROCAL, WEIGHT, cross_entropy_arguments, elementwise_arguments
 
 
 cdef class TargetWeights(Step):
@@ -137,34 +137,45 @@ cdef class SoftmaxCrossEntropy(Step):
         self.chunks = ceil_div(rows, s.per_chunk)
 
 
-cdef class MeanSquaredError(Step):
-    """Partial sums of (x - target)^2; the gradient is 2 (x - target) / weight.
+def elementwise_losses(Build build):
+    """Names of the losses of elementwise_loss.h."""
+    return list(build.table("loss", "ELEMENTWISE_LOSSES"))
+
+
+cdef class ElementwiseLoss(Step):
+    """Partial sums of a loss that compares each output element with a target element; its gradient.
 
     Args:
         build: whose loops run.
+        loss: a name in elementwise_loss.h, such as "squared_error".
         size: elements.
+        a, b: parameters of the loss.
 
     Operands:
-        x (size,) real
+        output (size,) real
         target (size,) real
         denominator (2,) double, see Denominator
         partial sums (chunks,) double
-        gradient (size,) real; or absent if no step needs it
+        gradient (size,) real, divided by the weight; or absent if no step needs it
 
     Raises:
-        ValueError: a negative size.
+        ValueError: no such loss, or a negative size.
     """
 
-    cdef squared_error_arguments sizes
+    cdef elementwise_arguments sizes
 
-    def __init__(self, Build build, Py_ssize_t size):
+    def __init__(self, Build build, str loss, Py_ssize_t size, double a=0, double b=0):
+        table = build.table("loss", "ELEMENTWISE_LOSSES")
+        if loss not in table:
+            raise ValueError(f"ElementwiseLoss: no loss {loss!r}; there are {', '.join(table)}")
         if size < 0:
-            raise ValueError(f"MeanSquaredError: size >= 0; found {size}")
+            raise ValueError(f"ElementwiseLoss: size >= 0; found {size}")
         self.operands = 5
-        self.loop = build.loop("loss", "squared_error")
+        self.loop = build.loop("loss", "elementwise")
         self.arguments = &self.sizes
         self.chunks = ceil_div(size, CHUNK)
-        self.sizes.size = size
+        self.sizes.size, self.sizes.a, self.sizes.b = size, a, b
+        self.sizes.loop = <void*><uintptr_t>table[loss]
 
 
 cdef class AddMean(Step):

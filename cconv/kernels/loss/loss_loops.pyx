@@ -4,11 +4,20 @@ from libc.math cimport log
 from libc.stdint cimport int64_t, uintptr_t
 
 from cconv.kernels.core.simd cimport VL, real, vf, vload, vload_n, vset, vstore, vstore_n, vsum, vzero
-from cconv.kernels.loss.loss cimport CHUNK, RECIPROCAL, cross_entropy_arguments, squared_error_arguments
+from cconv.kernels.loss.loss cimport CHUNK, RECIPROCAL, cross_entropy_arguments, elementwise_arguments
 from cconv.kernels.reduce.largest cimport largest
 
 cdef extern from "vmath.h" nogil:
     vf vexp(vf x)
+
+cdef extern from "elementwise_loss.h" nogil:
+    ctypedef double (*elementwise_loss_loop)(const real* output, const real* target, real* gradient, Py_ssize_t n,
+                                             double reciprocal, double a, double b) noexcept nogil
+    ctypedef struct elementwise_loss:
+        const char* name
+        elementwise_loss_loop loop
+    const elementwise_loss elementwise_losses[1]
+    const int elementwise_loss_count
 
 cdef enum:
     PART = 32   # vectors that are summed in `real` before the sum goes to a double
@@ -114,27 +123,21 @@ cdef void cross_entropy(const void* arguments, char** operand, Py_ssize_t i, cha
     partial[i] = result
 
 
-cdef void squared_error(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
-    """partial = the sum of the elements' squared errors; their gradients."""
-    cdef const squared_error_arguments* s = <const squared_error_arguments*>arguments
-    cdef Py_ssize_t start = i * CHUNK, n = min(<Py_ssize_t>CHUNK, s.size - start), j
-    cdef const real* x = <const real*>operand[0] + start
-    cdef const real* target = <const real*>operand[1] + start
-    cdef double* partial = <double*>operand[3]
-    cdef real* gradient = <real*>operand[4]
-    cdef real scale = <real>(2 * (<const double*>operand[2])[RECIPROCAL])
-    cdef double difference, result = 0
-    for j in range(n):
-        difference = <double>x[j] - target[j]
-        result += difference * difference
-    partial[i] = result
-    if gradient != NULL:
-        for j in range(n):
-            gradient[j + start] = scale * (x[j] - target[j])
+cdef void elementwise(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
+    """partial = the sum of the elements' losses; their gradients."""
+    cdef const elementwise_arguments* s = <const elementwise_arguments*>arguments
+    cdef Py_ssize_t start = i * CHUNK, n = min(<Py_ssize_t>CHUNK, s.size - start)
+    cdef double reciprocal = (<const double*>operand[2])[RECIPROCAL]
+    cdef real* gradient = NULL if operand[4] == NULL else <real*>operand[4] + start
+    (<double*>operand[3])[i] = (<elementwise_loss_loop>s.loop)(
+        <const real*>operand[0] + start, <const real*>operand[1] + start, gradient, n, reciprocal, s.a, s.b)
 
 
 LOOPS = {
     "target_weights": <uintptr_t>target_weights,
     "cross_entropy": <uintptr_t>cross_entropy,
-    "squared_error": <uintptr_t>squared_error,
+    "elementwise": <uintptr_t>elementwise,
+}
+ELEMENTWISE_LOSSES = {
+    elementwise_losses[i].name.decode(): <uintptr_t>elementwise_losses[i].loop for i in range(elementwise_loss_count)
 }

@@ -2,52 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-import cconv.kernels.loss.loss as loss
-from cconv.errors import ShapeError, explain
-from cconv.ops.operator import Lowering
-from cconv.ops.tensor import Layout, Spec, Tensor
-from cconv.train.arrays import as_dtype
-from cconv.train.metrics import Metric
+from cconv.train.losses.elementwise import ElementwiseLoss
 
 
 @dataclass(frozen=True)
-class MeanSquaredError:
+class MeanSquaredError(ElementwiseLoss):
     """Mean over all elements of (output - target)^2; the target has the output's shape."""
 
     name: ClassVar[str] = "mse"
     checks_values: ClassVar[bool] = True
-
-    def target_spec(self, output: Spec) -> Spec:
-        return output
-
-    def weight(self, lower: Lowering, output: Tensor, target: Tensor) -> float | Tensor:
-        return float(output.size)
-
-    def emit(
-        self, lower: Lowering, output: Tensor, target: Tensor, denominator: Tensor, gradient: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        values = lower.as_layout(output, Layout.ROW_MAJOR)
-        step = loss.MeanSquaredError(lower.build, values.size)
-        sums = lower.tensor((step.chunks,), dtype=np.float64, name="loss")
-        result = lower.tensor(values.shape) if gradient else None
-        lower.emit(step, reads=[values, target, denominator], writes=[sums, result])
-        return sums, result
-
-    def check_target(self, output: Spec, target: np.ndarray, place: str) -> np.ndarray:
-        """
-        Raises:
-            ShapeError: another shape than the output's.
-            DTypeError, ValueRangeError: values that the output's dtype does not hold, see as_dtype.
-        """
-        if target.shape != output.shape:
-            raise ShapeError(explain(place, f"a target has the output's shape {output.shape}", f"shape {target.shape}"))
-        return as_dtype(target, output.dtype, place)
-
-    def metrics(self) -> Sequence[Metric]:
-        return ()
+    formula: ClassVar[str] = "squared_error"
