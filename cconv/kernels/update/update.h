@@ -39,13 +39,32 @@ enum { MOST_SLOTS = 3, MOST_CONSTANTS = 8 };
     s0 += c3 * (g - s0);                                                                                            \
     s1 = c2 * s1 + c4 * g * g;                                                                                      \
     w = w - c0 * s0 / (SQRT(s1) * c1 + c5);
+/* RMSprop (Hinton, 2012) as torch.optim.RMSprop. o: alpha, eps, weight decay, momentum. Slots: mean square, mean if
+ * centered, momentum. */
+#define RMSPROP_CONSTANTS                                                                                           \
+    (c[0] = rate, c[1] = o[0], c[2] = 1 - o[0], c[3] = o[1], c[4] = o[2], c[5] = o[3])
+#define RMSPROP_UPDATE                                                                                              \
+    g += c4 * w;                                                                                                    \
+    s0 = c1 * s0 + c2 * g * g;
+#define RMSPROP_CENTERED_UPDATE                                                                                     \
+    RMSPROP_UPDATE                                                                                                  \
+    s1 += c2 * (g - s1);
+/* A variance that rounding has made negative. */
+#define POSITIVE(v) ((v) > 0 ? (v) : 0)
 
 #define UPDATE_RULES(F)                                                                                             \
     F(sgd, 0, SGD_CONSTANTS, w -= c0 * (g + c1 * w);)                                                               \
     F(sgd_momentum, 1, SGD_CONSTANTS, s0 = c2 * s0 + (g + c1 * w); w -= c0 * s0;)                                   \
     F(sgd_nesterov, 1, SGD_CONSTANTS, g += c1 * w; s0 = c2 * s0 + g; w -= c0 * (g + c2 * s0);)                      \
     F(adam, 2, (ADAM_CONSTANTS, c[6] = o[3]), g += c6 * w; ADAM_UPDATE)                                             \
-    F(adamw, 2, (ADAM_CONSTANTS, c[6] = rate * o[3]), w -= c6 * w; ADAM_UPDATE)
+    F(adamw, 2, (ADAM_CONSTANTS, c[6] = rate * o[3]), w -= c6 * w; ADAM_UPDATE)                                     \
+    F(rmsprop, 1, RMSPROP_CONSTANTS, RMSPROP_UPDATE w -= c0 * (g / (SQRT(s0) + c3));)                               \
+    F(rmsprop_momentum, 2, RMSPROP_CONSTANTS, RMSPROP_UPDATE                                                        \
+      s1 = c5 * s1 + g / (SQRT(s0) + c3); w -= c0 * s1;)                                                            \
+    F(rmsprop_centered, 2, RMSPROP_CONSTANTS, RMSPROP_CENTERED_UPDATE                                               \
+      w -= c0 * (g / (SQRT(POSITIVE(s0 - s1 * s1)) + c3));)                                                                   \
+    F(rmsprop_centered_momentum, 3, RMSPROP_CONSTANTS, RMSPROP_CENTERED_UPDATE                                      \
+      s2 = c5 * s2 + g / (SQRT(POSITIVE(s0 - s1 * s1)) + c3); w -= c0 * s2;)
 
 typedef void (*update_prepare)(const double *o, double rate, double t, double *c);
 typedef void (*update_loop)(const double *constants, double factor, const real *gradient, real *weight,

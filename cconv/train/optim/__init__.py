@@ -9,6 +9,7 @@ The schedules can be imported from here, too, next to the optimizers that take t
 
 from cconv.train.optim.adam import Adam, AdamW
 from cconv.train.optim.optimizer import Optimizer, Rule
+from cconv.train.optim.rmsprop import RMSprop
 from cconv.train.optim.sgd import SGD
 from cconv.train.optim.state import State
 from cconv.train.schedules import Constant, Cosine, Schedule, StepDecay
@@ -16,5 +17,6 @@ from cconv.train.schedules import Constant, Cosine, Schedule, StepDecay
 Step = StepDecay  # its first name
 
 __all__ = [
-    "SGD", "Adam", "AdamW", "Constant", "Cosine", "Optimizer", "Rule", "Schedule", "State", "Step", "StepDecay",
+    "SGD", "Adam", "AdamW", "Constant", "Cosine", "Optimizer", "RMSprop", "Rule", "Schedule", "State", "Step",
+    "StepDecay",
 ]  # fmt: skip
