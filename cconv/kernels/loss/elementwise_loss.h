@@ -18,7 +18,8 @@
 #include "simd.h"
 
 #define ELEMENTWISE_LOSSES(F)                                                                                       \
-    F(squared_error, d * d, 2, d)
+    F(squared_error, d * d, 2, d)                                                                                   \
+    F(absolute_error, fabs(d), 1, (d > 0) - (d < 0))
 
 /* The sum of the losses of n elements. Writes their gradient, too, unless it is NULL. */
 typedef double (*elementwise_loss_loop)(const real *output, const real *target, real *gradient, ptrdiff_t n,

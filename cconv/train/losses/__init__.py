@@ -7,6 +7,7 @@ train/losses_by_output.py finds the loss of each output from what a Trainer is g
 
 from cconv.train.losses.cross_entropy import CrossEntropy
 from cconv.train.losses.loss import Loss
+from cconv.train.losses.mean_absolute_error import MeanAbsoluteError
 from cconv.train.losses.mean_squared_error import MeanSquaredError
 
-__all__ = ["CrossEntropy", "Loss", "MeanSquaredError"]
+__all__ = ["CrossEntropy", "Loss", "MeanAbsoluteError", "MeanSquaredError"]
