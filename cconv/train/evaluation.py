@@ -8,6 +8,7 @@ import numpy as np
 
 from cconv.errors import TrainingError, explain
 from cconv.train.metrics import Metric
+from cconv.train.metrics.metric import column_of
 
 
 class Evaluation(tuple[float, float | None]):
@@ -51,7 +52,7 @@ class Means:
         self.examples, self._total = 0, 0.0
         several = sum(bool(each) for each in metrics.values()) > 1
         self._accumulators = [
-            (output, f"{output}.{metric.name}" if several else metric.name, metric.accumulator())
+            (output, f"{output}.{column_of(metric)}" if several else column_of(metric), metric.accumulator())
             for output, each in metrics.items()
             for metric in each
         ]

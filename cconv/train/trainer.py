@@ -38,6 +38,7 @@ from cconv.train.losses import Loss
 from cconv.train.losses.loss import checks_values
 from cconv.train.losses_by_output import losses_by_output
 from cconv.train.metrics import Metric
+from cconv.train.metrics.metric import column_of
 from cconv.train.network import Network
 from cconv.train.optim import SGD, Optimizer, State
 from cconv.train.optim.state import Updates
@@ -537,4 +538,7 @@ def _metrics(wish: str | Metric | Sequence[str | Metric]) -> Sequence[Metric]:
     found: list[Metric] = [registry.made("metric", one) if isinstance(one, str) else one for one in several]
     for metric in found:
         registry.described("metric", metric, "Trainer: metrics")
+    columns = [column_of(metric) for metric in found]
+    if twice := sorted({column for column in columns if columns.count(column) > 1}):
+        raise ValueRangeError(explain("Trainer: metrics", "each metric has a column of its own", f"{twice[0]!r} twice"))
     return found

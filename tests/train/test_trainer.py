@@ -425,3 +425,8 @@ def test_two_trainers_in_two_threads():
     for thread in threads:
         thread.join()
     assert found == {0: expected, 1: expected}
+
+
+def test_two_metrics_of_one_column_are_refused():
+    with pytest.raises(ValueRangeError, match="a column of its own; found 'accuracy' twice"):
+        Trainer(perceptron(), metrics=["accuracy", "accuracy"])

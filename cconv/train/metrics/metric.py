@@ -24,7 +24,8 @@ class Metric(Protocol):
     """Options of a metric; one object serves many epochs.
 
     Attributes:
-        name: its column in the history, such as "accuracy".
+        name: of the class in the registry, and of its column in the history, such as "accuracy".
+        column: optional; the column's name, if it depends on the options.
     """
 
     @property
@@ -33,6 +34,11 @@ class Metric(Protocol):
     def accumulator(self) -> Accumulator:
         """A new accumulator."""
         ...
+
+
+def column_of(metric: Metric) -> str:
+    """The name of the metric's column in the history."""
+    return str(getattr(metric, "column", metric.name))
 
 
 class Ratio:
