@@ -6,7 +6,8 @@ of these as `lr`.
 
 from cconv.train.schedules.constant import Constant
 from cconv.train.schedules.cosine import Cosine
+from cconv.train.schedules.exponential import Exponential
 from cconv.train.schedules.schedule import Schedule
 from cconv.train.schedules.step_decay import StepDecay
 
-__all__ = ["Constant", "Cosine", "Schedule", "StepDecay"]
+__all__ = ["Constant", "Cosine", "Exponential", "Schedule", "StepDecay"]
