@@ -4,6 +4,7 @@ callback.py     what a callback is
 """
 
 from cconv.train.callbacks.callback import Callback, Row, Training, check_callbacks
+from cconv.train.callbacks.csv_log import CSVLog
 from cconv.train.callbacks.early_stopping import EarlyStopping
 
-__all__ = ["Callback", "EarlyStopping", "Row", "Training", "check_callbacks"]
+__all__ = ["CSVLog", "Callback", "EarlyStopping", "Row", "Training", "check_callbacks"]
