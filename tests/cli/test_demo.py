@@ -107,3 +107,19 @@ def test_progress_goes_to_stderr(tmp_path):
     os.close(ours)
     assert b"from scratch" in shown
     assert "epochs/s" not in ran.stdout
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs Linux's /proc")
+def test_demo_refuses_a_folder_that_takes_no_files(refused):
+    """Not even root can make files in /proc."""
+    for folder in ("/proc/self", "/proc/cconv-demo"):
+        assert "Choose another with --out" in refused("demo", "--out", folder)
+
+
+def test_demo_refuses_a_folder_that_is_a_file(tmp_path, monkeypatch, refused):
+    """Before anything is trained."""
+    monkeypatch.setattr(cconv.Trainer, "fit", lambda *a, **k: pytest.fail("trained first"))
+    file = tmp_path / "file"
+    file.touch()
+    assert "Choose another with --out" in refused("demo", "--out", file)
+    assert "Choose another with --out" in refused("demo", "--out", file / "below")
