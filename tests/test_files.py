@@ -1,12 +1,15 @@
 """A file is written whole or stays as it was."""
 
 import os
+import signal
 import stat
+import subprocess
+import sys
 
 import pytest
 
 from cconv.errors import CconvError, OutputError
-from cconv.files import atomic_write
+from cconv.files import atomic_write, temporary_name
 
 
 def test_writes_bytes_and_pieces(tmp_path):
@@ -94,3 +97,40 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path):
     with pytest.raises(OutputError, match="pipe"):
         atomic_write(tmp_path / "pipe", b"x")
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_the_next_save_removes_what_killed_processes_left(tmp_path):
+    """Not what a running process is writing, nor what a process of another machine has written."""
+    child = subprocess.Popen(["sleep", "60"])
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    try:
+        name = temporary_name(tmp_path).name
+        own, host = f"-{os.getpid()}-", name.split("-")[1]
+        abandoned = tmp_path / name.replace(own, f"-{gone.pid}-")
+        running = tmp_path / name.replace(own, f"-{child.pid}-")
+        elsewhere = tmp_path / name.replace(own, f"-{gone.pid}-").replace(f"-{host}-", "-another_host-")
+        for path in (abandoned, running, elsewhere):
+            path.write_bytes(b"half")
+        atomic_write(tmp_path / "net.onnx", b"whole")
+        assert sorted(os.listdir(tmp_path)) == sorted([running.name, elsewhere.name, "net.onnx"])
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_process_that_is_killed_while_it_writes(tmp_path):
+    code = (
+        "import os, signal\n"
+        "from cconv.files import atomic_write\n"
+        "def pieces():\n"
+        "    yield b'new'\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"atomic_write({str(tmp_path / 'net.onnx')!r}, pieces())"
+    )
+    (tmp_path / "net.onnx").write_bytes(b"old")
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert (tmp_path / "net.onnx").read_bytes() == b"old"
+    assert len(os.listdir(tmp_path)) == 2
+    atomic_write(tmp_path / "net.onnx", b"newer")
+    assert os.listdir(tmp_path) == ["net.onnx"]

@@ -23,7 +23,7 @@ def warn_of(model: Model, losses: Mapping[str, Loss]) -> None:
         return
     lines = [f"{finding.node}: {finding.meaning}" if finding.node else finding.meaning for finding in found]
     cure = "cconv.finetune.repair(model, data) returns a model without this; cconv.doctor(model) tells more."
-    warnings.warn("\n".join(["Trainer: the model will train worse than it could.", *lines, cure]), TrainingWarning, 4)
+    warnings.warn("\n".join(["Trainer: the model will train worse than it could.", *lines, cure]), TrainingWarning, 3)
 
 
 def cure_of_no_weights(model: Model) -> str:
