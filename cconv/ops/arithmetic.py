@@ -76,7 +76,7 @@ class Arithmetic(Operator):
     def fold(self, call: Call) -> list[np.ndarray] | None:
         integers = call.known and is_whole(call.results[0].dtype)
         if integers and self.kind == "div" and not np.all(call.constant(1, "the divisor")):
-            raise call.error(ValueRangeError, "whole numbers are divided by other than 0", "a divisor of 0")
+            raise call.error(ValueRangeError, "the divisor of integers is not 0", "a divisor of 0")
         return super().fold(call)
 
 

@@ -1,4 +1,4 @@
-"""Helpers that emit sums and other reductions over axes, for operators, gradients of broadcasting and bias gradients."""
+"""Helpers that emit sums and other reductions over axes, for operators, broadcast gradients and bias gradients."""
 
 from __future__ import annotations
 

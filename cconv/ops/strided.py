@@ -122,7 +122,7 @@ class Slice(Operator):
         steps = [1] * len(axes) if steps is None else steps
         found = f"starts {starts}, ends {ends}, axes {axes}, steps {steps}"
         if not len(starts) == len(ends) == len(axes) == len(steps) or len(set(axes)) != len(axes):
-            raise call.error(ShapeError, "starts, ends and steps have an entry for each axis, named once", found)
+            raise call.error(ShapeError, "starts, ends, steps have an entry for each axis, each named once", found)
         if 0 in steps:
             raise call.error(ValueRangeError, "no step is 0", found)
         ranges = [range(n) for n in shape]
