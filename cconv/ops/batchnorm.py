@@ -55,7 +55,7 @@ class Tail:
 
 
 class BatchNormalization(Operator):
-    """Inputs: x (N, C, ...), scale, bias, running mean, running variance (C,).
+    """Batch normalisation per channel. Inputs: x (N, C, ...), scale, bias, running mean, running variance (C,).
 
     Outputs: y; with training_mode=1 also the new running mean and variance.
     """
@@ -206,7 +206,7 @@ class BatchNormalization(Operator):
         return [y, *new][: call.output_count]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
-        if grads[0] is None:  # the running averages have no gradient
+        if grads[0] is None:  # Only the running averages were used, which have no gradient.
             return [None] * 5
         return self.gradients(lower, call, grads[0])[:5]
 

@@ -95,9 +95,10 @@ class Convolution(Operator):
         raise NotImplementedError
 
     def weight_axes(self, call: Call) -> tuple[int, int, int, int]:
-        """Sizes of w viewed as (groups, repeats, channels, inner). groups * channels is the number of output channels.
+        """Sizes of w viewed as (groups, repeats, channels, inner), where groups * channels are the output channels.
 
-        For norm.FoldConvolution, which scales the weights of each output channel.
+        They are (1, 1, K, C/group * taps) for Conv and (group, C/group, K/group, taps) for ConvTranspose.
+        norm.FoldConvolution, which scales the weights of each output channel, needs this view.
         """
         raise NotImplementedError
 

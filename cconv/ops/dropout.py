@@ -55,7 +55,8 @@ class Dropout(Operator):
         if not np.issubdtype(spec.dtype, np.floating):
             raise call.error(DTypeError, "works on floating-point numbers", str(spec.dtype))
         if not call.has(1) or call.constants[1] is not None:
-            self.ratio(call)  # Check it. A ratio computed at run time is an error in training plans only: see forward.
+            # Raises if the ratio is invalid. A ratio that is computed at run time is an error in training plans only.
+            self.ratio(call)
         return [spec, Spec(spec.shape, spec.dtype if call.opset < 10 else BOOL)]
 
     def varies(self, lower: Lowering, call: Call) -> str:

@@ -74,7 +74,7 @@ class Fusion(Operator):
         """Whether `part` is an activation that the head's kernel can apply to the result of the chain `parts`."""
         raise NotImplementedError(cls.__name__)
 
-    # The roles of the parts.
+    # Parts of the chain by their role.
 
     @property
     def head(self) -> Call:
@@ -95,7 +95,7 @@ class Fusion(Operator):
     def wants_residual(self) -> bool:
         return self.sum is not None and self.sum.call.needs_gradient(other(self.sum))
 
-    # Methods of Operator.
+    # Overridden methods of Operator.
 
     def shapes(self, call: Call) -> list[Spec]:
         return self.parts[-1].call.results

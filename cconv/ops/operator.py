@@ -152,7 +152,7 @@ class Call:
 
 
 class Lowering(Protocol):
-    """The plan under construction, as an operator sees it."""
+    """Interface through which an operator adds tensors and steps to the plan under construction."""
 
     build: Build
     """The compiled kernel loops for the plan's dtype and this CPU. It is the first argument of every kernel class."""

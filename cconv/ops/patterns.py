@@ -33,7 +33,7 @@ from cconv.ops.unary import Unary
 
 COMMUTATIVE = ("Add", "Mul")
 
-# The operators in the left column above have the definitions of this opset.
+# The operators that replace the patterns have the definitions of this opset.
 OPSET = 24
 
 Test = Callable[[Operator, Call], bool]

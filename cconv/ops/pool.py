@@ -90,7 +90,8 @@ class MaxPool(WindowPool):
         return [spec, Spec(spec.shape, np.dtype(np.int64))]
 
     def separates(self, call: Call, moving: Collection[int]) -> bool:
-        return call.output_count == 1  # The indices count from the first image of the batch, so they depend on i.
+        # Indices count from the first image of the batch, so an image's indices depend on its position in the batch.
+        return call.output_count == 1
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         # Quantised networks pool 8-bit integers. Floats represent these exactly.

@@ -133,7 +133,7 @@ class Linear(Operator):
         return [dx, ds, *[None] * (len(call.specs) - 2)]
 
     def summed(self, lower: Lowering, call: Call, terms: Tensor, sizes: tuple[int, int, int, int]) -> Tensor:
-        """Sum `terms`, which has the array's shape, over the elements of each scale. Returns the scale's shape."""
+        """Sum `terms`, of the array's shape, over the elements of each scale. The result has the scale's shape."""
         shape, axis = call.spec(1).shape, self.axis(call)
         if self.block(call):
             sums = lower.tensor(shape, terms.layout)

@@ -165,7 +165,7 @@ class Scatter(ScatterElements):
 
 
 class ScatterND(Scattering):
-    """y[*indices[i, :], ...] = updates[i, ...]"""
+    """Copy the data to y, then write y[*indices[i, :], ...] = updates[i, ...] for each i."""
 
     type = "ScatterND"
     since = 11

@@ -24,7 +24,7 @@ class Layout(Enum):
 
 @dataclass(frozen=True)
 class Spec:
-    """Shape and dtype of a value, as ONNX sees it."""
+    """Shape and dtype of a value. The axes are in ONNX's order, whatever the layout in memory."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
