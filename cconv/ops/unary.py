@@ -2,7 +2,7 @@
 
 Each gradient is dx = dy * f'(x). If f' can be computed from y = f(x), the backward pass reads y and not x, so that the
 memory of x is free after the forward pass. Where f' is 0 almost everywhere (Sign, Floor, Ceil, Round), the operator has
-no gradient. Training then raises an error for a weight that only such a node reads.
+no gradient. A weight that only such nodes read is then not trainable, and naming it in `trainable` is an error.
 """
 
 from __future__ import annotations
