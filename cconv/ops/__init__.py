@@ -1,1 +1,1 @@
-"""Operators: one file per family, see operator.py for the contract and catalogue.py for the list."""
+"""Operators, one file per family. operator.py has their base class, catalogue.py the list of all."""

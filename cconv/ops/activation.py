@@ -1,6 +1,6 @@
-"""Activations. Their loops and derivatives are in kernels/elementwise.h.
+"""Activations. Their loops and derivatives are in kernels/elementwise/elementwise.h.
 
-What exporters spell as several nodes (SiLU, HardSwish, Gelu) is put together again in a plan; see patterns.py.
+Exporters write SiLU, HardSwish and Gelu as several nodes each. A plan replaces these nodes by one; see patterns.py.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from cconv.ops.unary import Parameters, Unary
 
 
 class LeakyRelu(Unary):
-    """x for x >= 0, alpha * x below. The gradient at 0 is alpha's, as in PyTorch."""
+    """x for x >= 0, alpha * x below. The derivative at 0 is alpha, as in PyTorch."""
 
     def reads_output(self, call: Call) -> bool:
-        return self.parameters(call)[0] >= 0  # y then has x's sign
+        return self.parameters(call)[0] >= 0  # With alpha >= 0, y has the sign of x.
 
 
 class Clip(Unary):
-    """min(max(x, low), high); the gradient on the bounds is 0.
+    """min(max(x, low), high). Either bound may be missing.
 
-    Bounds are attributes up to opset 10, scalar inputs from 11 on; either may be missing. Where they are computed at
-    run time, or where integers are clipped, it is a max and a min. The gradient on the bounds then is dy for x, as in
-    PyTorch; a bound has that of what lies outside of it, the upper one all if it is below the other.
+    Bounds are attributes up to opset 10 and scalar inputs from opset 11 on. If they are known before the model runs and
+    x is floating-point, one loop does the work. The derivative at x = low and x = high is then 0.
+
+    Otherwise the node runs as a max and a min. The derivative at x = low and x = high is then 1, as in PyTorch. The
+    gradient of low is the sum of dy over x < low, and that of high the sum of dy over x > high. If high < low, the
+    gradient of low is 0 and that of high is the sum of all of dy.
     """
 
     inputs = (1, 3)
@@ -107,7 +110,7 @@ class Celu(Unary):
 
 
 class Gelu(Unary):
-    """x * P(X <= x) for a standard normal X, or with approximate="tanh" the usual approximation of it."""
+    """x * P(X <= x) for a standard normal X. With approximate="tanh", the tanh approximation of that."""
 
     def __init__(self) -> None:
         super().__init__("Gelu", "gelu", since=20)
@@ -122,7 +125,8 @@ class Gelu(Unary):
 class PRelu(Operator):
     """x for x >= 0, slope * x below; the slope broadcasts to x.
 
-    The derivatives at 0 are the slope's, and 0 for the slope, as in PyTorch.
+    At x = 0 the derivative with respect to x is the slope, and the derivative with respect to the slope is 0, as in
+    PyTorch.
     """
 
     type = "PRelu"
@@ -160,7 +164,11 @@ class PRelu(Operator):
 
 
 def attributes(**defaults: float) -> Parameters:
-    """The loop's parameters a and b are these attributes in this order."""
+    """Make the `parameters` function of a Unary: it reads the loop's parameters a and b from the node's attributes.
+
+    Args:
+        defaults: names of one or two attributes, in the order a, b, with their default values. A missing b is 0.
+    """
     names = list(defaults)
 
     def parameters(call: Call) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """Add, Sub, Mul, Div, Mod, Pow with broadcasting.
 
-With z = x op y, each gradient is the product below, summed back to the operand's shape:
+With z = x op y, each gradient is the expression below, summed over the axes along which the operand was broadcast:
 
     add  dx = dz        dy = dz
     sub  dx = dz        dy = -dz
@@ -24,11 +24,12 @@ from cconv.ops.tensor import Spec, Tensor
 
 
 class Arithmetic(Operator):
-    """z = x op y.
+    """z = x op y with broadcasting, on floating-point numbers or integers.
 
     Args:
-        type: ONNX's name.
-        kind: name of the loop in kernels/elementwise.h, and of the one for integers in kernels/typed.h.
+        type: ONNX's name of the operator.
+        kind: name of the loops, in kernels/elementwise/elementwise.h for floating-point numbers and in
+            kernels/elementwise/typed.h for integers.
     """
 
     inputs = (2, 2)
@@ -75,12 +76,12 @@ class Arithmetic(Operator):
     def fold(self, call: Call) -> list[np.ndarray] | None:
         integers = call.known and is_whole(call.results[0].dtype)
         if integers and self.kind == "div" and not np.all(call.constant(1, "the divisor")):
-            raise call.error(ValueRangeError, "whole numbers are divided by other than 0", "a divisor of 0")
+            raise call.error(ValueRangeError, "the divisor of integers is not 0", "a divisor of 0")
         return super().fold(call)
 
 
 class Mod(Arithmetic):
-    """What is left of x / y, with y's sign, or with fmod=1 with x's. Floats need fmod=1 up to opset 27."""
+    """Remainder of x / y. It has the sign of y, or with fmod=1 the sign of x. Up to opset 27, floats need fmod=1."""
 
     since = 10
 
@@ -112,7 +113,7 @@ class Mod(Arithmetic):
 
 
 class Pow(Arithmetic):
-    """x^y in x's dtype; y may have another one."""
+    """x^y in the dtype of x. y may have another dtype."""
 
     def shapes(self, call: Call) -> list[Spec]:
         a, b = call.spec(0), call.spec(1)

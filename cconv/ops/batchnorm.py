@@ -2,8 +2,8 @@
 
     y = (x - mean) / sqrt(variance + epsilon) * scale + bias        per channel
 
-Which mean and variance, and what happens to the running averages, is decided by the plan, not by the exported
-node: a network exported for inference is trained on.
+The plan, not the exported node, decides which mean and variance are used and whether the running averages are updated.
+So a network that was exported for inference can still be trained.
 
     plan                   mean, variance       running averages    scale, bias
     inference              running              untouched           -
@@ -13,14 +13,14 @@ node: a network exported for inference is trained on.
     training, "statistics" of the batch         updated             fixed
     training, "frozen"     running              untouched           trained
 
-Exporters also write the standardisation of a convolution's weights as a BatchNormalization of them, whose running
-mean and variance are computed from the same weights: see WithGivenStatistics.
+Some exporters express weight standardisation as a BatchNormalization of a convolution's weights. Its running mean and
+variance are computed from the same weights. See WithGivenStatistics.
 
-The running variance follows ONNX: it averages the *population* variance, sum((x - mean)^2) / n, which is also
-what the batch is normalised with. PyTorch averages the sample variance, / (n - 1), instead; the two differ by
-a factor n / (n - 1), next to nothing for a convolutional network, whose n counts pixels too. Training losses
-do not depend on it. ONNX is the language the model is written in, and onnxruntime does the same for a node in
-training mode.
+The running variance follows ONNX: it averages the *population* variance, sum((x - mean)^2) / n, which also normalises
+the batch. PyTorch averages the sample variance, sum((x - mean)^2) / (n - 1). The two differ by a factor n / (n - 1),
+which is close to 1 in a convolutional network, because n counts the pixels of all images of the batch. Training losses
+do not depend on the running variance. cconv follows ONNX because models are ONNX files, and because onnxruntime does
+the same for a node in training mode.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ PARAMETERS = {1: "scale", 2: "bias", 3: "running mean", 4: "running variance"}
 
 @dataclass(frozen=True)
 class Tail:
-    """What is done to the normalised z in the same pass over memory: y = activation(z + residual).
+    """Operations fused into the pass that writes the normalised value z: y = activation(z + residual).
 
     Attributes:
-        activation: (name, a, b), see kernels/norm/norm.pyx; None: there is none.
-        residual: of z's shape; None: there is none.
+        activation: (name, a, b), see kernels/norm/norm.pyx; None: no activation.
+        residual: a tensor of z's shape; None: nothing is added.
     """
 
     activation: tuple[str, float, float] | None = None
@@ -55,7 +55,7 @@ class Tail:
 
 
 class BatchNormalization(Operator):
-    """Inputs: x (N, C, ...), scale, bias, running mean, running variance (C,).
+    """Batch normalisation per channel. Inputs: x (N, C, ...), scale, bias, running mean, running variance (C,).
 
     Outputs: y; with training_mode=1 also the new running mean and variance.
     """
@@ -65,7 +65,7 @@ class BatchNormalization(Operator):
     pure = False
     differentiable: ClassVar[tuple[int, ...]] = (0, 1, 2)
     averages: ClassVar[bool] = True
-    """Whether the running statistics are the node's to keep up."""
+    """Whether training updates the running mean and variance. False if the model computes them."""
 
     per_example = True
 
@@ -132,7 +132,11 @@ class BatchNormalization(Operator):
         return self.forward_batch(lower, call, x, tail)
 
     def forward_frozen(self, lower: Lowering, call: Call, x: Tensor, tail: Tail) -> Sequence[Tensor]:
-        """z = x * factor + shift; both follow from weights alone, unless the statistics are computed."""
+        """Forward pass with fixed statistics: y = activation(x * factor + shift + residual).
+
+        factor = scale / sqrt(variance + epsilon) and shift = bias - mean * factor are computed once, when the plan is
+        made, unless one of scale, bias, mean and variance changes between runs.
+        """
         _, scale, bias, mean, variance = (call.input(i) for i in range(5))
         factor, shift = lower.tensor(scale.shape), lower.tensor(scale.shape)
         inverse = lower.tensor(scale.shape) if any(call.needs_gradient(i) for i in range(1, 5)) else None
@@ -148,7 +152,11 @@ class BatchNormalization(Operator):
         return [y, mean, variance][: call.output_count]
 
     def forward_batch(self, lower: Lowering, call: Call, x: Tensor, tail: Tail) -> Sequence[Tensor]:
-        """Statistics of the batch, z = (x - mean) * inverse * scale + bias, and the running averages."""
+        """Forward pass with batch statistics: z = (x - mean) * inverse * scale + bias; y = activation(z + residual).
+
+        mean and variance are computed over the batch and the spatial axes; inverse = 1 / sqrt(variance + epsilon). The
+        running averages are updated after the optimizer's step, or are outputs of the node if training_mode=1.
+        """
         rows, channels = rows_of(x)
         if rows < 2:
             raise call.error(
@@ -160,12 +168,12 @@ class BatchNormalization(Operator):
         _, scale, bias, running_mean, running_variance = (call.input(i) for i in range(5))
         mean, variance, inverse = (lower.tensor((channels,)) for _ in range(3))
         call.saved.update(mean=mean, inverse=inverse)
-        found, lengths = lower.statistics_epilogue(x)
+        sums, lengths = lower.statistics_epilogue(x)
         step = norm.Statistics(lower.build, rows, channels, self.epsilon(call), block_rows=lengths)
-        if found is None:
+        if sums is None:
             lower.emit(step, reads=[x], writes=[partials(lower, x), mean, variance, inverse])
         else:
-            lower.emit(step, reads=[None, found], writes=[mean, variance, inverse])
+            lower.emit(step, reads=[None, sums], writes=[mean, variance, inverse])
 
         def normalized() -> Tensor:
             y = lower.tensor(x.shape, x.layout)
@@ -174,7 +182,8 @@ class BatchNormalization(Operator):
             return y
 
         y = normalized()
-        # The gradient reads x anyway, but the residual need not be kept.
+        # The backward pass keeps x anyway, so y can be recomputed from x. With a residual it would have to keep the
+        # residual too, so then y is not declared recomputable.
         if any(call.gradients_needed) and tail.residual is None:
             lower.recomputable(y, normalized)
 
@@ -198,24 +207,30 @@ class BatchNormalization(Operator):
         return [y, *new][: call.output_count]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
-        if grads[0] is None:  # the running averages have no gradient
+        if grads[0] is None:  # Only the running averages were used, which have no gradient.
             return [None] * 5
         return self.gradients(lower, call, grads[0])[:5]
 
     def gradients(
         self, lower: Lowering, call: Call, dy: Tensor, y: Tensor | None = None, wants_residual: bool = False
     ) -> list[Tensor | None]:
-        """The gradients of the five inputs and, last, of the tail's residual.
+        """Emit the backward pass. Returns the gradients of the five inputs and, last, of the residual of the tail.
 
-        The activation's derivative is never a pass of its own if another pass over dy is needed. After batch
-        statistics all passes read x, of which z is computed again: y is not read, dz not written (5 tensors moved
-        instead of 8). With a residual that would mean reading it too, and dz is its gradient, so the first pass reads
-        y and writes dz. With frozen statistics x may not be needed at all: likewise. Where the convolution that
-        computes dy can do so, it is what takes the derivative and finds the sums (Lowering.parameter_sums_epilogue).
+        dz is the gradient of z + residual, the input of the activation. The activation's derivative is part of another
+        pass over dy if one is needed. There are three cases:
+
+        Batch statistics, no residual: every pass reads x, recomputes z from it, and takes the derivative at z. y is not
+        read and dz is not written, so 5 tensors go through memory and not 8.
+
+        A residual, or frozen statistics: the first pass computes the derivative from y and writes dz. dz is also the
+        gradient of the residual. With frozen statistics x may not be needed at all.
+
+        dy comes from a convolution with a suitable epilogue: the convolution applies the derivative and computes the
+        sums for scale and bias (Lowering.parameter_sums_epilogue).
 
         Args:
             dy: gradient of y.
-            y: the output; needed only where the tail has an activation.
+            y: the output; needed only if the tail has an activation.
             wants_residual: whether the residual's gradient is needed.
         """
         mode, tail = self.mode(lower, call), call.saved["tail"]
@@ -224,10 +239,10 @@ class BatchNormalization(Operator):
         dy = lower.as_layout(dy, x.layout)
         wants_x = call.needs_gradient(0)
         wants_scale, wants_bias = (call.needs_gradient(i) and mode != "statistics" for i in (1, 2))
-        given = mode == "frozen" and (call.needs_gradient(3) or call.needs_gradient(4))
-        wants_sums = wants_scale or wants_bias or given or (wants_x and mode != "frozen")
-        again = tail.activation is not None and tail.residual is None and mode != "frozen"
-        gate = None if again or tail.activation is None else y
+        wants_statistics = mode == "frozen" and (call.needs_gradient(3) or call.needs_gradient(4))
+        wants_sums = wants_scale or wants_bias or wants_statistics or (wants_x and mode != "frozen")
+        recompute_z = tail.activation is not None and tail.residual is None and mode != "frozen"
+        gate = None if recompute_z or tail.activation is None else y
 
         dz: Tensor | None = dy
         if gate is not None:
@@ -235,9 +250,9 @@ class BatchNormalization(Operator):
         dscale = dbias = dx = None
         if wants_sums:
             dscale, dbias = lower.tensor(scale.shape), lower.tensor(scale.shape)
-            terms = (inverse, scale, bias) if again else (None, None, None)
-            found, blocks = lower.parameter_sums_epilogue(dy, tail.activation, [x, mean, *terms, gate])
-            if found is None:
+            terms = (inverse, scale, bias) if recompute_z else (None, None, None)
+            sums, blocks = lower.parameter_sums_epilogue(dy, tail.activation, [x, mean, *terms, gate])
+            if sums is None:
                 lower.emit(
                     norm.ParameterGradient(lower.build, *rows_of(x), tail.activation),
                     reads=[dy, x, mean, inverse, *terms[1:], gate],
@@ -245,9 +260,9 @@ class BatchNormalization(Operator):
                     inplace=True,
                 )
             else:
-                again, dz = False, dy
+                recompute_z, dz = False, dy
                 step = norm.ParameterGradient(lower.build, *rows_of(x), blocks=blocks)
-                lower.emit(step, reads=[None] * 3 + [inverse] + [None] * 3, writes=[None, found, dscale, dbias])
+                lower.emit(step, reads=[None] * 3 + [inverse] + [None] * 3, writes=[None, sums, dscale, dbias])
         elif gate is not None and dz is not None:
             name, a, b = tail.activation
             step = elementwise.UnaryGradient(lower.build, name, x.size, a, b)
@@ -258,14 +273,14 @@ class BatchNormalization(Operator):
             lower.emit(norm.Affine(lower.build, *rows_of(x)), reads=reads, writes=[dx], inplace=True)
         elif wants_x:
             dx = lower.tensor(x.shape, x.layout)
-            step = norm.InputGradient(lower.build, *rows_of(x), tail.activation if again else None)
-            reads = [dz, x, mean, inverse, scale, bias if again else None, dscale, dbias]
+            step = norm.InputGradient(lower.build, *rows_of(x), tail.activation if recompute_z else None)
+            reads = [dz, x, mean, inverse, scale, bias if recompute_z else None, dscale, dbias]
             lower.emit(step, reads=reads, writes=[dx], inplace=True)
         dmean = dvariance = None
-        if given:
+        if wants_statistics:
             assert dscale is not None and dbias is not None
-            # z = (x - mean) * inverse * scale + bias, inverse' = -inverse^3 / 2:
-            # dmean = -factor * dbias, dvariance = -inverse * factor / 2 * dscale
+            # From z = (x - mean) * inverse * scale + bias and d inverse / d variance = -inverse^3 / 2 follow
+            # dmean = -factor * dbias and dvariance = -inverse * factor / 2 * dscale, with factor = scale * inverse.
             factor = call.saved["factor"]
             dmean = binary(lower, "mul", scaled(lower, dbias, -1.0), factor)
             dvariance = binary(lower, "mul", binary(lower, "mul", scaled(lower, dscale, -0.5), factor), inverse)
@@ -276,11 +291,11 @@ class BatchNormalization(Operator):
 class WithGivenStatistics(BatchNormalization):
     """A BatchNormalization whose running mean and variance are computed by the model.
 
-    There are none to keep up, so what it normalises with does not depend on the plan: with training_mode=1 the
-    batch's own statistics, else the given ones.
+    Training does not update them. Whether the plan trains makes no difference: with training_mode=1 the node normalises
+    with the batch's statistics, otherwise with the given mean and variance.
 
     Args:
-        training_mode: the node's. Without it the statistics have a gradient.
+        training_mode: the node's attribute. If it is False, the given mean and variance have a gradient.
     """
 
     averages: ClassVar[bool] = False
@@ -290,13 +305,13 @@ class WithGivenStatistics(BatchNormalization):
 
 
 def rows_of(x: Tensor) -> tuple[int, int]:
-    """(rows, channels) of a channels-last tensor: batch and spatial axes together, and channels."""
+    """(rows, channels) of a channels-last tensor. Rows are the batch and spatial axes together."""
     channels = x.shape[1]
     return x.size // max(1, channels), channels
 
 
 def partials(lower: Lowering, x: Tensor) -> Tensor:
-    """Room for what each chunk of a reduction over the rows of x finds."""
+    """A tensor (blocks, 2, channels) float64 for the partial results of a reduction over the rows of x."""
     blocks = norm.row_blocks_of(*rows_of(x))
     return lower.tensor((blocks, 2, x.shape[1]), dtype=float)
 

@@ -1,4 +1,4 @@
-"""BitwiseAnd, BitwiseOr, BitwiseXor, BitwiseNot, BitShift: integers as rows of bits. Nothing is differentiated."""
+"""BitwiseAnd, BitwiseOr, BitwiseXor, BitwiseNot, BitShift: bit operations on integers. They have no gradient."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cconv.ops.tensor import Spec, Tensor
 
 
 class Bitwise(Operator):
-    """z = x op y, or not x, bit by bit.
+    """z = x op y, or z = not x, on each bit of integers.
 
     Args:
-        type: ONNX's name.
-        kind: the function in kernels/typed.h.
-        count: of inputs.
+        type: ONNX's name of the operator.
+        kind: name of the loop in kernels/elementwise/typed.h, without the dtype at its end.
+        count: number of inputs.
     """
 
     since = 18
@@ -47,9 +47,10 @@ class Bitwise(Operator):
 
 
 class BitShift(Bitwise):
-    """x shifted by y bits in the direction that the attribute says; integers with a sign from opset 28 on.
+    """Shift x by y bits in the direction given by the attribute. Signed integers are allowed from opset 28 on.
 
-    To the right copies of the sign come in. Where y is negative, or not less than x's bits, only what comes in is left.
+    A left shift fills with zeros, a right shift with copies of the sign bit (zeros if unsigned). If y is negative or at
+    least the number of bits of x, all bits of the result are fill bits.
     """
 
     since = 11

@@ -1,7 +1,7 @@
-"""Cast and CastLike: the same numbers in another dtype.
+"""Cast and CastLike: convert a tensor to another dtype.
 
-Inside a plan there is one floating-point dtype, so a cast between two of ONNX's is the input itself: a model that
-computes parts in float16 is computed in float32 throughout.
+A plan has only one floating-point dtype. So a cast between two of ONNX's floating-point dtypes does nothing: a model
+that computes parts in float16 is computed in float32 throughout.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cconv.ops.folding import evaluate
 from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.tensor import Spec, Tensor
 
-# ONNX's numbers of the dtypes that a tensor can have in a plan; of bfloat16 NumPy knows nothing.
+# ONNX's number of each dtype that a tensor can have in a plan. 16 is bfloat16, which NumPy does not have: float32 here.
 DTYPES = {
     1: np.float32,
     2: np.uint8,
@@ -36,7 +36,7 @@ DTYPES = {
 
 
 class Cast(Operator):
-    """The input in the dtype that the attribute `to` numbers. The gradient goes from float to float."""
+    """Convert the input to the dtype given by the attribute `to`. A gradient passes only from float to float."""
 
     type = "Cast"
     per_example = True
@@ -67,7 +67,7 @@ class Cast(Operator):
 
 
 class CastLike(Cast):
-    """The first input in the second one's dtype."""
+    """Convert the first input to the dtype of the second."""
 
     type = "CastLike"
     since = 15
@@ -83,7 +83,7 @@ class CastLike(Cast):
         return None if value is None else evaluate("Cast", call.opset, {"to": to}, [value], 1)
 
     def target(self, call: Call) -> np.dtype:
-        call.read_by_shape_rule.add(1)  # of which only the dtype matters
+        call.read_by_shape_rule.add(1)  # Only the dtype of input 1 matters, so no tensor is needed for it.
         dtype = call.spec(1).dtype
         if dtype not in DTYPES.values():
             raise call.error(DTypeError, "casts to bools, integers or floats", str(dtype))

@@ -1,4 +1,4 @@
-"""The catalogue of operators: one line per file."""
+"""The catalogue of all operators. Each file of operators has one line in the import and one in MODULES."""
 
 from __future__ import annotations
 
@@ -85,5 +85,5 @@ CATALOGUE: dict[tuple[str, str], Operator] = {
 
 
 def find(domain: str, op_type: str) -> Operator | None:
-    """The operator of that ONNX domain ("" is ai.onnx) and type, if cconv has it."""
+    """The operator of an ONNX domain ("" is ai.onnx) and type; None if cconv does not have it."""
     return CATALOGUE.get((domain, op_type))

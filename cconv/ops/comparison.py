@@ -1,4 +1,4 @@
-"""Comparisons and logic: operators whose output is a bool. Nothing is differentiated through them."""
+"""Comparisons and logic: operators whose output is a bool. They have no gradient."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from cconv.ops.tensor import Spec, Tensor
 
 
 class Comparison(Operator):
-    """z = x op y for numbers of one dtype, Equal also for bools; with NaN it is false.
+    """z = x op y for two inputs of numbers of the same dtype. Equal also compares bools. False if x or y is NaN.
 
     Args:
-        type: ONNX's name.
-        kind: the function in kernels/typed.h.
-        since: oldest opset that has it.
-        swapped: whether the function is given (y, x).
+        type: ONNX's name of the operator.
+        kind: name of the loop in kernels/elementwise/typed.h, without the dtype at its end.
+        since: oldest opset that has the operator.
+        swapped: whether the loop is called with (y, x): x > y is computed as y < x.
     """
 
     inputs = (2, 2)
@@ -50,7 +50,7 @@ class Comparison(Operator):
 
 
 class Logic(Operator):
-    """z = x op y, or not x, of bools."""
+    """z = x op y, or z = not x, on bools."""
 
     differentiable: ClassVar[tuple[int, ...] | None] = ()
 
@@ -73,7 +73,7 @@ class Logic(Operator):
 
 
 class IsNaN(Operator):
-    """Which elements are no number."""
+    """True for each element that is NaN."""
 
     type = "IsNaN"
     since = 9
@@ -81,7 +81,7 @@ class IsNaN(Operator):
     differentiable: ClassVar[tuple[int, ...] | None] = ()
 
     def loop(self, call: Call) -> str | None:
-        """The function in kernels/typed.h; None: nothing is looked for."""
+        """Name of the loop in kernels/elementwise/typed.h; None: the output is False everywhere."""
         return "isnan_real"
 
     def shapes(self, call: Call) -> list[Spec]:
@@ -100,7 +100,7 @@ class IsNaN(Operator):
 
 
 class IsInf(IsNaN):
-    """Which elements are infinite, of the signs that the attributes detect_positive and detect_negative name."""
+    """True for each infinite element. The attributes detect_positive and detect_negative select the signs."""
 
     type = "IsInf"
     since = 10

@@ -1,4 +1,4 @@
-"""Concat: each input is copied to its place; the gradient is copied back from there."""
+"""Concat: each input is copied to its part of the output; in the backward pass that part of dy is copied to dx."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cconv.ops.tensor import Spec, Tensor
 
 
 class Concat(Operator):
-    """The inputs one after another along `axis`."""
+    """Concatenate the inputs along `axis`."""
 
     type = "Concat"
     inputs = (1, 1 << 30)
@@ -46,7 +46,7 @@ class Concat(Operator):
         return self.axis(call) != 0 and len(moving) == len(call.specs)
 
     def places(self, call: Call, joined: Tensor) -> list[int]:
-        """Elements of `joined` before each input's first one."""
+        """For each input, the offset of its first element in the memory of the concatenated tensor, in elements."""
         axis = self.axis(call)
         sizes = [call.spec(i).shape[axis] for i in range(len(call.specs))]
         return [sum(sizes[:i]) * joined.strides[axis] for i in range(len(sizes))]

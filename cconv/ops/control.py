@@ -8,9 +8,9 @@ from cconv.ops.tensor import Spec
 
 
 class If(Operator):
-    """then_branch or else_branch, as the condition says, which must be known before the model runs.
+    """Run then_branch if the condition is true, else else_branch. The condition must be known before the model runs.
 
-    Its inputs are the condition and what the branches take from outside.
+    The inputs are the condition and the values of the outer graph that the branches read.
     """
 
     type = "If"

@@ -1,7 +1,7 @@
 """Conv and ConvTranspose.
 
-A transposed convolution is the input gradient of a convolution whose weights it shares, so one geometry and
-three passes serve both operators:
+A transposed convolution computes the same function as the input gradient of a convolution with the same weights. So
+both operators use the same three passes, and one class for the geometry:
 
                       y = Conv(x, w)                     y = ConvTranspose(x, w)
     forward           forward(x, w)                      input_gradient(dy=x, w)
@@ -35,9 +35,14 @@ def gather(
     residual: Tensor | None = None,
     clamp: tuple[float, float] | None = None,
 ) -> Tensor:
-    """Emit the pass `role` ("forward" or "input_gradient"); returns its result of the given ONNX shape.
+    """Emit the steps of one pass of a convolution, forward or input gradient. Returns the result.
 
-    To the result a residual of its shape is added, and it is clamped to an interval, if they are given.
+    Args:
+        role: "forward" or "input_gradient".
+        source: input of the pass: x for "forward", dy for "input_gradient".
+        shape: the result's shape in ONNX's order of axes.
+        residual: a tensor of the result's shape that is added to the result, or None.
+        clamp: (low, high) to which the result is then clamped, or None.
     """
     kernels = implementation(algorithm(geometry, role, lower.precision, lower.build))
     if size := kernels.packed_size(lower.build, geometry, role):
@@ -55,7 +60,7 @@ def gather(
 
 
 def weight_gradient(lower: Lowering, geometry: ConvGeometry, x: Tensor, dy: Tensor, shape: Sequence[int]) -> Tensor:
-    """Emit the weight gradient; returns it in ONNX's order."""
+    """Emit the step of the weight gradient. Returns dw (row-major), of ONNX's weight shape `shape`."""
     name = algorithm(geometry, "weight_gradient", lower.precision, lower.build)
     step = implementation(name).WeightGradient(lower.build, geometry)
     partial = lower.tensor((step.partial_size,), name="partial sums")
@@ -74,10 +79,11 @@ def group_of(call: Call) -> int:
 
 
 class Convolution(Operator):
-    """What both operators share: three passes over one geometry.
+    """Base class of Conv and ConvTranspose.
 
     Attributes:
-        role: the pass that is this operator's forward; `transposed_role` is the one that is its gradient.
+        role: pass that computes this operator's output: "forward" or "input_gradient".
+        transposed_role: pass that computes the gradient of its input x: the other of the two.
     """
 
     inputs = (2, 3)
@@ -89,7 +95,11 @@ class Convolution(Operator):
         raise NotImplementedError
 
     def weight_axes(self, call: Call) -> tuple[int, int, int, int]:
-        """w's axes as (groups, repeats, channels, inner), outputs being groups and channels together."""
+        """Sizes of w viewed as (groups, repeats, channels, inner), where groups * channels are the output channels.
+
+        They are (1, 1, K, C/group * taps) for Conv and (group, C/group, K/group, taps) for ConvTranspose.
+        norm.FoldConvolution, which scales the weights of each output channel, needs this view.
+        """
         raise NotImplementedError
 
     def require_reals(self, call: Call) -> None:
@@ -109,7 +119,7 @@ class Convolution(Operator):
         residual: Tensor | None = None,
         clamp: tuple[float, float] | None = None,
     ) -> Tensor:
-        """The operator with these weights and this bias; see `gather` for the other two."""
+        """Emit the forward pass with the given weights and bias. For residual and clamp see `gather`."""
         geometry, shape = self.geometry(call), call.results[0].shape
         return gather(lower, geometry, self.role, call.input(0), weight, bias, shape, residual, clamp)
 
@@ -130,7 +140,13 @@ class Convolution(Operator):
     def weight_gradient(
         self, lower: Lowering, geometry: ConvGeometry, x: Tensor, dy: Tensor, shape: Sequence[int]
     ) -> Tensor:
-        """Emit the gradient of w; x and dy are this operator's input and the gradient of its output."""
+        """Emit the step of the gradient of w.
+
+        Args:
+            x: this operator's input.
+            dy: gradient of this operator's output.
+            shape: w's shape.
+        """
         raise NotImplementedError
 
     def flops(self, call: Call) -> int:
@@ -220,10 +236,15 @@ class ConvTranspose(Convolution):
         return [Spec((x.shape[0], outputs, *sizes), x.dtype)]
 
     def sizes(self, call: Call) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """(output sizes, pads at the beginning) of each spatial axis."""
+        """(output sizes, pads at the beginning), each with one entry per spatial axis.
+
+        Raises:
+            ShapeError: an output size is less than 1.
+        """
         spatial, kernel = call.spec(0).shape[2:], call.spec(1).shape[2:]
         rank = len(spatial)
-        # The window is the convolution's whose input is y; SAME pads follow from output_shape, not from it.
+        # The window belongs to the convolution from y to x. window_of would compute SAME pads from x's sizes, but here
+        # they follow from the output sizes, below. So auto_pad is replaced by VALID.
         mode = auto_pad_of(call)
         plain = Call(call.name, call.op_type, call.opset, attributes=dict(call.attributes, auto_pad="VALID"))
         window = window_of(plain if mode != "NOTSET" else call, spatial, kernel)
@@ -252,7 +273,7 @@ class ConvTranspose(Convolution):
         return sizes, begin
 
     def geometry(self, call: Call) -> ConvGeometry:
-        """Of the convolution from y to x."""
+        """Geometry of the convolution from y to x whose transpose this operator is."""
         x, w, y = call.spec(0).shape, call.spec(1).shape, call.results[0].shape
         _, begin = self.sizes(call)
         rank = len(x) - 2

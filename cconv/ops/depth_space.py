@@ -1,7 +1,7 @@
-"""DepthToSpace and SpaceToDepth: blocks of pixels to channels and back. Each is the other's gradient.
+"""DepthToSpace and SpaceToDepth: move blocks of pixels to channels and back. Each computes the gradient of the other.
 
-Both read a feature map of C * b * b channels as seven axes and write them in another order, so one strided copy
-does it, whatever the layout on either side.
+Both permute the axes (image, channel, row of the block, column of the block, row, column) of a feature map. One strided
+copy does this.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ def block_of(call: Call) -> int:
 
 
 def rearrange(lower: Lowering, x: Tensor, block: int, mode: str, to_depth: bool) -> Tensor:
-    """Emit the copy between `deep` (N, C * b * b, H, W) and `wide` (N, C, H * b, W * b); returns the new one."""
+    """Emit the copy between a tensor (N, C * b * b, H, W), here `deep`, and a tensor (N, C, H * b, W * b), here `wide`.
+
+    Args:
+        x: the deep tensor, or the wide one if to_depth.
+        block: b, the edge of a block in pixels.
+        mode: order of the deep channels, "DCR" or "CRD".
+        to_depth: whether to copy from wide to deep.
+    """
     n, c, h, w = x.shape
     shape = (n, c * block**2, h // block, w // block) if to_depth else (n, c // block**2, h * block, w * block)
     y = lower.tensor(shape, Layout.CHANNELS_LAST, x.dtype)
@@ -34,9 +41,9 @@ def rearrange(lower: Lowering, x: Tensor, block: int, mode: str, to_depth: bool)
     sn, sc, sh, sw = wide.strides
     wide_strides = (sn, sc, sh, sw, sh * block, sw * block)
     sn, sc, sh, sw = deep.strides
-    if mode == "DCR":  # a deep channel is (row of the block, column, channel)
+    if mode == "DCR":  # Deep channels are ordered by row of the block, then column of the block, then channel.
         deep_strides = (sn, sc, sc * block * channels, sc * channels, sh, sw)
-    else:  # "CRD": (channel, row, column)
+    else:  # "CRD": ordered by channel, then row of the block, then column of the block.
         deep_strides = (sn, sc * block**2, sc * block, sc, sh, sw)
     source, target = (wide_strides, deep_strides) if to_depth else (deep_strides, wide_strides)
     step = Copy(lower.build, sizes, source, target, itemsize=x.dtype.itemsize)

@@ -1,4 +1,7 @@
-"""Gradient of ai.onnx.preview.training: derivatives as values of a graph, found by the walk that training uses."""
+"""Gradient of ai.onnx.preview.training: an operator whose outputs are derivatives of another value of the graph.
+
+They are computed by the same backward pass as training.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ from cconv.ops.tensor import Spec, Tensor
 
 
 class Gradient(Operator):
-    """The gradients of y, or of the sum of its elements, with respect to each tensor that `xs` names.
+    """Gradients of the sum of y's elements with respect to each tensor that the attribute `xs` names.
 
-    Its inputs must be the tensors that xs and zs name, which are then followed by y: a graph is not evaluated anew at
-    other values. There is no second derivative: this operator has no gradient.
+    The node's inputs must be the tensors that the attributes xs and zs name. ONNX also allows other inputs, at which
+    the graph is evaluated again; cconv does not support that. In the Call, y follows the inputs. There is no second
+    derivative: this operator has no gradient itself.
     """
 
     type = "Gradient"

@@ -1,7 +1,7 @@
 """Dropout.
 
-In a training plan elements are dropped whatever the node's training_mode input says: exporters write it as
-false, for inference. In an inference plan the output is the input, whatever it says.
+The plan decides whether elements are dropped: a training plan drops them, an inference plan does not. The node's input
+training_mode is ignored, because exporters set it to false for inference.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from cconv.ops.tensor import Spec, Tensor
 
 
 class Dropout(Operator):
-    """y = x / (1 - ratio) for a random choice of elements, 0 for the others; second output: which were kept, up
-    to opset 9 as numbers.
+    """Set a random share `ratio` of the elements to 0. The others become x / (1 - ratio).
 
-    The choice is keyed by (seed, step, node): a run that is repeated or resumed drops the same elements.
+    The optional second output is a mask, 1 for each element that was kept: bools, up to opset 9 floats. The random
+    numbers are keyed by (seed, step, node), so that a repeated or resumed run drops the same elements.
     """
 
     type = "Dropout"
@@ -33,13 +33,19 @@ class Dropout(Operator):
     per_example = True
 
     def ratio(self, call: Call) -> float:
-        """Share of elements to drop: attribute up to opset 11, constant input from 12 on."""
+        """Share of elements to drop. It is an attribute up to opset 11 and an input from opset 12 on.
+
+        Raises:
+            UnsupportedOpError: the input is known only at run time.
+            ShapeError: the input is not one number.
+            ValueRangeError: the ratio is outside of 0 <= ratio < 1.
+        """
         ratio = call.attribute("ratio", 0.5)
         if call.opset >= 12:
-            given = call.constant(1, "ratio") if call.has(1) else np.array(0.5)
-            if given.size != 1:
-                raise call.error(ShapeError, "the ratio is one number", f"shape {given.shape}")
-            ratio = given.item()
+            value = call.constant(1, "ratio") if call.has(1) else np.array(0.5)
+            if value.size != 1:
+                raise call.error(ShapeError, "the ratio is one number", f"shape {value.shape}")
+            ratio = value.item()
         if not 0 <= ratio < 1:
             raise call.error(ValueRangeError, "the ratio lies in 0 <= ratio < 1", f"{ratio}")
         return float(ratio)
@@ -48,7 +54,8 @@ class Dropout(Operator):
         spec = call.spec(0)
         if not np.issubdtype(spec.dtype, np.floating):
             raise call.error(DTypeError, "works on floating-point numbers", str(spec.dtype))
-        if not call.has(1) or call.constants[1] is not None:  # else it matters to a training plan alone
+        if not call.has(1) or call.constants[1] is not None:
+            # Raises if the ratio is invalid. A ratio that is computed at run time is an error in training plans only.
             self.ratio(call)
         return [spec, Spec(spec.shape, spec.dtype if call.opset < 10 else BOOL)]
 
@@ -77,7 +84,7 @@ class Dropout(Operator):
 
     def _drop(self, lower: Lowering, call: Call, x: Tensor, y: Tensor, mask: Tensor | None) -> None:
         step = dropout.Dropout(lower.build, x.size, self.ratio(call), call.index)
-        # The control record comes after x so that y may take x's memory.
+        # inplace lets y share the memory of the first operand read, so x comes before the control record.
         lower.emit(step, reads=[x, lower.control], writes=[y, mask], inplace=True)
 
 

@@ -1,13 +1,14 @@
-"""Einsum: sums of products, whose axes are named by letters, through transposes, products of matrices and sums.
+"""Einsum, computed with transposes, batched matrix products and sums.
 
-Operands are contracted pair by pair from the left. Of a pair's axes, those that both have and the result needs are the
-batch; those that both have and nobody needs are the inner axis of a product of matrices; the rest are rows and columns.
-The gradient of such a product is one again:
+Each axis has a letter, its label. Operands are contracted pairwise from the left, as batched matrix products. An axis
+that both operands have is a batch axis if the result or a later operand has it too; otherwise it is part of the inner
+axis. An axis that only one operand has is part of the rows or columns. The gradient is again a batched matrix product:
 
     C[batch, left, right] = sum over inner of A[batch, left, inner] * B[batch, inner, right]
     dA[batch, left, inner] = sum over right of dC[batch, left, right] * B[batch, inner, right]      dB likewise
 
-Every step notes how its gradient goes back, and the gradient walks these notes.
+Every step of the forward pass stores a function that computes its gradient. The backward pass calls these functions
+from the result back to the operands.
 """
 
 from __future__ import annotations
@@ -27,14 +28,20 @@ from cconv.ops.reduce import reduced, repeated
 from cconv.ops.strided import copy, zeros
 from cconv.ops.tensor import Layout, Spec, Tensor
 
-# Label of the last axis that an ellipsis stands for; the one before it has the next character, and so on.
+# Character that labels the last axis covered by an ellipsis. The axis before it has the next character, and so on.
 ELLIPSIS = 0x2460
 
 Back = Callable[[Tensor], Tensor]
 
 
 class Equation(NamedTuple):
-    """The labels of each operand's axes and of the result's, a character each, and the size that each label has."""
+    """A parsed equation.
+
+    Attributes:
+        operands: for each operand, the labels of its axes, one character per axis.
+        result: the labels of the result's axes.
+        sizes: size of the axes with each label.
+    """
 
     operands: list[str]
     result: str
@@ -43,7 +50,12 @@ class Equation(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """A tensor with labels, and what it was made of: for each source how its gradient follows from this one's."""
+    """A tensor with one label per axis, and how it was computed.
+
+    Attributes:
+        sources: the terms that this one was computed from, each with the function that computes the gradient of that
+            term from the gradient of this one.
+    """
 
     tensor: Tensor
     labels: str
@@ -51,7 +63,7 @@ class Term:
 
 
 class Einsum(Operator):
-    """The equation's sum of products of the inputs, as numpy.einsum computes it."""
+    """The sum of products of the inputs that the equation describes, as in numpy.einsum."""
 
     type = "Einsum"
     since = 12
@@ -93,7 +105,7 @@ class Einsum(Operator):
         return [Spec(tuple(equation.sizes[label] for label in equation.result), call.spec(0).dtype)]
 
     def separates(self, call: Call, moving: Collection[int]) -> bool:
-        """Where one label is the first of the result and of all operands that move, and of no other axis."""
+        """True if the result's first label is also the first of every operand in `moving`, and labels no other axis."""
         equation = self.equation(call)
         label = equation.result[:1]
         firsts = all(labels[:1] == label for i, labels in enumerate(equation.operands) if i in moving)
@@ -117,39 +129,40 @@ class Einsum(Operator):
         assert grads[0] is not None
         leaves, total = call.saved["leaves"], call.saved["total"]
         wanted = {id(leaf) for leaf, wants in zip(leaves, call.gradients_needed) if wants}
-        found: dict[int, Tensor] = {}
+        gradients: dict[int, Tensor] = {}
 
-        def leads(term: Term) -> bool:
-            """Whether a gradient is wanted of the term or of what it was made of."""
-            return id(term) in wanted or any(leads(source) for source, _ in term.sources)
+        def needs_gradient(term: Term) -> bool:
+            """Whether the gradient of the term, or of a term that it was computed from, is needed."""
+            return id(term) in wanted or any(needs_gradient(source) for source, _ in term.sources)
 
         def walk(term: Term, grad: Tensor) -> None:
             if not term.sources:
-                found[id(term)] = grad
+                gradients[id(term)] = grad
             for source, back in term.sources:
-                if leads(source):
+                if needs_gradient(source):
                     walk(source, back(grad))
 
         walk(total, grads[0])
-        return [found.get(id(leaf)) if wants else None for leaf, wants in zip(leaves, call.gradients_needed)]
+        return [gradients.get(id(leaf)) if wants else None for leaf, wants in zip(leaves, call.gradients_needed)]
 
     def flops(self, call: Call) -> int:
         return 2 * math.prod(self.equation(call).sizes.values()) if len(call.specs) > 1 else 0
 
 
 def ellipsis(count: int) -> str:
-    """The labels of that many axes."""
+    """The labels of the `count` axes covered by an ellipsis, as a string."""
     return "".join(chr(ELLIPSIS + i) for i in reversed(range(count)))
 
 
 class Work:
-    """The steps that an equation is made of. Each returns a term; the gradient of each is one of them."""
+    """The operations from which an equation is computed. Each emits its steps and returns a Term with its gradient."""
 
     def __init__(self, lower: Lowering) -> None:
         self.lower = lower
 
     def diagonal(self, term: Term) -> Term:
-        """A term in which no label stands twice: of axes that share one, the elements whose places are equal."""
+        """Merge axes with the same label into one axis, which holds the diagonal: elements with equal positions along
+        these axes."""
         labels = "".join(dict.fromkeys(term.labels))
         if labels == term.labels:
             return term
@@ -170,7 +183,7 @@ class Work:
         return Term(y, labels, ((term, back),))
 
     def without_ones(self, term: Term, sizes: Mapping[str, int]) -> Term:
-        """A term without the axes of size 1 that stand for a larger size of another term."""
+        """Remove axes of size 1 whose label has a larger size in another term. (They broadcast.)"""
         shape = term.tensor.shape
         labels = "".join(label for label, n in zip(term.labels, shape) if n == sizes[label])
         if labels == term.labels:
@@ -180,7 +193,7 @@ class Work:
         return Term(y, labels, ((term, lambda dy: self.rows(dy).reshaped(shape)),))
 
     def summed(self, term: Term, keep: set[str]) -> Term:
-        """The sum over the axes whose label is not in `keep`."""
+        """Sum a term over the axes whose label is not in `keep`."""
         labels = "".join(label for label in term.labels if label in keep)
         if labels == term.labels:
             return term
@@ -195,27 +208,31 @@ class Work:
         return Term(y, labels, ((term, back),))
 
     def permuted(self, term: Term, labels: str) -> Term:
-        """The term with its axes in another order."""
+        """Transpose a term so that its axes are in the order of `labels`."""
         if labels == term.labels:
             return term
         y = self.order(term.tensor, term.labels, labels)
         return Term(y, labels, ((term, lambda dy: self.order(dy, labels, term.labels)),))
 
     def product(self, a: Term, b: Term, needed: set[str]) -> Term:
-        """The product of two terms, summed over the labels that both have and nobody needs."""
+        """Multiply two terms and sum over the labels that both have and that are not in `needed`."""
         c, labels = self.contract(a.tensor, a.labels, b.tensor, b.labels, needed)
 
         def back_to(source: Term, other: Term) -> Back:
             def back(dc: Tensor) -> Tensor:
-                grad, found = self.contract(dc, labels, other.tensor, other.labels, set(source.labels))
-                return self.order(grad, found, source.labels)
+                grad, grad_labels = self.contract(dc, labels, other.tensor, other.labels, set(source.labels))
+                return self.order(grad, grad_labels, source.labels)
 
             return back
 
         return Term(c, labels, ((a, back_to(a, b)), (b, back_to(b, a))))
 
     def contract(self, a: Tensor, a_labels: str, b: Tensor, b_labels: str, needed: set[str]) -> tuple[Tensor, str]:
-        """Emit the product of tensors; a label that only one of them has is needed. Returns it with its labels."""
+        """Emit the product of two tensors, summed over the labels that both have and that are not in `needed`.
+
+        Returns:
+            The product and the labels of its axes.
+        """
         batch = "".join(label for label in a_labels if label in b_labels and label in needed)
         inner = "".join(label for label in a_labels if label in b_labels and label not in needed)
         left = "".join(label for label in a_labels if label not in b_labels)
@@ -234,7 +251,11 @@ class Work:
         return c.reshaped(shape), batch + left + right
 
     def matrices(self, x: Tensor, labels: str, batch: str, rows: str, columns: str) -> Matrices:
-        """x as matrices, where it lies if the strides allow it, else as a copy."""
+        """View x as a batch of matrices. x is copied only if its strides do not allow the view.
+
+        Args:
+            batch, rows, columns: labels of the axes that form the batch, the rows and the columns.
+        """
         sizes, strides = dict(zip(labels, x.shape)), dict(zip(labels, x.strides))
         steps = [self.merged([(sizes[label], strides[label]) for label in group]) for group in (rows, columns)]
         count = [math.prod(sizes[label] for label in group) for group in (rows, columns)]
@@ -245,15 +266,15 @@ class Work:
         return Matrices(x, count[0], count[1], (row, column), *sides)
 
     def merged(self, axes: Sequence[tuple[int, int]]) -> int | None:
-        """The stride of (size, stride) axes read as one; None if they cannot be."""
-        left = [axis for axis in axes if axis[0] != 1]
-        fits = all(stride == n * inner for (_, stride), (n, inner) in pairwise(left))
-        return (left[-1][1] if left else 1) if fits else None
+        """Stride of several axes, given as (size, stride), merged into one. None if they cannot be merged."""
+        longer = [axis for axis in axes if axis[0] != 1]
+        fits = all(stride == n * inner for (_, stride), (n, inner) in pairwise(longer))
+        return (longer[-1][1] if longer else 1) if fits else None
 
-    def order(self, x: Tensor, labels: str, wish: str) -> Tensor:
-        """x, row-major, with its axes in the order of `wish`."""
-        shape = tuple(x.shape[labels.index(label)] for label in wish)
-        strides = tuple(x.strides[labels.index(label)] for label in wish)
+    def order(self, x: Tensor, labels: str, target: str) -> Tensor:
+        """x with its axes in the order of the labels `target`, row-major. A view if possible, else a copy."""
+        shape = tuple(x.shape[labels.index(label)] for label in target)
+        strides = tuple(x.strides[labels.index(label)] for label in target)
         view = Tensor(x.buffer, shape, x.dtype)
         if all(n == 1 or s == t for n, s, t in zip(shape, strides, view.strides)):
             return view

@@ -1,12 +1,12 @@
-"""Elementwise steps as functions of tensors: broadcasting, layouts and dtypes, for operators to compose.
+"""Helpers that emit elementwise steps. They take tensors and handle broadcasting, layouts and dtypes.
 
-    binary, unary, scaled    real numbers, in the plan's dtype
-    typed                    a loop of kernels/typed.h, on operands of its dtype
+    binary, unary, scaled    floating-point numbers, in the plan's dtype
+    typed                    any loop of kernels/elementwise/typed.h; the operands have the loop's dtypes
     whole                    integers of any width
-    cast                     from any dtype to any
+    cast                     conversion between dtypes
 
-Inside a plan all floating-point tensors have the plan's dtype; integers and bools have their own. Whole numbers are
-computed in 64 bits and narrowed afterwards, which gives the same bits; see kernels/typed.h.
+Inside a plan all floating-point tensors have the plan's dtype. Integers and bools keep their own. Integer arithmetic is
+done in 64 bits and the result is narrowed, which gives the same bits; see kernels/elementwise/typed.h.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ LONG = np.dtype(np.int64)
 
 
 def is_real(dtype: np.dtype) -> bool:
-    """Whether it is one of the floating-point dtypes that a plan computes in its own."""
+    """Whether `dtype` is floating-point, bfloat16 included. A plan computes all of these in its own dtype."""
     return bool(np.issubdtype(dtype, np.floating)) or dtype.name == "bfloat16"
 
 
 def require_real(call: Call, i: int) -> None:
-    """Input i is real.
+    """Check that input i holds floating-point numbers.
 
     Raises:
-        DTypeError: it is not.
+        DTypeError: it does not.
     """
     if not is_real(call.spec(i).dtype):
         raise call.error(DTypeError, f"input {i} holds floating-point numbers", str(call.spec(i).dtype))
 
 
 def is_whole(dtype: np.dtype) -> bool:
-    """Whether it is one of the integers, bool not among them."""
+    """Whether `dtype` is an integer dtype. bool is not."""
     return bool(np.issubdtype(dtype, np.integer))
 
 
 def broadcast_shape(call: Call) -> tuple[int, ...]:
-    """The shape that broadcasting gives all of a node's inputs.
+    """The common shape to which all inputs of a node broadcast.
 
     Raises:
-        ShapeError: they do not fit.
+        ShapeError: the shapes cannot be broadcast together.
     """
     shapes = [call.spec(i).shape for i in range(len(call.specs))]
     try:
@@ -65,11 +65,14 @@ def broadcast_shape(call: Call) -> tuple[int, ...]:
 def aligned(
     lower: Lowering, operands: Sequence[Tensor]
 ) -> tuple[tuple[int, ...], Layout, list[Tensor], list[list[int]]]:
-    """What broadcasting makes of the operands.
+    """Prepare operands for an elementwise step with broadcasting.
 
     Returns:
-        The result's shape and layout (channels-last if an operand of its shape, or else of its rank, is), the operands
-        in a layout that suits, and each one's strides along the result's axes in the order of the result's memory.
+        shape: the result's shape.
+        layout: the result's layout. It is channels-last if an operand of the result's shape is channels-last; if no
+            operand has that shape, if one of the result's rank is.
+        operands: those of the result's rank converted to that layout.
+        strides: for each operand, its strides along the result's axes, slowest axis in memory first.
     """
     shape = np.broadcast_shapes(*(t.shape for t in operands))
     alike = [t for t in operands if t.shape == shape] or [t for t in operands if len(t.shape) == len(shape)]
@@ -82,14 +85,15 @@ def aligned(
 
 
 def _strides(operand: Tensor, order: Sequence[int]) -> list[int]:
-    """The operand's strides along a result's axes, taken in `order`; 0 where it is repeated."""
+    """The operand's strides along the result's axes, in the order `order`. 0 for an axis along which the operand is
+    repeated."""
     missing = len(order) - len(operand.shape)
     strides = [0] * missing + [s if n > 1 else 0 for n, s in zip(operand.shape, operand.strides)]
     return [strides[axis] for axis in order]
 
 
 def binary(lower: Lowering, kind: str, x: Tensor, y: Tensor) -> Tensor:
-    """z = x op y with broadcasting; `kind` is a loop of kernels/elementwise.h."""
+    """Emit z = x op y with broadcasting. `kind` names a loop of kernels/elementwise/elementwise.h."""
     shape, layout, (x, y), strides = aligned(lower, (x, y))
     z = lower.tensor(shape, layout)
     if x.shape == y.shape:
@@ -101,23 +105,24 @@ def binary(lower: Lowering, kind: str, x: Tensor, y: Tensor) -> Tensor:
 
 
 def unary(lower: Lowering, kind: str, x: Tensor, a: float = 0.0, b: float = 0.0) -> Tensor:
-    """y = f(x; a, b); `kind` is a loop of kernels/elementwise.h."""
+    """Emit y = f(x; a, b). `kind` names a loop of kernels/elementwise/elementwise.h."""
     y = lower.tensor(x.shape, x.layout)
     lower.emit(elementwise.Unary(lower.build, kind, x.size, a, b), reads=[x], writes=[y], inplace=True)
     return y
 
 
 def scaled(lower: Lowering, x: Tensor, factor: float) -> Tensor:
-    """factor * x."""
+    """Emit factor * x. Returns x itself if factor is 1."""
     return x if factor == 1 else unary(lower, "scale", x, factor)
 
 
 def typed(lower: Lowering, kind: str, operands: Sequence[Tensor], dtype: np.dtype | None = None) -> Tensor:
-    """f of one to three operands with broadcasting.
+    """Emit a function of one to three operands with broadcasting.
 
     Args:
-        kind: a loop of kernels/typed.h, whose dtypes the operands have.
-        dtype: of the result; None: the plan's.
+        kind: name of a loop of kernels/elementwise/typed.h.
+        operands: tensors of the dtypes that the loop takes.
+        dtype: dtype of the result; None: the plan's.
     """
     shape, layout, operands, strides = aligned(lower, operands)
     z = lower.tensor(shape, layout, dtype)
@@ -126,21 +131,26 @@ def typed(lower: Lowering, kind: str, operands: Sequence[Tensor], dtype: np.dtyp
 
 
 def wide(dtype: np.dtype) -> np.dtype:
-    """The dtype that integers of `dtype` are computed in."""
+    """The 64-bit dtype in which arithmetic on integers of `dtype` is done: uint64 or int64."""
     return np.dtype(np.uint64) if np.issubdtype(dtype, np.unsignedinteger) else LONG
 
 
 def whole(lower: Lowering, kind: str, operands: Sequence[Tensor]) -> Tensor:
-    """f of integers, in the first one's dtype; `kind` names the function in kernels/typed.h."""
+    """Emit a function of integer tensors. The result has the dtype of the first.
+
+    Args:
+        kind: name of a loop of kernels/elementwise/typed.h, without the dtype at its end.
+    """
     dtype = operands[0].dtype
     inside = wide(dtype)
     return cast(lower, typed(lower, f"{kind}_{inside}", [cast(lower, x, inside) for x in operands], inside), dtype)
 
 
 def cast(lower: Lowering, x: Tensor, dtype: np.dtype) -> Tensor:
-    """x in another dtype, as C converts: real numbers are cut off, integers that do not fit wrap, bool(x) is x != 0.
+    """Emit a conversion of x to another dtype, with the rules of C.
 
-    Between floating-point dtypes nothing happens: a plan has one of them.
+    Floating-point numbers are truncated towards 0, integers that do not fit wrap around, and bool(x) is x != 0. A cast
+    between floating-point dtypes returns x itself, as a plan has only one floating-point dtype.
     """
     dtype = lower.dtype if is_real(dtype) else dtype
     if x.dtype == dtype:

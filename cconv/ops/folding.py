@@ -1,8 +1,7 @@
-"""Constant folding: the value of a node whose inputs are known before the model runs, by onnx's reference
-implementation.
+"""Constant folding: evaluate a node whose inputs are known before the model runs, with onnx's reference implementation.
 
 Networks compute shapes with the same operators as feature maps. A plan knows all shapes, so values computed from shapes
-are constants of the plan. They need no kernel, and no rule of the operator's own.
+are constants of the plan. Operators need no kernel and no code of their own to compute them.
 """
 
 from __future__ import annotations
@@ -12,17 +11,22 @@ from typing import Any
 
 import numpy as np
 
-# Most elements of all inputs, and of all outputs. Shape arithmetic and tables of indices have fewer. Larger nodes are
-# computed by kernels.
+# Limit for constant folding: the inputs of a node together, and its outputs together, have at most this many elements.
+# Shape arithmetic and index tables are smaller. Larger nodes are computed by kernels.
 LARGEST = 1 << 20
 
 
 def evaluate(
     op_type: str, opset: int, attributes: Mapping[str, Any], inputs: Sequence[np.ndarray | None], outputs: int
 ) -> list[np.ndarray] | None:
-    """The outputs of a node of ONNX's own domain, computed by onnx's reference implementation.
+    """Compute the outputs of a node of the domain ai.onnx with onnx's reference implementation.
 
-    None if the inputs are large, the operator is random, or the reference implementation fails.
+    Args:
+        outputs: number of outputs.
+
+    Returns:
+        The outputs' values. None if the inputs are larger than LARGEST, the operator is random, or the reference
+        implementation fails.
     """
     from onnx import defs, helper, numpy_helper
     from onnx.reference import ReferenceEvaluator
@@ -42,6 +46,6 @@ def evaluate(
         node = helper.make_node(op_type, names, [f"y{i}" for i in range(outputs)], **fields)
         with np.errstate(all="ignore"):
             values = ReferenceEvaluator(node, opsets={"": opset}).run(None, feeds)
-    except Exception:  # NumPy and onnx raise many kinds; the caller reports its own error
+    except Exception:  # NumPy and onnx raise errors of many classes. The caller reports an error of its own.
         return None
     return [np.asarray(value) for value in values]

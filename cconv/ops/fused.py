@@ -1,15 +1,15 @@
-"""Fusions: chains of operators that run as one, so that what lies between them never goes through memory.
+"""Operator fusion: a chain of nodes runs as one, so that the values between the nodes never go through memory.
 
     convolution [+ frozen BatchNormalization, if neither is trained] [+ Add] [+ Relu or Clip]
-        BatchNormalization goes into the weights and the bias, once where those do not change. The residual and the
-        clamp are applied while an output is in registers.
+        The BatchNormalization is folded into the convolution's weights and bias: once, if these do not change. The
+        residual and the clamp are applied while an output value is in a register.
     BatchNormalization [+ Add] [+ Relu, Clip, LeakyRelu, Swish or HardSwish]
-        one pass after the statistics; on the way back no pass of its own for the activation. See
-        kernels/norm/norm.pyx.
+        After the statistics, one pass over memory does the rest. In the backward pass the activation's derivative is
+        part of a pass that is needed anyway. See kernels/norm/norm.pyx.
 
-Every operator in brackets may be missing, and a chain may end at any of them. What is added may be any value of the
-same shape. plan/fuse.py finds the chains and knows none of these names; a new fusion is a class here, in FUSIONS.
-The user's graph keeps its nodes.
+Operators in brackets are optional. The second operand of Add may be any value of the same shape. The search for chains
+is in plan/fuse.py, which works with any class in FUSIONS: to add a fusion, write a class here and list it there. Only
+the plan is changed; the user's graph keeps its nodes.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from cconv.ops.unary import Unary
 
 
 class Part(NamedTuple):
-    """A node of a chain: its operator and its call, `wants` filled in.
+    """A node of a chain: its operator and its call, with gradients_needed filled in.
 
     Attributes:
-        at: which of its inputs is the chain's value so far; None for the first node.
+        at: index of the input that takes the result of the node before it in the chain; None for the first node.
     """
 
     operator: Operator
@@ -41,13 +41,13 @@ class Part(NamedTuple):
 
 
 class Fusion(Operator):
-    """An operator made for one chain: a head, then perhaps a sum, then perhaps an activation.
+    """An operator that runs one chain of nodes: a head, an optional sum, an optional activation.
 
-    Its inputs are those of all parts one after the other; the one that comes from the part before is absent. Its
-    output is the last part's.
+    Its inputs are the inputs of all parts, concatenated. An input that takes the result of the part before is absent.
+    Its output is the output of the last part.
 
     Args:
-        parts: the chain. Every beginning of a chain is one too, down to two parts.
+        parts: the nodes of the chain, two or more.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
@@ -63,7 +63,7 @@ class Fusion(Operator):
 
     @classmethod
     def continues(cls, lower: Lowering, parts: Sequence[Part], part: Part) -> bool:
-        """Whether the chain `parts`, of which only `part` reads the result, may go on with it."""
+        """Whether `part` may be appended to the chain `parts`. It is the only reader of the chain's result."""
         last = parts[-1].operator
         if isinstance(last, Unary):
             return False
@@ -71,10 +71,10 @@ class Fusion(Operator):
 
     @classmethod
     def activates(cls, lower: Lowering, parts: Sequence[Part], part: Part) -> bool:
-        """Whether this node is an activation that the head's kernel can apply after the chain `parts`."""
+        """Whether `part` is an activation that the head's kernel can apply to the result of the chain `parts`."""
         raise NotImplementedError(cls.__name__)
 
-    # What the parts say.
+    # Parts of the chain by their role.
 
     @property
     def head(self) -> Call:
@@ -89,13 +89,13 @@ class Fusion(Operator):
         return next((part for part in self.parts if isinstance(part.operator, Unary)), None)
 
     def residual(self) -> Tensor | None:
-        """What the sum adds to the head's result."""
+        """The tensor that the chain's sum adds to the head's result; None if the chain has no sum."""
         return None if self.sum is None else self.sum.call.input(other(self.sum))
 
     def wants_residual(self) -> bool:
         return self.sum is not None and self.sum.call.needs_gradient(other(self.sum))
 
-    # Operator.
+    # Overridden methods of Operator.
 
     def shapes(self, call: Call) -> list[Spec]:
         return self.parts[-1].call.results
@@ -123,16 +123,24 @@ class Fusion(Operator):
         return results
 
     def run(self, lower: Lowering) -> Tensor:
-        """Emit the chain's steps; returns its result."""
+        """Emit the steps of the chain's forward pass. Returns its result."""
         raise NotImplementedError(self.type)
 
     def run_gradient(self, lower: Lowering, dy: Tensor, y: Tensor) -> tuple[Sequence[Tensor | None], Tensor | None]:
-        """Emit the gradient's steps; returns those of the head's inputs and of the residual, where wanted."""
+        """Emit the steps of the chain's backward pass.
+
+        Args:
+            dy: gradient of y.
+            y: the chain's result.
+
+        Returns:
+            The gradients of the head's inputs and the gradient of the residual; None where a gradient is not needed.
+        """
         raise NotImplementedError(self.type)
 
 
 def is_sum(part: Part) -> bool:
-    """Whether the node adds two different values of one shape."""
+    """Whether the node is an Add of two floating-point values of the same shape."""
     if not isinstance(part.operator, Arithmetic) or part.operator.kind != "add":
         return False
     a, b = part.call.spec(0), part.call.spec(1)
@@ -140,13 +148,13 @@ def is_sum(part: Part) -> bool:
 
 
 def other(part: Part) -> int:
-    """The operand of a sum that is not the chain's value."""
+    """Index of the sum's operand that does not come from the chain: the residual."""
     assert part.at is not None
     return 1 - part.at
 
 
 class FusedConvolution(Fusion):
-    """Conv or ConvTranspose and what follows it."""
+    """Conv or ConvTranspose, fused with the BatchNormalization, Add, Relu or Clip that follow it."""
 
     @classmethod
     def starts(cls, lower: Lowering, part: Part) -> bool:
@@ -187,7 +195,8 @@ class FusedConvolution(Fusion):
         return operator.convolve(lower, self.head, weight, bias, self.residual(), clamp)
 
     def run_gradient(self, lower: Lowering, dy: Tensor, y: Tensor) -> tuple[Sequence[Tensor | None], Tensor | None]:
-        # With BatchNormalization in the chain nothing of the head is wanted, so dz is all there is to find.
+        # dz is the gradient before the activation. If the chain has a BatchNormalization, no input of the head needs a
+        # gradient, and dz is the only one to compute.
         dz: Tensor | None = dy
         if self.activation is not None:
             dz = self.activation.operator.gradient(lower, self.activation.call, [dy])[0]
@@ -198,7 +207,7 @@ class FusedConvolution(Fusion):
 
 
 def clamp_of(part: Part) -> tuple[float, float] | None:
-    """The interval that the node clamps to, if that is what it does and all."""
+    """Bounds (low, high) of the interval that the node clamps to. None if the node does anything else."""
     if not isinstance(part.operator, Unary) or part.operator.kind not in ("relu", "clip"):
         return None
     if not part.operator.is_loop(part.call):
@@ -207,7 +216,7 @@ def clamp_of(part: Part) -> tuple[float, float] | None:
 
 
 class FusedBatchNormalization(Fusion):
-    """BatchNormalization and what follows it."""
+    """BatchNormalization, fused with the Add and the activation that follow it."""
 
     @classmethod
     def starts(cls, lower: Lowering, part: Part) -> bool:
@@ -220,11 +229,12 @@ class FusedBatchNormalization(Fusion):
             return False
         name = function.loop(part.call)
         if name in norm.from_either(lower.build):
-            # The derivative is told from z or from y, as it comes: both must do.
+            # The backward kernels compute the derivative from z or from y, depending on the case. Both must work.
             return function.reads_output(part.call)
         if name not in norm.activations(lower.build):
             return False
-        # It is told from z alone, which is computed again after batch statistics where nothing was added to it.
+        # The derivative needs z. The backward pass can recompute z only after batch statistics, and only without a
+        # residual.
         operator, wanted = (
             parts[0].operator,
             any(want for each in (*parts, part) for want in each.call.gradients_needed),

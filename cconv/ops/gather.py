@@ -1,8 +1,9 @@
-"""Gather, GatherElements, GatherND, Compress, ReverseSequence: elements at places that indices name.
+"""Gather, GatherElements, GatherND, Compress, ReverseSequence: read elements at positions given by indices.
 
-Indices become places in memory (a step, or a table made with the plan where they are known), and a second step moves
-runs of neighbours from there; see kernels/move/index.pyx. The gradient adds them up where they came from, in the order
-of the indices.
+A first step turns indices into offsets in memory, called places. If the indices are known before the model runs, the
+places are a table made with the plan. A second step copies a run of contiguous elements from each place; see
+kernels/move/index.pyx. The backward pass adds the runs of dy to the places that they came from, in the order of the
+indices.
 """
 
 from __future__ import annotations
@@ -24,15 +25,21 @@ from cconv.ops.tensor import Layout, Spec, Tensor
 
 @dataclass(frozen=True)
 class Addressing:
-    """How indices name runs of neighbours in an array.
+    """How indices address runs of contiguous elements in an array.
+
+    Each point of a grid selects one run. Its place, the offset of the run's first element in the array, is
+
+        sum over grid axes of position * strides  +  sum over the point's indices of index * steps
 
     Attributes:
-        grid: sizes of the axes along which the indices lie, each naming a run.
-        strides: elements that one along each of these axes adds to the place; 0 where the index says it all.
-        sizes, steps: of the axes that an index is for: their size, and elements between neighbours.
-        length: elements of a run.
-        outer: groups of places that cannot meet: one after another in the grid, or, if `shared`, the whole grid read
-            again `stride` elements further on.
+        grid: sizes of the grid's axes.
+        strides: for each grid axis, the offset in elements between neighbouring points. 0 if only the index matters.
+        sizes: for each index of a point, the size of the axis that it indexes.
+        steps: for each index of a point, the stride of that axis in elements.
+        length: elements per run.
+        outer: number of groups of runs. Runs of different groups never overlap, so that groups can be written in
+            parallel. If not `shared`, the groups are consecutive parts of the grid. If `shared`, every group uses the
+            places of the whole grid, moved by `stride` elements from group to group.
     """
 
     grid: tuple[int, ...]
@@ -46,26 +53,30 @@ class Addressing:
 
     @property
     def groups(self) -> int:
-        """Places in each of the groups."""
+        """Number of places in each group."""
         count = math.prod(self.grid)
         return count if self.shared else count // max(1, self.outer)
 
     def places(self, lower: Lowering, indices: Tensor) -> Tensor:
-        """Emit the step that makes places of indices (*grid, len(sizes))."""
+        """Emit the step that computes the places, int64, from an index tensor (*grid, len(sizes))."""
         result = lower.tensor((math.prod(self.grid),), dtype=np.int64, name="places")
         step = Offsets(self.grid, self.strides, self.sizes, self.steps, indices.dtype.itemsize)
         lower.emit(step, reads=[lower.as_layout(indices, Layout.ROW_MAJOR)], writes=[result])
         return result
 
     def take(self, lower: Lowering, x: Tensor, places: Tensor, y: Tensor) -> Tensor:
-        """Emit the step that reads the runs from x; returns y, whose memory they fill in order."""
+        """Emit the step that copies the runs from x to y, one after the other. Returns y."""
         outer, groups = (self.outer, self.groups) if self.shared else (1, math.prod(self.grid))
         step = Take(outer, self.stride, groups, self.length, x.dtype.itemsize)
         lower.emit(step, reads=[x, places], writes=[y])
         return y
 
     def put(self, lower: Lowering, x: Tensor, places: Tensor, y: Tensor, reduction: str = "none") -> Tensor:
-        """Emit the step that writes the runs of x into y, or adds them there, ...; returns y."""
+        """Emit the step that writes consecutive runs of x to their places in y. Returns y.
+
+        Args:
+            reduction: how a run is combined with the elements of y: "none" (overwrite), "add", "mul", "min" or "max".
+        """
         kind = str(y.dtype.itemsize) if reduction == "none" else element_kind(y.dtype)
         step = Put(lower.build, reduction, self.outer, self.stride, self.groups, self.length, self.shared, kind)
         lower.emit(step, reads=[x, places], updates=[y])
@@ -74,17 +85,17 @@ class Addressing:
     def added(
         self, lower: Lowering, dy: Tensor, places: Tensor, shape: Sequence[int], layout: Layout = Layout.ROW_MAJOR
     ) -> Tensor:
-        """The sum at each place of the runs of dy that were read there: the gradient of `take`."""
+        """The gradient of `take`: a tensor of zeros of `shape` to which each run of dy is added at its place."""
         return self.put(lower, dy, places, zeros(lower, shape, layout, dy.dtype), "add")
 
 
 def element_kind(dtype: np.dtype) -> str:
-    """What kernels call the elements of a dtype that they compute with: one of KINDS, if they do at all."""
+    """Name of a dtype in kernels that do arithmetic. It is one of KINDS if such kernels support the dtype."""
     return "real" if dtype.kind == "f" else str(dtype)
 
 
 def require_indices(call: Call, i: int) -> Spec:
-    """Input i, which holds int32 or int64.
+    """Shape and dtype of input i, which must hold int32 or int64.
 
     Raises:
         DTypeError: another dtype.
@@ -106,7 +117,11 @@ class Gather(Operator):
         return normalize_axis(call, call.attribute("axis", 0), rank)
 
     def known(self, call: Call) -> np.ndarray | None:
-        """The indices, counted from the front, if they are known before the model runs."""
+        """The indices as non-negative numbers, if they are known before the model runs, else None.
+
+        Raises:
+            ValueRangeError: an index is outside of the axis.
+        """
         if call.constants[1] is None:
             return None
         indices = call.constant(1, "the indices").astype(np.int64)
@@ -119,12 +134,12 @@ class Gather(Operator):
         return np.where(indices < 0, indices + size, indices)
 
     def shape(self, call: Call) -> tuple[int, ...]:
-        """The input's, as it is indexed."""
+        """Shape of the input as it is indexed. Compress may flatten the input."""
         return call.spec(0).shape
 
     def source(self, lower: Lowering, call: Call, x: Tensor) -> Tensor:
-        """The input or its gradient, as it is indexed. The rank stays where one row of indices comes, so can the
-        layout."""
+        """x in the layout in which it is indexed. If the indices have rank 1, the output has the input's rank, and any
+        layout works. Otherwise x must be row-major."""
         return x if len(self.index_shape(call)) == 1 else lower.as_layout(x, Layout.ROW_MAJOR)
 
     def index_shape(self, call: Call) -> tuple[int, ...]:
@@ -142,7 +157,7 @@ class Gather(Operator):
         return set(moving) == {0} and self.axis(call, len(self.shape(call))) != 0
 
     def addressing(self, call: Call, x: Tensor) -> Addressing:
-        """x is what `source` gives."""
+        """How the indices address x, the result of `source`."""
         place = x.order.index(self.axis(call, len(x.shape)))
         sizes, grid = x.memory_shape, self.index_shape(call)
         inner, outer = math.prod(sizes[place + 1 :]), math.prod(sizes[:place])
@@ -182,20 +197,23 @@ class Gather(Operator):
         return [dx if dx.shape == call.spec(0).shape else dx.reshaped(call.spec(0).shape), *absent]
 
     def slice(self, call: Call, index: int) -> Part:
-        """What one index names, its axis of size 1 kept."""
+        """The part of the input that a single index selects. The indexed axis stays, with size 1."""
         shape = call.spec(0).shape
         axis = self.axis(call, len(shape))
         first = [index if i == axis else 0 for i in range(len(shape))]
         return Part(first, [1] * len(shape), [1 if i == axis else n for i, n in enumerate(shape)])
 
     def with_axis(self, call: Call, strides: tuple[int, ...]) -> tuple[int, ...]:
-        """Strides of the result of one index, with the axis that it has no more."""
+        """Insert a stride of 0 for the indexed axis, which the result of a scalar index does not have."""
         axis = self.axis(call, len(strides) + 1)
         return (*strides[:axis], 0, *strides[axis:])
 
 
 class Compress(Gather):
-    """What the condition, which must be known before the model runs, says along `axis`, or of the flattened input."""
+    """Select the indices along `axis` at which the condition is true; without `axis`, elements of the flattened input.
+
+    The condition must be known before the model runs, because the output's shape depends on it.
+    """
 
     type = "Compress"
     since = 9
@@ -223,7 +241,7 @@ class Compress(Gather):
 
 
 class ByPlaces(Operator):
-    """Base: the output's elements, in row-major order, are runs of the input at places."""
+    """Base class of operators whose row-major output consists of runs of the input, each read at a place."""
 
     inputs = (2, 2)
     differentiable: ClassVar[tuple[int, ...] | None] = (0,)
@@ -247,7 +265,7 @@ class ByPlaces(Operator):
 
 
 class GatherElements(ByPlaces):
-    """y[i, j, ...] = x[i, indices[i, j, ...], ...], the index in the place of `axis`."""
+    """y[i, j, k] = x[i, indices[i, j, k], k] for axis = 1: the index replaces the position along `axis`."""
 
     type = "GatherElements"
     since = 11
@@ -263,11 +281,12 @@ class GatherElements(ByPlaces):
 
 
 def element_addressing(call: Call) -> Addressing:
-    """Single elements of input 0, named along `axis` by input 1.
+    """Addressing of GatherElements and ScatterElements: input 1 indexes single elements of input 0 along `axis`.
 
     Raises:
-        ShapeError: ranks that differ, or indices that reach past the input along another axis.
-        ValueRangeError: an index that is known and lies outside; onnx's evaluator would look for it for hours.
+        ShapeError: the ranks differ, or the index array is longer than the input along an axis other than `axis`.
+        ValueRangeError: an index known before the model runs is outside of the axis. The check is made here because
+            onnx's reference implementation can take hours to find such an index.
     """
     shape, grid = call.spec(0).shape, require_indices(call, 1).shape
     axis = normalize_axis(call, call.attribute("axis", 0), len(shape))
@@ -280,14 +299,14 @@ def element_addressing(call: Call) -> Addressing:
         )
     indices = call.constants[1]
     if indices is not None and ((indices < -shape[axis]) | (indices >= shape[axis])).any():
-        raise call.error(ValueRangeError, f"indices lie in {-shape[axis]}..{shape[axis] - 1}", "one that does not")
+        raise call.error(ValueRangeError, f"indices lie in {-shape[axis]}..{shape[axis] - 1}", "an index outside")
     strides = dense_strides(shape)
     steps, base = (strides[axis],), tuple(0 if i == axis else stride for i, stride in enumerate(strides))
     return Addressing(grid, base, (shape[axis],), steps, 1, outer=math.prod(grid[:axis]))
 
 
 class GatherND(ByPlaces):
-    """y[batch, i, ...] = x[batch, *indices[batch, i, :], ...]; the first batch_dims axes are looped over."""
+    """y[batch, i, ...] = x[batch, *indices[batch, i, :], ...]. `batch` stands for the first batch_dims axes."""
 
     type = "GatherND"
     since = 11
@@ -301,9 +320,9 @@ class GatherND(ByPlaces):
         if not indices or not 0 <= batch < min(len(spec.shape), len(indices)):
             raise call.error(ShapeError, "input and indices have more axes than batch_dims", found)
         if spec.shape[:batch] != indices[:batch]:
-            raise call.error(ShapeError, "the first batch_dims axes are alike", found)
+            raise call.error(ShapeError, "the first batch_dims axes are equal in input and indices", found)
         if not 1 <= indices[-1] <= len(spec.shape) - batch:
-            raise call.error(ShapeError, "the indices' last axis holds one for each axis that it names", found)
+            raise call.error(ShapeError, "the indices' last axis holds one index per indexed axis", found)
         return [Spec(indices[:-1] + spec.shape[batch + indices[-1] :], spec.dtype)]
 
     def separates(self, call: Call, moving: Collection[int]) -> bool:
@@ -314,7 +333,11 @@ class GatherND(ByPlaces):
 
 
 def nd_addressing(call: Call, batch: int) -> Addressing:
-    """Runs of input 0 that the last axis of input 1 names, in the same place along the first `batch` axes."""
+    """Addressing of GatherND and ScatterND: each row along the last axis of input 1 indexes a run of input 0.
+
+    Args:
+        batch: number of leading axes that input 0 and the indices share.
+    """
     shape, indices = call.spec(0).shape, call.spec(1).shape
     strides, named, grid = dense_strides(shape), slice(batch, batch + indices[-1]), indices[:-1]
     base = strides[:batch] + (0,) * (len(grid) - batch)
@@ -323,13 +346,13 @@ def nd_addressing(call: Call, batch: int) -> Addressing:
 
 
 class ReverseSequence(ByPlaces):
-    """The first sequence_lens[b] elements of sequence b along time_axis in the reverse order, the rest as it is."""
+    """Reverse the first sequence_lens[b] elements of each sequence b along time_axis. The others stay in place."""
 
     type = "ReverseSequence"
     since = 10
 
     def axes(self, call: Call) -> tuple[int, int]:
-        """time, batch"""
+        """(time_axis, batch_axis)."""
         axes = call.attribute("time_axis", 0), call.attribute("batch_axis", 1)
         if sorted(axes) != [0, 1]:
             raise call.error(ModelError, "time_axis and batch_axis are 0 and 1, either way", f"{axes}")

@@ -1,8 +1,8 @@
-"""GroupNormalization and InstanceNormalization: each sample normalised by itself, channels in groups.
+"""GroupNormalization and InstanceNormalization: statistics per sample and group of channels.
 
     y = (x - mean) / sqrt(variance + epsilon) * scale + bias        mean, variance of a sample's group of channels
 
-They run on the steps of batch normalisation, with statistics for each sample; see kernels/norm/norm.pyx.
+They use the steps of batch normalisation, with separate statistics for each sample; see kernels/norm/norm.pyx.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cconv.ops.tensor import Layout, Spec, Tensor, natural_layout
 
 
 class GroupNormalization(Operator):
-    """Inputs: x (N, C, ...), scale and bias (C,); up to opset 20 these are (groups,)."""
+    """Group normalisation. Inputs: x (N, C, ...), scale and bias (C,); up to opset 20 scale and bias are (groups,)."""
 
     type = "GroupNormalization"
     since = 18
@@ -34,7 +34,7 @@ class GroupNormalization(Operator):
             raise call.error(ModelError, "names the number of groups", "no attribute 'num_groups'")
         channels = call.spec(0).shape[1]
         if groups < 1 or channels % groups:
-            raise call.error(ShapeError, "channels make up the groups", f"{channels} channels, {groups} groups")
+            raise call.error(ShapeError, "num_groups divides the channels", f"{channels} channels, {groups} groups")
         return int(groups)
 
     def parameter_shape(self, call: Call) -> tuple[int, ...]:
@@ -75,7 +75,7 @@ class GroupNormalization(Operator):
         return [y]
 
     def to_channels(self, lower: Lowering, call: Call, parameter: Tensor) -> Tensor:
-        """A parameter as (C,)."""
+        """Convert a parameter, scale or bias, to one value per channel, (C,)."""
         channels, groups = call.spec(0).shape[1], self.groups(call)
         if parameter.shape == (channels,):
             return parameter
@@ -83,7 +83,7 @@ class GroupNormalization(Operator):
         return repeated(lower, column, shape, Layout.ROW_MAJOR).reshaped((channels,))
 
     def from_channels(self, lower: Lowering, call: Call, gradient: Tensor) -> Tensor:
-        """A parameter's gradient out of that of what `to_channels` gives."""
+        """The gradient of `to_channels`: from (C,) to the parameter's shape."""
         groups = self.groups(call)
         if self.parameter_shape(call) == gradient.shape:
             return gradient
@@ -126,14 +126,14 @@ def sizes_of(x: Tensor) -> tuple[int, int, int]:
 
 
 def partials(lower: Lowering, sizes: tuple[int, int, int]) -> Tensor:
-    """Room for what each chunk of a reduction over rows finds."""
+    """A tensor (samples * blocks, 2, channels) float64 for the partial results of a reduction over rows."""
     batch, rows, channels = sizes
     blocks = norm.row_blocks_of(rows, channels)
     return lower.tensor((batch * blocks, 2, channels), dtype=float)
 
 
 def _group_means(lower: Lowering, sums: Tensor, groups: int) -> Tensor:
-    """(N, C), in each channel the mean over its group."""
+    """Replace each channel's value in `sums` (N, C) by the mean over the channel's group."""
     batch, channels = sums.shape
     parts = (batch, groups, channels // groups)
     total = reduced(lower, "sum", sums.reshaped(parts), [2])
@@ -142,7 +142,11 @@ def _group_means(lower: Lowering, sums: Tensor, groups: int) -> Tensor:
 
 
 class InstanceNormalization(GroupNormalization):
-    """Each channel of its own. A row-major input, as behind a Reshape, is normalised as it is, row by row."""
+    """Instance normalisation: each channel is a group of its own.
+
+    A row-major input, for example from a Reshape, is not converted to channels-last. Each channel of a sample is then a
+    contiguous row, and the kernels of layer normalisation are used.
+    """
 
     type = "InstanceNormalization"
     since = 7
@@ -183,13 +187,15 @@ class InstanceNormalization(GroupNormalization):
         step = layernorm.RowNormGradient(lower.build, batch * channels, columns, channels=channels)
         reads = [dy, x, call.saved["mean"], call.saved["inverse"], call.input(1)]
         lower.emit(step, reads=reads, writes=[dx, None, *sums], inplace=True)
-        found = [t if t is None else sum_to(lower, t, (channels,)) for t in sums]
-        return [dx, *(t if call.needs_gradient(1 + i) else None for i, t in enumerate(found))]
+        gradients = [t if t is None else sum_to(lower, t, (channels,)) for t in sums]
+        return [dx, *(t if call.needs_gradient(1 + i) else None for i, t in enumerate(gradients))]
 
 
 class SpelledGroupNormalization(GroupNormalization):
-    """Group normalisation as PyTorch's exporter spells it: scale and bias are (C, 1, ...), to broadcast to the input.
-    Only a pattern (patterns.py) makes it."""
+    """Group normalisation as PyTorch's exporter writes it: scale and bias are (C, 1, ...), to broadcast to the input.
+
+    It is not in the catalogue. Only a pattern of patterns.py creates it.
+    """
 
     def parameter_shape(self, call: Call) -> tuple[int, ...]:
         _, channels, *spatial = call.spec(0).shape

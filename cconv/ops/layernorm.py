@@ -1,4 +1,4 @@
-"""LayerNormalization and RMSNormalization: each row normalised by itself, a row being all axes from one on.
+"""LayerNormalization and RMSNormalization: normalise each row. A row is all axes from `axis` to the last together.
 
 y = (x - mean) / sqrt(variance + epsilon) * scale + bias        RMS: y = x / sqrt(mean of x^2 + epsilon) * scale
 """
@@ -20,11 +20,12 @@ from cconv.ops.tensor import Layout, Spec, Tensor
 
 
 class RowNormalization(Operator):
-    """Inputs: x, scale, and where the mean is subtracted bias, which may be missing.
+    """LayerNormalization, which subtracts the mean (`centered`), or RMSNormalization, which does not.
 
-    Scale and bias usually have the shape of a row; others that broadcast to x's shape are applied after it.
+    Inputs: x, scale, and for LayerNormalization an optional bias. If scale and bias have the shape of a row, the
+    normalisation kernel applies them. If they have another shape that broadcasts to x's, steps after it apply them.
 
-    Outputs: y; of LayerNormalization also the mean and 1 / sqrt(variance + epsilon), with size 1 along the row.
+    Outputs: y. LayerNormalization has two more: the mean and 1 / sqrt(variance + epsilon), with size 1 along the row.
     """
 
     differentiable: ClassVar[tuple[int, ...] | None] = (0, 1, 2)
@@ -39,7 +40,7 @@ class RowNormalization(Operator):
         return normalize_axis(call, call.attribute("axis", -1), len(call.spec(0).shape))
 
     def rows(self, call: Call) -> tuple[int, int]:
-        """(rows, elements of a row)"""
+        """(number of rows, elements per row)."""
         shape, axis = call.spec(0).shape, self.axis(call)
         return math.prod(shape[:axis]), math.prod(shape[axis:])
 
@@ -92,17 +93,17 @@ class RowNormalization(Operator):
         if not inside:
             y = binary(lower, "mul", y, scale)
             y = y if bias is None else binary(lower, "add", y, bias)
-        found = [None if t is None else t.reshaped(call.results[1].shape) for t in (mean, inverse)]
-        return [y, *(t for t in found[: call.output_count - 1] if t is not None)]
+        statistics = [None if t is None else t.reshaped(call.results[1].shape) for t in (mean, inverse)]
+        return [y, *(t for t in statistics[: call.output_count - 1] if t is not None)]
 
     def parameters(self, lower: Lowering, *tensors: Tensor | None) -> list[Tensor | None]:
-        """Scale and bias in the order of a row."""
+        """Scale and bias in row-major layout, the order of the elements of a row."""
         return [None if t is None else lower.as_layout(t, Layout.ROW_MAJOR) for t in tensors]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         if any(grad is not None for grad in grads[1:]):
             raise call.error(
-                UnsupportedOpError, "has a gradient through its first output", "one that reaches the mean or deviation"
+                UnsupportedOpError, "has a gradient only through its first output", "a gradient of another output"
             )
         dy = grads[0]
         assert dy is not None
@@ -128,9 +129,9 @@ class RowNormalization(Operator):
         reads += self.parameters(lower, scale) if inside else [None]
         lower.emit(step, reads=reads, writes=[dx, *sums], inplace=True)
         if inside and wanted:
-            found = [None if t is None else t.reshaped(call.spec(1 + i).shape) for i, t in enumerate(sums[1:])
-                     if call.has(1 + i)]  # fmt: skip
-            dscale, dbias = [*found, None][:2]
+            summed = [None if t is None else t.reshaped(call.spec(1 + i).shape) for i, t in enumerate(sums[1:])
+                      if call.has(1 + i)]  # fmt: skip
+            dscale, dbias = [*summed, None][:2]
         return [dx, dscale if call.needs_gradient(1) else None, dbias if call.needs_gradient(2) else None][
             : len(call.specs)
         ]

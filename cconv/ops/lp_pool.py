@@ -1,8 +1,10 @@
-"""LpPool and GlobalLpPool: y = (sum of |x|^p under a window)^(1 / p), as p-th powers, their mean, and the root of it.
+"""LpPool and GlobalLpPool: y = (sum of |x|^p over a window)^(1 / p).
 
-    dx = sign(x) |x|^(p - 1) * the sum over the windows of dy / y^(p - 1)
+They are computed in three steps: p-th powers, average pooling, p-th root. The gradient is
 
-0 where y is 0: there the root has no derivative.
+    dx = sign(x) |x|^(p - 1) * sum of dy / y^(p - 1) over the windows that cover x
+
+A window with y = 0 adds 0, because the root has no derivative there.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from cconv.ops.tensor import Layout, Spec, Tensor
 
 
 class Norm(Pool):
-    """Base of both: what the mean is taken of, and what becomes of it."""
+    """Base class of both: the powers before the mean, the root after it, the gradient. Subclasses compute the mean."""
 
     per_example = True
 
@@ -30,7 +32,7 @@ class Norm(Pool):
         return int(p)
 
     def taps(self, call: Call) -> int:
-        """How many values a mean is of."""
+        """Number of values in each mean."""
         raise NotImplementedError
 
     def mean(self, lower: Lowering, call: Call, x: Tensor) -> Tensor:
@@ -63,12 +65,12 @@ class Norm(Pool):
 
 
 def power(lower: Lowering, x: Tensor, exponent: float) -> Tensor:
-    """x^exponent for x >= 0."""
+    """Emit x^exponent for x >= 0."""
     return x if exponent == 1 else unary(lower, "power", x, exponent)
 
 
 class LpPool(Norm, WindowPool):
-    """The p-norm under a sliding window; padding counts as zeros, that is, not at all."""
+    """The p-norm of each window. Padding adds nothing."""
 
     type = "LpPool"
 
@@ -76,7 +78,8 @@ class LpPool(Norm, WindowPool):
         return math.prod(self.window(call).kernel)
 
     def arguments(self, call: Call) -> tuple[object, ...]:
-        """Average pooling with enough padding that all windows lie within, so that all divide by their taps."""
+        """Arguments of pool.AveragePool. The padding at the end is large enough that every window lies within the
+        padded image, so that every mean divides by the same number of values, `taps`."""
         images, channels, sizes, windows, kernel, stride, dilation, begin = self.geometry(call)
         extent = self.window(call).extent
         ends = [max(0, (count - 1) * s + e - n - b) for count, s, e, n, b in zip(windows, stride, extent, sizes, begin)]

@@ -1,10 +1,11 @@
-"""LRN: each value divided by the strength of its neighbours in the channels around it (Krizhevsky et al., 2012).
+"""LRN, local response normalisation across neighbouring channels (Krizhevsky et al., 2012).
 
-    s = bias + alpha / size * (sum of x^2 over `size` channels around)        y = x * s^-beta
+    s = bias + alpha / size * (sum of x^2 over `size` neighbouring channels)        y = x * s^-beta
 
-    dx = g - 2 * alpha * beta / size * x * (sum of g * x / s over the channels whose sum x is in)    g = dy * s^-beta
+    dx = g - 2 * alpha * beta / size * x * (sum of g * x / s over the channels whose window contains x)
+    with g = dy * s^-beta
 
-Rare enough to be put together from elementwise steps, of which the power is the most costly.
+LRN is rare, so it has no kernel of its own. It is composed of elementwise steps and window sums. The power costs most.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from cconv.ops.tensor import Spec, Tensor
 
 
 class LRN(Operator):
-    """x (N, C, ...); with an even size the window reaches one channel further up than down."""
+    """LRN of x (N, C, ...). If size is even, the window has one more channel after the center than before it."""
 
     type = "LRN"
     per_example = True
@@ -34,7 +35,7 @@ class LRN(Operator):
         return int(size)
 
     def parameters(self, call: Call) -> tuple[float, float, float]:
-        """alpha / size, beta, bias"""
+        """(alpha / size, beta, bias)."""
         alpha, beta = call.attribute("alpha", 1e-4), call.attribute("beta", 0.75)
         return alpha / self.size(call), beta, call.attribute("bias", 1.0)
 
@@ -44,7 +45,7 @@ class LRN(Operator):
             raise call.error(DTypeError, "works on floating-point numbers", str(spec.dtype))
         share, _, bias = self.parameters(call)
         if share < 0 or bias <= 0:
-            raise call.error(ValueRangeError, "alpha is at least 0, and bias above it", f"{share} and {bias}")
+            raise call.error(ValueRangeError, "alpha is at least 0, and bias greater than 0", f"{share} and {bias}")
         return [spec]
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
@@ -65,7 +66,8 @@ class LRN(Operator):
         return [binary(lower, "sub", g, binary(lower, "mul", around, x))]
 
     def window(self, lower: Lowering, call: Call, x: Tensor, backwards: bool = False) -> Tensor:
-        """Sums over the window, or over the channels whose window one is in."""
+        """Emit the sum of x over each channel's window, or with `backwards` over the channels whose window contains
+        that channel."""
         size = self.size(call)
         extents = [(size - 1) // 2, size // 2]
         y = lower.tensor(x.shape, x.layout)

@@ -1,6 +1,7 @@
 """Gemm and MatMul.
 
-Both are C = A @ B on matrices read in place, by rows or transposed; a gradient is the same with other strides:
+Both compute C = A @ B. The kernel takes strides, so that a transposed matrix is read without a copy. The gradients are
+products of the same kind:
 
     dA = dC @ B^T        dB = A^T @ dC
 """
@@ -22,11 +23,12 @@ from cconv.ops.tensor import Layout, Spec, Tensor
 
 @dataclass(frozen=True)
 class Matrices:
-    """A tensor read as a batch of matrices (batch..., rows, columns).
+    """A tensor viewed as a batch of matrices (batch..., rows, columns).
 
     Attributes:
-        strides: elements between neighbouring rows, neighbouring columns.
-        batch: shape of the batch; batch_strides: elements between neighbours along its axes.
+        strides: distance in elements between neighbouring rows and between neighbouring columns.
+        batch: shape of the batch axes.
+        batch_strides: distance in elements between neighbours along each batch axis.
     """
 
     tensor: Tensor
@@ -41,7 +43,7 @@ class Matrices:
         return Matrices(self.tensor, self.columns, self.rows, self.strides[::-1], self.batch, self.batch_strides)
 
     def offsets(self, batch: tuple[int, ...]) -> tuple[int, ...]:
-        """Where each matrix begins, in elements, this batch broadcast to another."""
+        """Offset of each matrix in elements, after broadcasting the batch axes to the shape `batch`."""
         missing = len(batch) - len(self.batch)
         strides = (0,) * missing + tuple(0 if n == 1 else s for n, s in zip(self.batch, self.batch_strides))
         total = np.zeros((), dtype=np.int64)
@@ -51,7 +53,7 @@ class Matrices:
 
 
 def matrices(tensor: Tensor, shape: Sequence[int]) -> Matrices:
-    """A row-major tensor as matrices of the given shape (batch..., rows, columns)."""
+    """View a row-major tensor as matrices of the shape (batch..., rows, columns)."""
     *batch, rows, columns = shape
     strides = []
     step = rows * columns
@@ -62,7 +64,11 @@ def matrices(tensor: Tensor, shape: Sequence[int]) -> Matrices:
 
 
 def multiply(lower: Lowering, a: Matrices, b: Matrices, alpha: float = 1.0, bias: Tensor | None = None) -> Tensor:
-    """Emit alpha * A @ B (+ bias, one per column); returns it as (batch..., rows, columns)."""
+    """Emit alpha * A @ B + bias. Returns a tensor (batch..., rows, columns).
+
+    Args:
+        bias: one value per column, or None.
+    """
     batch = np.broadcast_shapes(a.batch, b.batch)
     result = lower.tensor((*batch, a.rows, b.columns))
     step = gemm.Gemm(
@@ -86,10 +92,10 @@ def reshaped(lower: Lowering, tensor: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def require_numbers(call: Call) -> None:
-    """All inputs hold floating-point numbers, or integers of one dtype that are known before the model runs.
+    """Check that all inputs are floating-point, or that all are integers of one dtype known before the model runs.
 
     Raises:
-        DTypeError: they do not.
+        DTypeError: neither is the case.
     """
     dtypes = [spec.dtype for spec in call.specs if spec is not None]
     known = call.known and is_whole(dtypes[0]) and len(set(dtypes)) == 1
@@ -103,9 +109,10 @@ def require_numbers(call: Call) -> None:
 
 
 class Gemm(Operator):
-    """Y = alpha * A' @ B' + beta * C, where A' is A (M, K), or its transpose if transA, and likewise B' (K, N).
+    """Y = alpha * A' @ B' + beta * C.
 
-    C broadcasts to (M, N).
+    A' (M, K) is A, or with transA=1 its transpose. B' (K, N) is B, or with transB=1 its transpose. C broadcasts to
+    (M, N).
     """
 
     type = "Gemm"
@@ -122,7 +129,7 @@ class Gemm(Operator):
                 ShapeError,
                 "A' has as many columns as B' has rows",
                 f"A' ({rows}, {inner}) and B' ({other}, {columns})",
-                f"The values that come in should number {other} per row.",
+                f"Give inputs with {other} values per row.",
             )
         if call.has(2):
             c = call.spec(2).shape
@@ -154,7 +161,7 @@ class Gemm(Operator):
         dy = matrices(grads[0], call.results[0].shape)
         alpha, beta = float(call.attribute("alpha", 1.0)), float(call.attribute("beta", 1.0))
         da = db = dc = None
-        # The transpose of a gradient is the product of the transposes in the other order.
+        # If an operand is transposed, the result must be too: (X @ Y)^T = Y^T @ X^T.
         if call.needs_gradient(0):
             flip = call.attribute("transA", 0)
             da = multiply(lower, b, dy.transposed, alpha) if flip else multiply(lower, dy, b.transposed, alpha)
@@ -175,7 +182,7 @@ class Gemm(Operator):
 
 
 class MatMul(Operator):
-    """Y = A @ B as numpy.matmul: batch axes broadcast, a 1-D operand is a row (A) or a column (B)."""
+    """Y = A @ B as in numpy.matmul. Batch axes broadcast. A 1-D operand is a row if it is A, a column if it is B."""
 
     type = "MatMul"
     inputs = (2, 2)
@@ -198,14 +205,14 @@ class MatMul(Operator):
         return [Spec(tuple(shape), call.spec(0).dtype)]
 
     def expanded(self, call: Call) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Shapes of A and B as matrices."""
+        """Shapes of A and B, each with at least two axes: a 1-D operand becomes a row or a column."""
         a, b = call.spec(0).shape, call.spec(1).shape
         if not a or not b:
             raise call.error(ShapeError, "A and B have at least one axis", f"A {a} and B {b}")
         return (1, *a) if len(a) == 1 else a, (*b, 1) if len(b) == 1 else b
 
     def operands(self, lower: Lowering, call: Call) -> tuple[Matrices, Matrices]:
-        """A and B; where B is one matrix, A's batch is one long matrix too."""
+        """A and B as matrices. If B is a single matrix, the batch axes of A are merged with its rows."""
         a_shape, b_shape = self.expanded(call)
         if len(b_shape) == 2:
             a_shape = (int(np.prod(a_shape[:-1])), a_shape[-1])
@@ -235,7 +242,7 @@ class MatMul(Operator):
         return [da, db]
 
     def separates(self, call: Call, moving: Collection[int]) -> bool:
-        # Axis 0 is a batch's, or A's rows.
+        # Axis 0 of the result is the rows of A if the result is a matrix, else the first batch axis.
         if len(call.results[0].shape) == 2:
             return set(moving) == {0} and len(call.spec(0).shape) == len(call.spec(1).shape) == 2
         return len(call.results[0].shape) > 2 and self.broadcasts_per_example(call, moving)

@@ -1,4 +1,4 @@
-"""LpNormalization and MeanVarianceNormalization, put together from reductions and elementwise steps: both are rare."""
+"""LpNormalization and MeanVarianceNormalization, built from reductions and elementwise steps because both are rare."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def real_input(call: Call) -> Spec:
 
 
 class LpNormalization(Operator):
-    """y = x / n along an axis, n being the sum of absolute values (p=1) or the root of the sum of squares (p=2).
+    """y = x / n, where n is the 1-norm (p=1) or the 2-norm (p=2) of x along an axis.
 
-    Where n is 0 so are y and the gradient. With s = sign(x) for p=1 and s = y for p=2
+    If n is 0, y and the gradient are 0. The gradient, with s = sign(x) for p=1 and s = y for p=2, is
 
         dx = (dy - s * sum(dy * y)) / n
     """
@@ -78,7 +78,7 @@ class MeanVarianceNormalization(Operator):
         if len(set(axes)) != len(axes):
             raise call.error(ShapeError, "each axis is named once", f"axes {call.attribute('axes')}")
         if extent(spec.shape, axes) == 0:
-            raise call.error(ShapeError, "there are elements to take the mean of", f"shape {spec.shape}, axes {axes}")
+            raise call.error(ShapeError, "the mean is of at least one element", f"shape {spec.shape}, axes {axes}")
         return [spec]
 
     def mean(self, lower: Lowering, call: Call, x: Tensor) -> Tensor:

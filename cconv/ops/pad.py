@@ -1,4 +1,4 @@
-"""Pad. Along an axis a mode is a table of places, made while the plan is laid out; see kernels/move/pad.pyx."""
+"""Pad. For each axis, a table made with the plan maps output positions to input positions; see kernels/move/pad.pyx."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
 from cconv.ops.reduce import sum_to
 from cconv.ops.tensor import Spec, Tensor
 
-# mode: opset that brought it.
+# mode: the opset that introduced it.
 MODES = {"constant": 7, "reflect": 7, "edge": 7, "wrap": 19}
 
 
 class Pad(Operator):
-    """Grows each axis at both ends; a negative pad takes away.
+    """Pad each axis at both ends. A negative pad crops.
 
-    Pads and value are attributes up to opset 10, constant inputs from 11 on. What is taken away is so before
-    the rest is mirrored, repeated or wrapped. The value may be computed while the model runs; it has the gradient of
-    what it pads.
+    Pads and value are attributes up to opset 10 and inputs from opset 11 on. The pads must be known before the model
+    runs. The axes are cropped before the rest is reflected, repeated (edge) or wrapped. The value may be computed at
+    run time; its gradient is then the sum of dy over the padding.
     """
 
     type = "Pad"
@@ -32,7 +32,7 @@ class Pad(Operator):
     settings: ClassVar[tuple[int, ...]] = (2,)
 
     def pads(self, call: Call) -> list[tuple[int, int]]:
-        """(before, after) for each axis."""
+        """(pad at the beginning, pad at the end) of each axis."""
         rank = len(call.spec(0).shape)
         axes = list(range(rank))
         if call.opset < 11:
@@ -69,20 +69,20 @@ class Pad(Operator):
                 raise call.error(DTypeError, "the value has the input's dtype", f"{value.dtype} for {spec.dtype}")
         shape = []
         for axis, (n, (before, after)) in enumerate(zip(spec.shape, self.pads(call))):
-            kept = n + min(before, 0) + min(after, 0)
+            cropped = n + min(before, 0) + min(after, 0)
             size = n + before + after
             found = f"pads {before} and {after} on axis {axis} of shape {spec.shape}"
-            if kept < 0:
-                raise call.error(ShapeError, "no more is taken away than there is", found)
-            if mode != "constant" and kept == 0 and size > 0:
-                raise call.error(ShapeError, f"mode '{mode}' needs something to repeat", found)
-            if mode == "reflect" and max(before, after) >= max(kept, 1):
+            if cropped < 0:
+                raise call.error(ShapeError, "negative pads crop at most the whole axis", found)
+            if mode != "constant" and cropped == 0 and size > 0:
+                raise call.error(ShapeError, f"mode '{mode}' needs at least one element after cropping", found)
+            if mode == "reflect" and max(before, after) >= max(cropped, 1):
                 raise call.error(ShapeError, "mode 'reflect' pads less than the size of the axis", found)
             shape.append(size)
         return [Spec(tuple(shape), spec.dtype)]
 
     def tables(self, call: Call, x: Tensor) -> list[list[int]]:
-        """For each axis in the order of x's memory, the place in x for each place in y; -1: value."""
+        """For each axis, in the order of x's memory: the index in x for each index in y; -1 is the padding value."""
         pads, mode = self.pads(call), self.mode(call)
         tables = []
         for axis in x.order:
@@ -111,16 +111,16 @@ class Pad(Operator):
         constant = np.asarray(value).astype(x.dtype).tobytes()
         lower.emit(pad.Pad(lower.build, x.memory_shape, self.tables(call, x), constant), [x], [y])
         if computed:
-            given = Tensor(call.input(2).buffer, (), call.input(2).dtype)
-            y = typed(lower, f"select_{y.dtype.itemsize}", [self.shown(lower, call), y, given], y.dtype)
+            scalar = Tensor(call.input(2).buffer, (), call.input(2).dtype)
+            y = typed(lower, f"select_{y.dtype.itemsize}", [self.shown(lower, call), y, scalar], y.dtype)
         return [y]
 
     def is_computed(self, call: Call) -> bool:
-        """Whether the value is shown, and known only while the model runs."""
+        """Whether the padding value is used (mode constant) and computed at run time."""
         return call.has(2) and call.constants[2] is None and self.mode(call) == "constant"
 
     def shown(self, lower: Lowering, call: Call) -> Tensor:
-        """Where the output shows the input, and not the value."""
+        """A bool tensor of the output's shape: True for elements of the input, False for padding."""
         shape = call.results[0].shape
         mask = np.ones(shape, bool)
         for axis, (n, (before, after)) in enumerate(zip(shape, self.pads(call))):

@@ -1,4 +1,4 @@
-"""Patterns: what exporters spell as several nodes, and the one operator that it is.
+"""Patterns: operators that exporters write as several nodes. A plan replaces these nodes by the one operator.
 
     Swish               x * Sigmoid(x), x * Sigmoid(alpha * x)
     HardSwish           x * HardSigmoid(x), x * Clip(x + 3, 0, 6) / 6
@@ -10,8 +10,9 @@
     GroupNormalization  Reshape(InstanceNormalization(Reshape(x), 1, 0)) * scale + bias
     RectifiedMaxPool    MaxPool(Relu(x))
 
-A pattern is the expression of one value. plan/fuse.py finds it in a graph and knows none of these names. Add and Mul
-match in either order. A node may have more inputs than its term, bounds or axes, which the term's test looks at.
+A pattern is an expression that computes one value. plan/match.py searches graphs for these expressions. The operands of
+Add and Mul match in either order. A node may have more inputs than its term in the expression, such as bounds or axes;
+the term's test checks these.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from cconv.ops.unary import Unary
 
 COMMUTATIVE = ("Add", "Mul")
 
-# The opset whose definitions the operators on the left follow.
+# The operators that replace the patterns have the definitions of this opset.
 OPSET = 24
 
 Test = Callable[[Operator, Call], bool]
@@ -40,14 +41,19 @@ Test = Callable[[Operator, Call], bool]
 
 @dataclass(frozen=True)
 class Value:
-    """Any value, the same one wherever the name stands."""
+    """Any value. Everywhere in a pattern, the same name must match the same value."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """A constant of one element: of this value to 5 digits, or of any, which is then known by the name."""
+    """A constant with one element.
+
+    Attributes:
+        value: the number to match, with a relative tolerance of 1e-5; None matches any number.
+        name: key under which the matched number is stored in Match.scalars.
+    """
 
     value: float | None = None
     name: str = ""
@@ -58,7 +64,14 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Term:
-    """A node of this type whose first inputs are these, and that passes the test. It may be given a name."""
+    """A node of an operator type.
+
+    Attributes:
+        type: ONNX's name of the operator.
+        inputs: expressions that the node's first inputs must match.
+        test: further condition on the node.
+        name: key under which the matched node is stored in Match.named; "": it is not stored.
+    """
 
     type: str
     inputs: tuple[Expression, ...]
@@ -68,7 +81,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Either:
-    """One of several spellings."""
+    """An expression that matches if one of several alternatives matches."""
 
     choices: tuple[Expression, ...]
 
@@ -78,13 +91,13 @@ Expression = Value | Scalar | Term | Either
 
 @dataclass(frozen=True)
 class Match:
-    """What a pattern's names stand for in a graph.
+    """The nodes and values of a graph that match a pattern.
 
     Attributes:
-        values: name of the pattern -> name of the graph's value.
-        scalars: name of the pattern -> number.
-        nodes: numbers of the matched nodes, the expression's own first.
-        named: name of a term -> number of its node.
+        values: name of a Value in the pattern -> name of the matched value in the graph.
+        scalars: name of a Scalar in the pattern -> the matched number.
+        nodes: indices of the matched nodes. The first computes the value of the whole expression.
+        named: name of a Term -> index of the matched node.
     """
 
     values: Mapping[str, str] = field(default_factory=dict)
@@ -98,13 +111,14 @@ Parts = Mapping[str, tuple[Operator, Call]]
 
 @dataclass(frozen=True)
 class Pattern:
-    """An expression and the operator that computes it.
+    """An expression and the operator that replaces it.
 
     Attributes:
-        type: of that operator.
-        inputs: names of the expression's values that are its inputs, in order.
-        attributes: its attributes, out of the named scalars and terms; None: it is not this operator after all.
-        operator: itself, where the catalogue does not have it.
+        type: ONNX's name of the operator.
+        inputs: names of the expression's values that become the operator's inputs, in order.
+        attributes: function that computes the operator's attributes from the named scalars and nodes. If it returns
+            None, the pattern does not match.
+        operator: the operator, if it is not the one that the catalogue has for `type`.
     """
 
     type: str
@@ -123,23 +137,23 @@ def either(*choices: Expression) -> Either:
 
 
 def product(a: Expression | float, b: Expression | float, c: Expression | float) -> Either:
-    """a * b * c in any order."""
+    """Expression for a * b * c, with the factors in any order."""
     return either(*(term("Mul", term("Mul", p, q), r) for p, q, r in ((a, b, c), (a, c, b), (b, c, a))))
 
 
 def scaled(a: Expression, factor: float) -> Either:
-    """a * factor, or a over its inverse."""
+    """Expression for a * factor, written as a product or as a / (1 / factor)."""
     return either(term("Mul", a, factor), term("Div", a, 1 / factor))
 
 
 def parameters_are(*wanted: float) -> Test:
-    """Whether a node is a loop with these parameters."""
+    """Make a test for a node whose parameters (see Unary.parameters) are known and equal `wanted`, to 1e-5."""
 
     def test(operator: Operator, call: Call) -> bool:
         if not isinstance(operator, Unary) or not operator.is_loop(call):
             return False
-        found = operator.parameters(call)
-        return all(math.isclose(a, b, rel_tol=1e-5) for a, b in zip(found, wanted))
+        actual = operator.parameters(call)
+        return all(math.isclose(a, b, rel_tol=1e-5) for a, b in zip(actual, wanted))
 
     return test
 
@@ -152,7 +166,7 @@ hard_sigmoid = term("HardSigmoid", x, test=parameters_are(1 / 6, 0.5))
 
 
 def last_axes(operator: Operator, call: Call) -> bool:
-    """Whether a reduction is over the last axes, which it keeps with size 1."""
+    """Whether a reduction is over the last one or more axes and keeps them with size 1."""
     assert isinstance(operator, Reduction)
     axes, rank = operator.axes(call), len(call.spec(0).shape)
     return bool(call.attribute("keepdims", 1)) and bool(axes) and axes == list(range(axes[0], rank))
@@ -178,11 +192,12 @@ gelu_argument = scaled(term("Add", x, scaled(cube, 0.044715)), math.sqrt(2 / mat
 
 
 def plain(operator: Operator, call: Call) -> bool:
-    """Whether scale and bias of a normalisation are 1 and 0."""
+    """Whether a normalisation's scale is 1 and its bias is 0 in every channel."""
     scale, bias = call.constants[1], call.constants[2]
     if scale is None or bias is None or not np.all(scale == 1) or not np.all(bias == 0):
         return False
-    return call.constant(1, "scale") is not None and call.constant(2, "bias") is not None  # noted as asked for
+    # Call.constant records that the plan depends on these values.
+    return call.constant(1, "scale") is not None and call.constant(2, "bias") is not None
 
 
 def groups_of(scalars: Mapping[str, float], parts: Parts) -> Mapping[str, Any] | None:
@@ -199,11 +214,11 @@ groups_normalized = term("Add", term("Mul", term("Reshape", each_normalized), Va
 
 
 def only_values(operator: Operator, call: Call) -> bool:
-    """Whether a MaxPool gives floating-point numbers, and no indices."""
+    """Whether a MaxPool works on floating-point numbers and has no second output for indices."""
     return call.output_count == 1 and is_real(call.spec(0).dtype)
 
 
-# Of two that could match the same node, the larger comes first.
+# In order of preference: if two patterns can match the same node, the larger one comes first.
 PATTERNS = [
     Pattern("HardSwish", either(term("Mul", x, hard_sigmoid), scaled(term("Mul", x, clipped), 1 / 6))),
     Pattern("HardSwish", term("Mul", x, scaled(clipped, 1 / 6))),

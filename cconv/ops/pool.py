@@ -1,7 +1,8 @@
-"""Pooling: the largest or the mean value under each window, channel by channel.
+"""Pooling: the maximum or the mean of each window, channel by channel.
 
-All of it works channels-last. What the gradient of a maximum needs is where it was, not the input: the
-forward step of a training plan stores each window's winner, and the input's memory is free afterwards.
+All steps work channels-last. The backward pass of max pooling needs the position of each window's maximum, not the
+input. In a training plan the forward step stores these positions (`winner`), so that the input's memory is free
+afterwards.
 """
 
 from __future__ import annotations
@@ -20,18 +21,23 @@ from cconv.ops.tensor import Layout, Spec, Tensor
 from cconv.ops.window import Window, kernel_of, output_sizes, require_pads_below_kernel, window_of
 
 AXES = "(N, C, one to three spatial axes)"
-LARGEST_IMAGE = 2**31 - 1  # a winner is a 32-bit number
+LARGEST_IMAGE = 2**31 - 1  # The position of a maximum within the image is stored in 32 bits (in 64 for float64).
 
 
 class Pool(Operator):
-    """Base of all pooling."""
+    """Base class of all pooling operators."""
 
     per_example = True
     also: tuple[type, ...] = ()
-    """Dtypes besides the floating-point ones."""
+    """Dtypes that the operator takes besides the floating-point dtypes."""
 
     def feature_map(self, call: Call, most: int, axes: str) -> Spec:
-        """Input 0, which must hold numbers that the operator takes and have a rank of 3..most."""
+        """Shape and dtype of input 0, whose rank must lie in 3..most.
+
+        Raises:
+            ShapeError: another rank.
+            DTypeError: a dtype that the operator does not take.
+        """
         spec = self.require_rank(call, 0, 3, most, axes)
         if not is_real(spec.dtype) and spec.dtype not in self.also:
             raise call.error(DTypeError, "works on floating-point numbers", str(spec.dtype))
@@ -39,7 +45,7 @@ class Pool(Operator):
 
 
 class WindowPool(Pool):
-    """Base of pooling under a sliding window. Attributes that came after opset 7 are read at any opset."""
+    """Base class of pooling with a sliding window. Attributes newer than opset 7 are accepted at any opset."""
 
     def shapes(self, call: Call) -> list[Spec]:
         spec = self.feature_map(call, 5, AXES)
@@ -54,7 +60,8 @@ class WindowPool(Pool):
         return window_of(call, call.spec(0).shape[2:], kernel_of(call))
 
     def geometry(self, call: Call) -> tuple[Any, ...]:
-        """What the steps of kernels/pool/pool.pyx take: images, channels, spatial sizes, windows, the window."""
+        """Arguments of the steps in kernels/pool/pool.pyx: images, channels, spatial sizes, number of windows along
+        each axis, then kernel, stride, dilation and pads_begin of the window."""
         images, channels, *sizes = call.spec(0).shape
         w = self.window(call)
         windows = call.results[0].shape[2:]
@@ -62,9 +69,10 @@ class WindowPool(Pool):
 
 
 class MaxPool(WindowPool):
-    """y = the largest x under each window; optionally also its index in x (int64, without a gradient).
+    """Maximum of each window, and as an optional second output its index in x (int64, without a gradient).
 
-    Of equal values the first in row-major order wins, forward and backward; NaN wins over all.
+    Among equal values the first in row-major order is the maximum; it alone receives the gradient. NaN counts as
+    greater than every number.
     """
 
     type = "MaxPool"
@@ -82,10 +90,11 @@ class MaxPool(WindowPool):
         return [spec, Spec(spec.shape, np.dtype(np.int64))]
 
     def separates(self, call: Call, moving: Collection[int]) -> bool:
-        return call.output_count == 1  # an index counts from the first image of the batch
+        # Indices count from the first image of the batch, so an image's indices depend on its position in the batch.
+        return call.output_count == 1
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
-        # Integers of 8 bits, which quantised networks pool, are exact as floats.
+        # Quantised networks pool 8-bit integers. Floats represent these exactly.
         x = cast(lower, lower.as_layout(call.input(0), Layout.CHANNELS_LAST), lower.dtype)
         y = lower.tensor(call.results[0].shape, Layout.CHANNELS_LAST)
         winner = None
@@ -104,7 +113,7 @@ class MaxPool(WindowPool):
         return [y, index]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
-        if grads[0] is None:  # only the indices were used
+        if grads[0] is None:  # Only the indices were used, which have no gradient.
             return [None]
         dy = lower.as_layout(grads[0], Layout.CHANNELS_LAST)
         dx = lower.tensor(call.spec(0).shape, Layout.CHANNELS_LAST)
@@ -114,20 +123,20 @@ class MaxPool(WindowPool):
 
 
 class RectifiedMaxPool(MaxPool):
-    """MaxPool(Relu(x)): what is not positive loses against zero, and a window that nothing wins passes no gradient on.
+    """MaxPool(Relu(x)) in one pass: the maximum of 0 and the window. A window without positive values has no gradient.
 
-    No ONNX operator, but a pattern of patterns.py. Forward it is as fast as MaxPool; on the way back neither the
-    large feature map is needed nor a pass over its gradient for Relu.
+    This is not an ONNX operator; patterns.py makes it from the two nodes. Forward it is as fast as MaxPool. The
+    backward pass needs neither the input of MaxPool nor a pass over its gradient for Relu.
     """
 
     floor = 0.0
 
 
 class AveragePool(WindowPool):
-    """y = the mean of x under each window.
+    """Mean of x in each window.
 
-    Padding counts as zeros if count_include_pad says so, else not at all; what a window covers past the
-    padding, as ceil_mode allows, never counts.
+    With count_include_pad=1 padding counts as zeros, else it is left out of the mean. Positions past the padding, which
+    ceil_mode=1 allows a window to cover, are always left out.
     """
 
     type = "AveragePool"
@@ -154,7 +163,7 @@ class AveragePool(WindowPool):
         return *self.geometry(call), self.window(call).pads_end, include_pad
 
     def is_global(self, call: Call) -> bool:
-        """Whether there is one window and it is the whole image, as older exporters write a global mean."""
+        """Whether the only window is the whole image. Older exporters write global average pooling this way."""
         window = self.window(call)
         return (
             window.kernel == call.spec(0).shape[2:]
@@ -164,7 +173,7 @@ class AveragePool(WindowPool):
 
 
 class GlobalPool(Pool):
-    """Base of pooling over all spatial axes, which stay with size 1."""
+    """Base class of pooling over all spatial axes. These stay in the output, with size 1."""
 
     def shapes(self, call: Call) -> list[Spec]:
         spec = self.feature_map(call, 8, "(N, C, spatial...)")
@@ -174,7 +183,7 @@ class GlobalPool(Pool):
 
 
 class GlobalAveragePool(GlobalPool):
-    """y = the mean of x over all spatial axes."""
+    """Mean of x over all spatial axes."""
 
     type = "GlobalAveragePool"
 
@@ -187,7 +196,7 @@ class GlobalAveragePool(GlobalPool):
 
 
 class GlobalMaxPool(GlobalPool):
-    """y = the largest x over all spatial axes; the first of equals passes the gradient on."""
+    """Maximum of x over all spatial axes. Among equal values only the first receives the gradient."""
 
     type = "GlobalMaxPool"
 
@@ -208,14 +217,18 @@ class GlobalMaxPool(GlobalPool):
         return [dx]
 
     def geometry(self, call: Call) -> tuple[Any, ...]:
-        """One window over the image's pixels in a row."""
+        """Arguments of the steps in kernels/pool/pool.pyx: the image as one spatial axis, and one window over it."""
         images, channels, *sizes = call.spec(0).shape
         pixels = (math.prod(sizes),)
         return images, channels, pixels, (1,), pixels, (1,), (1,), (0,)
 
 
 def global_average(lower: Lowering, call: Call, x: Tensor | None = None) -> Tensor:
-    """The mean over all spatial axes (of x, default: the input) as a tensor of the call's output."""
+    """Emit the mean over all spatial axes. Returns a tensor of the shape of the node's output.
+
+    Args:
+        x: tensor to average, of the input's shape; default: the node's input.
+    """
     x = lower.as_layout(call.input(0) if x is None else x, Layout.CHANNELS_LAST)
     y = lower.tensor(call.results[0].shape, Layout.CHANNELS_LAST)
     lower.emit(pool.GlobalAverage(lower.build, *_image_shape(call)), reads=[x], writes=[y])
@@ -223,7 +236,7 @@ def global_average(lower: Lowering, call: Call, x: Tensor | None = None) -> Tens
 
 
 def global_average_gradient(lower: Lowering, call: Call, grad: Tensor) -> Tensor:
-    """dy / pixels, spread over the image."""
+    """Emit the gradient of `global_average`: dy / pixels at every pixel of the image."""
     dy = lower.as_layout(grad, Layout.CHANNELS_LAST)
     dx = lower.tensor(call.spec(0).shape, Layout.CHANNELS_LAST)
     lower.emit(pool.GlobalAverageGradient(lower.build, *_image_shape(call)), reads=[dy], writes=[dx])
@@ -231,7 +244,7 @@ def global_average_gradient(lower: Lowering, call: Call, grad: Tensor) -> Tensor
 
 
 def _image_shape(call: Call) -> tuple[int, int, int]:
-    """(images, pixels, channels)"""
+    """Number of images, of pixels per image, and of channels."""
     images, channels, *sizes = call.spec(0).shape
     return images, math.prod(sizes), channels
 

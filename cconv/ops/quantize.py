@@ -1,13 +1,13 @@
-"""QuantizeLinear and DequantizeLinear: to whole numbers and back.
+"""QuantizeLinear and DequantizeLinear: from floating-point numbers to integers and back.
 
-The two in a row are how networks are trained for hardware that computes in integers. The gradient goes straight through
-the rounding: from the whole numbers of DequantizeLinear to those of QuantizeLinear, whose input was not clipped. So
-what is real in between is a gradient of whole numbers, which no other operator takes.
+A QuantizeLinear followed by a DequantizeLinear simulates integer arithmetic during training. The gradient uses the
+straight-through estimator: rounding counts as the identity, and values that were clipped get no gradient. So the
+integer tensor between the two has a floating-point gradient. No other operator takes a gradient of integers.
 
-The scales have gradients, too: those of the two formulas with the rounding left out. The pair then gives the gradient
-of Learned Step Size Quantization (Esser et al. 2020); kernels/quantize.pyx has the formulas. A scale's gradient is a
-sum over all that it scales, which takes a learning rate of its own, so a scale is trained where it is named and not
-else. Zero points are fixed.
+Scales have gradients too, derived from the two formulas with rounding as the identity. Together the two nodes give the
+gradient of Learned Step Size Quantization (Esser et al. 2020); kernels/quantize/quantize.pyx has the formulas. A
+scale's gradient is a sum over all elements that it scales, so it needs a learning rate of its own. Therefore a scale is
+trained only if the user names it. Zero points are not trained.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ from cconv.ops.reduce import reduced
 from cconv.ops.shape_arithmetic import numpy_dtype
 from cconv.ops.tensor import Layout, Spec, Tensor
 
-# Those of less than 8 bits are NumPy's by the extension ml_dtypes, an element a byte.
+# The dtypes of less than 8 bits come from ml_dtypes, an extension of NumPy, which stores one element per byte.
 QUANTIZED = ("int2", "uint2", "int4", "uint4", "int8", "uint8", "int16", "uint16")
 
 
 class Linear(Operator):
-    """Base of both: inputs are the array, the scale and perhaps the zero point, for all; for each place along `axis`
-    (from opset 13 on); or for each block of `block_size` elements along it (from opset 21 on)."""
+    """Base class of both operators. Inputs: the array, the scale, and optionally the zero point.
+
+    There is one scale and zero point for the whole array, or one per index of the axis `axis` (from opset 13 on), or
+    one per block of `block_size` elements along that axis (from opset 21 on).
+    """
 
     since = 10
     inputs = (2, 3)
@@ -40,14 +43,18 @@ class Linear(Operator):
     settings: ClassVar[tuple[int, ...]] = (1,)
 
     def block(self, call: Call) -> int:
-        """Elements along the axis that share a scale; 0: there are no blocks."""
+        """Number of consecutive elements along the axis that share a scale; 0: no blocks."""
         size = call.attribute("block_size", 0)
         if size < 0:
             raise call.error(ModelError, "block_size is not negative", f"{size}")
         return size
 
     def axis(self, call: Call) -> int | None:
-        """The axis along which there are several scales; None: there is one."""
+        """The axis along which scales differ; None: one scale for the whole array.
+
+        Raises:
+            ShapeError: the scale's shape does not fit the array.
+        """
         shape, scale, block = call.spec(0).shape, call.spec(1).shape, self.block(call)
         if block:
             axis = normalize_axis(call, call.attribute("axis", 1), len(shape))
@@ -65,7 +72,15 @@ class Linear(Operator):
         return axis
 
     def check_scale(self, call: Call, dtype: np.dtype) -> None:
-        """The scale is real; the zero point, if there is one, of its size and of the whole numbers' dtype."""
+        """Check the scale and the zero point.
+
+        Args:
+            dtype: dtype of the integers.
+
+        Raises:
+            ShapeError: the scale's shape does not fit the array, or the zero point has another size than the scale.
+            DTypeError: the scale is not floating-point, or the zero point's dtype is not `dtype`.
+        """
         self.axis(call)
         if not is_real(call.spec(1).dtype):
             rule = "the scale holds floating-point numbers of 16 to 64 bits"
@@ -80,7 +95,8 @@ class Linear(Operator):
         return set(moving) == {0} and self.axis(call) != 0 and not self.block(call)
 
     def sizes(self, call: Call, x: Tensor) -> tuple[int, int, int, int]:
-        """Elements before the scales' axis, along it and after it, in the order of x's memory; elements of a block."""
+        """(outer, n, inner, block): number of elements before, along and after the scales' axis, in the order of x's
+        memory, and the block size (0: no blocks)."""
         axis = self.axis(call)
         if axis is None:
             return 1, 1, x.size, 0
@@ -88,7 +104,8 @@ class Linear(Operator):
         return math.prod(sizes[:place]), sizes[place], math.prod(sizes[place + 1 :]), self.block(call)
 
     def parameters(self, lower: Lowering, call: Call, layout: Layout) -> list[Tensor | None]:
-        """Scale and zero point; those of blocks in the array's layout."""
+        """Tensors of the scale and the zero point (or None). With blocks they have the array's rank and are converted
+        to its layout."""
         tensors = [call.input(1), call.input(2) if call.has(2) else None]
         if not self.block(call):
             return tensors
@@ -98,12 +115,13 @@ class Linear(Operator):
     def gradients(
         self, lower: Lowering, call: Call, kind: type, dtype: np.dtype, grad: Tensor
     ) -> Sequence[Tensor | None]:
-        """Those of the array and of the scale.
+        """Emit the backward pass. Returns the gradients of the array and of the scale, then None for the zero point.
 
         Args:
-            kind: the step that computes them; its operands are grad, the array, scale, zero point, and what is found.
-            dtype: of the whole numbers.
-            grad: of the output.
+            kind: class of the step. It reads grad, the array, the scale and the zero point, and writes the array's
+                gradient and, for each element, the term that it adds to the scale's gradient.
+            dtype: dtype of the integers.
+            grad: gradient of the output.
         """
         x = call.input(0)
         dx = lower.tensor(x.shape, x.layout) if call.needs_gradient(0) else None
@@ -115,7 +133,7 @@ class Linear(Operator):
         return [dx, ds, *[None] * (len(call.specs) - 2)]
 
     def summed(self, lower: Lowering, call: Call, terms: Tensor, sizes: tuple[int, int, int, int]) -> Tensor:
-        """The sum over each scale's elements, in the scale's shape."""
+        """Sum `terms`, of the array's shape, over the elements of each scale. The result has the scale's shape."""
         shape, axis = call.spec(1).shape, self.axis(call)
         if self.block(call):
             sums = lower.tensor(shape, terms.layout)
@@ -126,11 +144,11 @@ class Linear(Operator):
 
 
 class QuantizeLinear(Linear):
-    """q = clip(round(x / scale) + zero point), rounded to even, in the zero point's dtype (without one: output_dtype,
-    or uint8).
+    """q = clip(round(x / scale) + zero point), with halves rounded to even.
 
-    The attribute `precision` names the floats that x / scale is computed in; as everywhere in a plan these are
-    its own. `saturate` is about floats in 8 bits, which cconv does not have.
+    q has the zero point's dtype; without a zero point that of the attribute output_dtype, default uint8. The attribute
+    `precision` (the dtype of x / scale) is ignored: all floating-point numbers have the plan's dtype. `saturate` is
+    ignored too: it applies to 8-bit floats, which cconv does not support.
     """
 
     type = "QuantizeLinear"
@@ -167,7 +185,7 @@ class QuantizeLinear(Linear):
 
 
 class DequantizeLinear(Linear):
-    """x = (q - zero point) * scale, in output_dtype or else the scale's."""
+    """x = (q - zero point) * scale, in the dtype of the attribute output_dtype, or without it in the scale's."""
 
     type = "DequantizeLinear"
     straight_through = (0,)

@@ -1,4 +1,4 @@
-"""Sums and other reductions over axes, as operators and the gradients of broadcasting and of biases need them."""
+"""Helpers that emit sums and other reductions over axes, for operators, broadcast gradients and bias gradients."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from cconv.ops.tensor import Layout, Tensor
 
 
 def sum_to(lower: Lowering, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """`tensor` summed to a shape that broadcasts to its own: the gradient of that broadcasting.
+    """Sum `tensor` down to `shape`: the gradient of broadcasting from `shape` to the tensor's shape.
 
     Args:
         tensor: any layout.
-        shape: aligned with the tensor's at the last axis; each size is the tensor's or 1.
+        shape: result shape, aligned with the tensor's at the last axis; each size is the tensor's or 1.
 
     Returns:
-        A tensor of `shape` in the tensor's layout where the rank stays, else row-major; the tensor itself, or
-        its memory under another shape, where there is nothing to sum.
+        A tensor of `shape`, in the tensor's layout if the rank does not change, else row-major. If there is nothing to
+        sum, the tensor itself or a reshaped view of its memory.
     """
     missing = len(tensor.shape) - len(shape)
     padded = (1,) * missing + tuple(shape)
@@ -36,7 +36,7 @@ def sum_to(lower: Lowering, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def channel_sums(lower: Lowering, tensor: Tensor) -> Tensor:
-    """Sum of each channel of (N, C, ...), any layout, as (C,): the gradient of a bias."""
+    """Sum a tensor (N, C, ...) of any layout over all axes but the channels, to (C,): the gradient of a bias."""
     channels = tensor.shape[1]
     result = lower.tensor((channels,))
     strides = [int(axis == 1 and channels > 1) for axis in range(len(tensor.shape))]
@@ -45,10 +45,10 @@ def channel_sums(lower: Lowering, tensor: Tensor) -> Tensor:
 
 
 def reduced(lower: Lowering, kind: str, tensor: Tensor, axes: Collection[int]) -> Tensor:
-    """The elements along `axes` combined; these axes keep the size 1, the layout stays.
+    """Reduce a tensor along `axes`. These axes stay, with size 1; the layout does not change.
 
     Args:
-        kind: an operation of kernels/reduce.h: "sum", "prod", "max" or "min".
+        kind: an operation of kernels/reduce/reduce.h: "sum", "prod", "max" or "min".
     """
     if all(tensor.shape[axis] == 1 for axis in axes):
         return tensor
@@ -58,23 +58,24 @@ def reduced(lower: Lowering, kind: str, tensor: Tensor, axes: Collection[int]) -
 
 
 def extent(shape: tuple[int, ...], axes: Collection[int]) -> int:
-    """Elements along `axes` together."""
+    """Number of elements along `axes`: the product of their sizes."""
     return math.prod(shape[axis] for axis in axes)
 
 
 def without(lower: Lowering, tensor: Tensor, axes: Collection[int]) -> Tensor:
-    """The tensor without these axes, which all have size 1: the same memory where its order is that of a layout."""
-    kept = [axis for axis in range(len(tensor.shape)) if axis not in axes]
-    shape = tuple(tensor.shape[axis] for axis in kept)
+    """Remove axes of size 1. The result is a view of the same memory if the remaining axes are in the order of a
+    layout; otherwise the tensor is copied."""
+    remaining = [axis for axis in range(len(tensor.shape)) if axis not in axes]
+    shape = tuple(tensor.shape[axis] for axis in remaining)
     for layout in Layout if len(shape) >= 3 else [Layout.ROW_MAJOR]:
         view = Tensor(tensor.buffer, shape, tensor.dtype, layout)
-        if all(n == 1 or tensor.strides[axis] == s for axis, n, s in zip(kept, shape, view.strides)):
+        if all(n == 1 or tensor.strides[axis] == s for axis, n, s in zip(remaining, shape, view.strides)):
             return view
     return lower.as_layout(tensor, Layout.ROW_MAJOR).reshaped(shape)
 
 
 def repeated(lower: Lowering, tensor: Tensor, shape: tuple[int, ...], layout: Layout) -> Tensor:
-    """The tensor repeated along its axes of size 1 to `shape`: the gradient of a sum over them."""
+    """Repeat a tensor along its axes of size 1, up to `shape`: the gradient of a sum over these axes."""
     if tensor.shape == shape:
         return tensor
     result = lower.tensor(shape, layout)

@@ -1,12 +1,13 @@
-"""ReduceSum and its kind, ArgMax, ArgMin.
+"""ReduceSum, ReduceMean and the other reductions; ArgMax and ArgMin.
 
-With y the reduction of x, and dy repeated along the reduced axes, the gradients are
+With y the reduction of x, n the number of elements reduced to one, and dy repeated along the reduced axes, the
+gradients are
 
-    Sum, Mean     dx = dy, dy / n           L1     dx = dy * sign(x)
-    Max, Min      dx = dy, shared equally   L2     dx = dy * x / y, 0 where y is
-                  by those that are y       SumSquare    dx = 2 * dy * x
-    Prod          dx = dy * y / x           LogSum       dx = dy / sum(x)
-                                            LogSumExp    dx = dy * exp(x - y)
+    Sum          dx = dy                      L1           dx = dy * sign(x)
+    Mean         dx = dy / n                  L2           dx = dy * x / y, 0 where y is 0
+    Max, Min     dx = dy / k at the k         SumSquare    dx = 2 * dy * x
+                 elements equal to y, else 0  LogSum       dx = dy / sum(x)
+    Prod         dx = dy * y / x              LogSumExp    dx = dy * exp(x - y)
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ Axes = Sequence[int]
 
 
 class Reduction(Operator):
-    """Base: the elements along some axes combined to one; these then have size 1, or with keepdims=0 go.
+    """Base class of reductions. The reduced axes get size 1, or with keepdims=0 are removed.
 
-    The axes are an attribute, from opset 18 on (ReduceSum: 13) a constant input. Without any, all are reduced, or with
-    noop_with_empty_axes=1 none: then only what a reduction does to single elements is left.
+    The axes are an attribute; from opset 18 on (ReduceSum: 13) they are an input, whose value must be known before the
+    model runs. If no axes are given, all are reduced; with noop_with_empty_axes=1 none is. Every element is then a
+    reduction of its own: L1 gives abs(x), for example.
     """
 
     inputs = (1, 2)
@@ -42,18 +44,22 @@ class Reduction(Operator):
         self.type = f"Reduce{type(self).__name__}"
 
     def axes(self, call: Call) -> list[int]:
-        """Axes to reduce, counted from the front."""
+        """Axes to reduce as sorted non-negative numbers.
+
+        Raises:
+            ShapeError: an axis does not exist or is named twice.
+        """
         rank = len(call.spec(0).shape)
         if call.opset < self.axes_are_input:
-            given = call.attribute("axes") or []
+            named = call.attribute("axes") or []
         else:
-            given = call.integers(1, "axes") if call.has(1) else []
-            if not given and call.attribute("noop_with_empty_axes", 0):
+            named = call.integers(1, "axes") if call.has(1) else []
+            if not named and call.attribute("noop_with_empty_axes", 0):
                 return []
-        axes = sorted(normalize_axis(call, axis, rank) for axis in given)
+        axes = sorted(normalize_axis(call, axis, rank) for axis in named)
         if len(set(axes)) != len(axes):
-            raise call.error(ShapeError, "each axis is named once", f"axes {list(given)}")
-        return axes if given else list(range(rank))
+            raise call.error(ShapeError, "each axis is named once", f"axes {list(named)}")
+        return axes if named else list(range(rank))
 
     def shapes(self, call: Call) -> list[Spec]:
         spec = call.spec(0)
@@ -75,7 +81,7 @@ class Reduction(Operator):
     def of_flags(self, lower: Lowering, call: Call, x: Tensor, axes: Axes) -> Tensor:
         raise call.error(
             UnsupportedOpError,
-            "reduces integers only where they are known before the model runs",
+            "reduces integers only if they are known before the model runs",
             f"an input of {x.dtype} that is computed at run time",
             "Cast it to float before, and the result back.",
         )
@@ -84,17 +90,21 @@ class Reduction(Operator):
         x, axes, dy = call.input(0), self.axes(call), grads[0]
         assert dy is not None
         if not call.attribute("keepdims", 1):
-            kept = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
-            dy = lower.as_layout(dy, Layout.ROW_MAJOR).reshaped(kept)
+            keepdims_shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
+            dy = lower.as_layout(dy, Layout.ROW_MAJOR).reshaped(keepdims_shape)
         dx = self.back(lower, call, x, axes, dy)
         return [dx, *[None] * (len(call.specs) - 1)]
 
     def run(self, lower: Lowering, call: Call, x: Tensor, axes: Axes) -> Tensor:
-        """The reduction of x, with axes of size 1 for the reduced ones."""
+        """Emit the forward pass. The reduced axes of the result have size 1."""
         raise NotImplementedError(self.type)
 
     def back(self, lower: Lowering, call: Call, x: Tensor, axes: Axes, dy: Tensor) -> Tensor:
-        """x's gradient out of that of what `run` gave."""
+        """Emit the backward pass. Returns the gradient of x.
+
+        Args:
+            dy: gradient of the result of `run`, with size 1 along the reduced axes.
+        """
         raise NotImplementedError(self.type)
 
 
@@ -120,7 +130,7 @@ class Mean(Reduction):
 
 
 class Max(Reduction):
-    """The largest, or of bools whether any is true."""
+    """The maximum along the axes. For bools: whether any element is true."""
 
     kind = "max"
 
@@ -135,13 +145,13 @@ class Max(Reduction):
         return y if call.attribute("keepdims", 1) else without(lower, y, axes)
 
     def back(self, lower: Lowering, call: Call, x: Tensor, axes: Axes, dy: Tensor) -> Tensor:
-        those = binary(lower, "equal", x, call.saved["y"])
-        share = binary(lower, "div", dy, reduced(lower, "sum", those, axes))
-        return binary(lower, "mul", those, share)
+        is_extreme = binary(lower, "equal", x, call.saved["y"])
+        share = binary(lower, "div", dy, reduced(lower, "sum", is_extreme, axes))
+        return binary(lower, "mul", is_extreme, share)
 
 
 class Min(Max):
-    """The smallest, or of bools whether all are true."""
+    """The minimum along the axes. For bools: whether all elements are true."""
 
     kind = "min"
 
@@ -151,13 +161,14 @@ class Prod(Reduction):
         return reduced(lower, "prod", x, axes)
 
     def back(self, lower: Lowering, call: Call, x: Tensor, axes: Axes, dy: Tensor) -> Tensor:
-        """With ones in the place of zeros: the product over x, where there are as many zeros as x itself is."""
+        """dx is dy times the product of the other elements. That is the product of all elements, with zeros replaced by
+        ones, divided by x (by 1 if x is 0); or 0 if one of the other elements is 0."""
         zero = lower.external(np.zeros((), lower.dtype), "zero")
         zeros = binary(lower, "equal", x, zero)
         filled = binary(lower, "add", x, zeros)
         others = binary(lower, "div", reduced(lower, "prod", filled, axes), filled)
-        known = binary(lower, "equal", reduced(lower, "sum", zeros, axes), zeros)
-        return binary(lower, "mul", binary(lower, "mul", others, known), dy)
+        no_other_zero = binary(lower, "equal", reduced(lower, "sum", zeros, axes), zeros)
+        return binary(lower, "mul", binary(lower, "mul", others, no_other_zero), dy)
 
 
 class L1(Reduction):
@@ -194,7 +205,10 @@ class LogSum(Reduction):
 
 
 class LogSumExp(Reduction):
-    """The largest is taken out of the sum, so that it does not overflow; an infinite one is cut to what is finite."""
+    """log(sum(exp(x))), computed as max + log(sum(exp(x - max))), so that exp does not overflow.
+
+    An infinite maximum is clamped to the largest finite number.
+    """
 
     def run(self, lower: Lowering, call: Call, x: Tensor, axes: Axes) -> Tensor:
         limit = float(np.finfo(lower.dtype).max)
@@ -207,8 +221,10 @@ class LogSumExp(Reduction):
 
 
 class ArgExtreme(Operator):
-    """The index of the largest or smallest element along an axis, of equal ones the first unless
-    select_last_index=1 (from opset 12 on)."""
+    """ArgMax and ArgMin: index of the largest or smallest element along an axis.
+
+    Among equal elements the first counts, or the last with select_last_index=1 (from opset 12 on).
+    """
 
     differentiable: ClassVar[tuple[int, ...] | None] = ()
 

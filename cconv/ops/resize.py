@@ -1,9 +1,11 @@
-"""Resize and Upsample: feature maps of another size, by interpolation along each axis.
+"""Resize and Upsample: change the size of feature maps by interpolation along each axis.
 
-Every place of the output has a coordinate in the input (coordinate_transformation_mode), and around it taps, places of
-the input with weights (mode). All that is a table per axis, made with the plan; see kernels/move/resample.pyx. Weights
-are computed in double precision. Which of two neighbours is the nearest is told in float32, as everybody does it: a
-file holds scales in float32, and 3 / 0.6f is meant to be 5.
+Each output position along an axis has a coordinate in the input (coordinate_transformation_mode). The output is a
+weighted sum of input positions around this coordinate, called taps (mode). Taps and weights are a table per axis, made
+with the plan; see kernels/move/resample.pyx.
+
+Weights are computed in double precision. In mode nearest the coordinates are computed in float32, as in other
+frameworks: a file holds scales in float32, and 3 / 0.6f is meant to be exactly 5.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
 from cconv.ops.strided import Part, copy
 from cconv.ops.tensor import Spec, Tensor, natural_layout
 
-# coordinate_transformation_mode: opset that brought it.
+# coordinate_transformation_mode: the opset that introduced it.
 COORDINATES = {
     "half_pixel": 11,
     "pytorch_half_pixel": 11,
@@ -38,11 +40,13 @@ NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 @dataclass(frozen=True)
 class Table:
-    """Taps of every place along an axis; those of place i are bounds[i] to bounds[i + 1].
+    """The taps of each output position along one axis. Position i has the taps bounds[i] .. bounds[i + 1] - 1.
 
     Attributes:
-        source: size of the axis that is read.
-        index, weight: of each tap.
+        source: size of the input axis.
+        bounds: index of the first tap of each output position, and at the end the number of taps.
+        index: for each tap, its position in the input.
+        weight: for each tap, its weight.
     """
 
     source: int
@@ -60,7 +64,7 @@ class Table:
 
     @property
     def transposed(self) -> Table:
-        """The taps by the place that is read: the gradient's table."""
+        """The table of the gradient: for each input position, the output positions that read it."""
         place = np.repeat(np.arange(self.size), np.diff(self.bounds))
         order = np.argsort(self.index, kind="stable")
         bounds = np.concatenate([[0], np.cumsum(np.bincount(self.index, minlength=self.source))])
@@ -68,7 +72,16 @@ class Table:
 
 
 def table_of(index: np.ndarray, weight: np.ndarray, source: int) -> Table:
-    """A table of (places, taps) arrays; indices beyond the axis mean its edge, taps that meet are one."""
+    """Make a Table from arrays of taps.
+
+    Indices outside of the axis are clamped to it. Taps of one output position that have the same index are added, and
+    taps of weight 0 are dropped.
+
+    Args:
+        index: (output positions, taps per position) int64, positions in the input.
+        weight: (output positions, taps per position) float64.
+        source: size of the input axis.
+    """
     place = np.arange(len(index))[:, None] * source
     taps, which = np.unique((place + np.clip(index, 0, source - 1)).reshape(-1), return_inverse=True)
     total = np.bincount(which, weights=weight.reshape(-1), minlength=len(taps))
@@ -78,7 +91,13 @@ def table_of(index: np.ndarray, weight: np.ndarray, source: int) -> Table:
 
 
 class Axis(NamedTuple):
-    """What happens to one axis: sizes, scale, and the part of it that is looked at (tf_crop_and_resize)."""
+    """How one axis is resized.
+
+    Attributes:
+        source, size: size of the axis in the input and in the output.
+        scale: size / source, before rounding.
+        region: part of the input axis that is resized (tf_crop_and_resize only): 0 is its first position, 1 its last.
+    """
 
     source: int
     size: int
@@ -87,10 +106,11 @@ class Axis(NamedTuple):
 
 
 def coordinates(axis: Axis, mode: str, dtype: type = np.float64) -> np.ndarray:
-    """For each place of the output, where in the input it lies."""
+    """For each output position, its coordinate in the input, by the formulas of coordinate_transformation_mode."""
     place: np.ndarray = np.arange(axis.size, dtype=dtype)
     scale, half, one, last = dtype(axis.scale), dtype(0.5), dtype(1), dtype(axis.source - 1)
-    # The output's size, unless it was rounded: so says ONNX. onnxruntime takes the size even then.
+    # The output length in the formulas is scale * source, not rounded, as ONNX defines it. onnxruntime uses the rounded
+    # size. A difference within float32 rounding of the scale is ignored: then the length is the size.
     length = dtype(axis.scale * axis.source)
     length = dtype(axis.size) if abs(length - axis.size) < 1e-4 * axis.size else length
     if mode == "asymmetric":
@@ -111,7 +131,7 @@ def coordinates(axis: Axis, mode: str, dtype: type = np.float64) -> np.ndarray:
 
 
 def nearest(x: np.ndarray, mode: str) -> np.ndarray:
-    """The place next to each coordinate."""
+    """Round each coordinate x to an input position, by the rule nearest_mode."""
     if mode in ("floor", "ceil"):
         return (np.floor(x) if mode == "floor" else np.ceil(x)).astype(np.int64)
     half = x.dtype.type(0.5)
@@ -119,24 +139,24 @@ def nearest(x: np.ndarray, mode: str) -> np.ndarray:
 
 
 def triangle(distance: np.ndarray) -> np.ndarray:
-    """Weights of linear interpolation."""
+    """Weights of linear interpolation at the given distances from the coordinate."""
     return np.maximum(0, 1 - np.abs(distance))
 
 
 def cubic(distance: np.ndarray, a: float) -> np.ndarray:
-    """Weights of cubic convolution (R. Keys, 1981), with its parameter a."""
+    """Weights of cubic interpolation (R. Keys, "Cubic convolution interpolation", 1981) with the parameter a."""
     d = np.abs(distance)
     near = ((a + 2) * d - (a + 3)) * d * d + 1
     return np.where(d <= 1, near, np.where(d < 2, ((a * d - 5 * a) * d + 8 * a) * d - 4 * a, 0))
 
 
 class Resampling(Operator):
-    """Base of both operators: input 0 with some axes resized."""
+    """Base class of Resize and Upsample, which resize some axes of input 0."""
 
     differentiable: ClassVar[tuple[int, ...] | None] = (0,)
 
     def axes(self, call: Call) -> dict[int, Axis]:
-        """What happens to each axis that does not stay as it is."""
+        """The axes to resize. Axes that do not change are left out."""
         raise NotImplementedError
 
     def mode(self, call: Call) -> str:
@@ -150,16 +170,17 @@ class Resampling(Operator):
         return "floor"
 
     def table(self, call: Call, axis: Axis, x: np.ndarray) -> Table:
-        """The taps around the coordinates x."""
+        """Table of the taps around the coordinates x, with their weights."""
         mode = self.mode(call)
         if mode == "nearest":
             index = nearest(x, self.nearest_mode(call))[:, None]
             return table_of(index, np.ones(index.shape), axis.source)
-        # Shrinking with antialias, the weights' function is stretched until it covers what is left out.
+        # If an axis shrinks and antialias=1, the weight function is widened by 1 / scale, so that no input position
+        # between two coordinates is left out.
         stretch = min(axis.scale, 1.0) if call.attribute("antialias", 0) else 1.0
         reach = 1 if mode == "linear" else 2
         before = -math.floor(-reach / stretch) - 1
-        first = np.ceil(x) - 1  # of two places that are equally near, the left one belongs to the window
+        first = np.ceil(x) - 1  # If both ends of the window are equally far from x, the left one is included.
         index = first[:, None] + np.arange(-before, before + 2)
         distance = (index - x[:, None]) * stretch
         a = float(call.attribute("cubic_coeff_a", -0.75))
@@ -171,7 +192,11 @@ class Resampling(Operator):
         return table_of(index.astype(np.int64), weight, axis.source)
 
     def tables(self, call: Call) -> tuple[dict[int, Table], Part | None]:
-        """A table for each axis that changes, and where in the output what they make lies (None: it is all of it)."""
+        """A table for each axis to resize, and the part of the output that the resampled values fill.
+
+        The part is None if they fill all of the output. With tf_crop_and_resize, elements outside of the part are
+        extrapolated: they get the attribute extrapolation_value.
+        """
         shape, result = list(call.results[0].shape), {}
         first = [0] * len(shape)
         for i, axis in self.axes(call).items():
@@ -197,7 +222,7 @@ class Resampling(Operator):
         axes = self.axes(call)
         if any(axis.size < 1 or axis.source < 1 for axis in axes.values()):
             found = f"sizes {[axis.size for axis in axes.values()]} from shape {spec.shape}"
-            raise call.error(ShapeError, "what is resized has at least one element along each axis", found)
+            raise call.error(ShapeError, "resized axes have at least one element, before and after", found)
         return [Spec(tuple(axes[i].size if i in axes else n for i, n in enumerate(spec.shape)), spec.dtype)]
 
     def separates(self, call: Call, moving: Collection[int]) -> bool:
@@ -225,7 +250,7 @@ class Resampling(Operator):
         return [resampled(lower, dy, turned), *[None] * (len(call.specs) - 1)]
 
     def moved(self, lower: Lowering, call: Call, x: Tensor, tables: Mapping[int, Table]) -> Tensor:
-        """The nearest elements of any dtype."""
+        """Mode nearest for dtypes that are not floating-point: copy elements without arithmetic."""
         if self.coordinate_mode(call) == "tf_crop_and_resize":
             raise call.error(UnsupportedOpError, "crops and resizes floating-point numbers", f"{x.dtype}")
         y = lower.tensor(call.results[0].shape, x.layout, x.dtype)
@@ -235,15 +260,18 @@ class Resampling(Operator):
 
 
 def resampled(lower: Lowering, x: Tensor, tables: Mapping[int, Table]) -> Tensor:
-    """Emit the steps that resample x along the axes that have a table, in their order."""
-    if min(tables, default=0) >= 2:  # spatial axes only
+    """Emit the steps that resample x along the axes that have a table, in the order of `tables`.
+
+    One step resamples two axes if they are neighbours in memory.
+    """
+    if min(tables, default=0) >= 2:  # Only spatial axes are resized, so channels-last keeps channels contiguous.
         x = lower.as_layout(x, natural_layout(len(x.shape)))
-    left = dict(tables)
-    while left:
-        axis = next(iter(left))
-        place, table = x.order.index(axis), left.pop(axis)
+    remaining = dict(tables)
+    while remaining:
+        axis = next(iter(remaining))
+        place, table = x.order.index(axis), remaining.pop(axis)
         after = x.order[place + 1] if place + 1 < len(x.shape) else None
-        column = left.pop(after) if after is not None and after in left else None
+        column = remaining.pop(after) if after is not None and after in remaining else None
         sizes = x.memory_shape
         inner = sizes[place + 2 :] if column else sizes[place + 1 :]
         shape = list(x.shape)
@@ -266,7 +294,7 @@ def resampled(lower: Lowering, x: Tensor, tables: Mapping[int, Table]) -> Tensor
 
 
 class Resize(Resampling):
-    """Inputs: x, a region (tf_crop_and_resize), scales or sizes; up to opset 10: x and scales, as Upsample has them."""
+    """Resize. Inputs: x, a region (for tf_crop_and_resize), and scales or sizes. Up to opset 10: x and scales."""
 
     type = "Resize"
     since = 10
@@ -317,7 +345,11 @@ class Resize(Resampling):
         }
 
     def by_sizes(self, call: Call, source: Sequence[int], sizes: Sequence[int]) -> list[Axis]:
-        """Axes of given sizes, or, with a policy, of the largest or smallest scale that these have."""
+        """Axes for given output sizes.
+
+        With keep_aspect_ratio_policy "not_larger" or "not_smaller", all axes get the same scale: the smallest or the
+        largest of the scales that the sizes stand for.
+        """
         policy = call.attribute("keep_aspect_ratio_policy", "stretch")
         scales = [size / max(1, n) for size, n in zip(sizes, source)]
         if policy == "stretch":
@@ -329,10 +361,11 @@ class Resize(Resampling):
         return [Axis(n, math.floor(scale * n + 0.5), scale) for n in source]
 
     def vector(self, call: Call, i: int, what: str, length: int) -> list[float] | None:
-        """Input i's numbers; None where it is absent or empty, as opset 11 spells an absent one.
+        """The numbers of input i. None if the input is absent or, as opset 11 writes an absent input, empty.
 
         Raises:
-            ShapeError: another number of them.
+            ShapeError: the number of entries is not `length`.
+            UnsupportedOpError: the values are known only at run time.
         """
         if not call.has(i) or call.spec(i).size == 0:
             return None
@@ -343,15 +376,15 @@ class Resize(Resampling):
 
 
 class Upsample(Resampling):
-    """Sizes times scales: an attribute up to opset 8, a constant input in opset 9."""
+    """Multiply the sizes of the axes by scales. The scales are an attribute up to opset 8 and an input in opset 9."""
 
     type = "Upsample"
     inputs = (1, 2)
 
     def axes(self, call: Call) -> dict[int, Axis]:
         shape = call.spec(0).shape
-        given = call.attribute("scales", []) if call.opset < 9 else call.constant(1, "the scales").reshape(-1)
-        scales = [float(scale) for scale in given]
+        values = call.attribute("scales", []) if call.opset < 9 else call.constant(1, "the scales").reshape(-1)
+        scales = [float(scale) for scale in values]
         if len(scales) != len(shape):
             raise call.error(ShapeError, "there is a scale for each axis", f"{scales} for shape {shape}")
         axes = [scaled(call, n, scale) for n, scale in zip(shape, scales)]
@@ -359,10 +392,10 @@ class Upsample(Resampling):
 
 
 def scaled(call: Call, n: int, scale: float) -> Axis:
-    """An axis of size n times a scale; the new size is computed in float32, as onnx's own shape rule does it.
+    """The axis that results from scaling size n. The new size is computed in float32, as in onnx's own shape rule.
 
     Raises:
-        ValueRangeError: a scale that is no positive number, or one that makes a size which float32 does not hold.
+        ValueRangeError: the scale is not a positive finite number, or the new size overflows float32.
     """
     if not 0 < scale < math.inf:
         raise call.error(ValueRangeError, "scales are positive numbers", f"{scale}")

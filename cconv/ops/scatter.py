@@ -1,14 +1,14 @@
-"""ScatterND, ScatterElements, Scatter, MaxUnpool: elements written to places that indices name.
+"""ScatterND, ScatterElements, Scatter, MaxUnpool: write elements to positions given by indices.
 
-Of updates that name one place the last stays, or they are reduced in their order; see kernels/move/index.pyx. With
-y = x, then y[places] = u (or += u), the gradients are
+The output is a copy of the data x into which the updates u are written. If several updates have the same place, they
+are reduced in their order; without a reduction the last one remains. See kernels/move/index.pyx. The gradients are
 
-    none  dx = dy, 0 at the places      du = dy[places]
-    add   dx = dy                       du = dy[places]
-    mul   dx = dy * product of its u    du = dy[places] * the other factors' product
-    min, max: those that are the extreme share dy equally, as in PyTorch
+    none  dx = dy, 0 at the places               du = dy[places]
+    add   dx = dy                                du = dy[places]
+    mul   dx = dy * product of u at the place    du = dy[places] * product of x and the other u at the place
+    min, max    dy is divided equally among all elements equal to the extreme, as in PyTorch
 
-(ONNX leaves open what happens where a place is named twice without a reduction; each update gets the gradient then.)
+ONNX does not define the result of duplicate indices without a reduction. Here every such update gets dy of its place.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from cconv.ops.strided import Part, zeros
 from cconv.ops.tensor import Layout, Spec, Tensor
 from cconv.ops.window import explicit_pads, kernel_of, per_axis
 
-# reduction: opset that brought it, of ScatterElements and ScatterND alike.
+# reduction: the opset that introduced it, in both ScatterElements and ScatterND.
 REDUCTIONS = {"none": 1, "add": 16, "mul": 16, "min": 18, "max": 18}
 
 
 class Scattering(Operator):
-    """Base of operators with inputs data, indices, updates and an output like data."""
+    """Base class of operators with the inputs data, indices and updates. The output has the shape of data."""
 
     inputs = (3, 3)
     differentiable: ClassVar[tuple[int, ...] | None] = (0, 2)
@@ -42,7 +42,11 @@ class Scattering(Operator):
         raise NotImplementedError
 
     def update_shape(self, call: Call) -> tuple[int, ...]:
-        """The shape that updates must have; checks that of the indices."""
+        """Shape that the updates must have.
+
+        Raises:
+            ShapeError: the shape of the indices does not fit the data.
+        """
         raise NotImplementedError
 
     def reduction(self, call: Call) -> str:
@@ -96,16 +100,20 @@ class Scattering(Operator):
     def of_extreme(self, lower: Lowering, call: Call, dy: Tensor) -> list[Tensor | None]:
         x, updates, places, addressing = (*(call.saved[k] for k in ("x", "updates", "places")), self.addressing(call))
         y = call.outputs[0]
-        found = addressing.take(lower, y, places, lower.tensor(updates.shape))
-        those, they = binary(lower, "equal", x, y), binary(lower, "equal", updates, found)
-        count = addressing.put(lower, they, places, copied(lower, those), "add")
+        y_of_update = addressing.take(lower, y, places, lower.tensor(updates.shape))
+        x_is_y, update_is_y = binary(lower, "equal", x, y), binary(lower, "equal", updates, y_of_update)
+        count = addressing.put(lower, update_is_y, places, copied(lower, x_is_y), "add")
         share = binary(lower, "div_or_zero", dy, count)
-        theirs = addressing.take(lower, share, places, lower.tensor(updates.shape))
-        return [binary(lower, "mul", those, share), None, binary(lower, "mul", they, theirs)]
+        share_of_update = addressing.take(lower, share, places, lower.tensor(updates.shape))
+        return [binary(lower, "mul", x_is_y, share), None, binary(lower, "mul", update_is_y, share_of_update)]
 
     def of_product(self, lower: Lowering, call: Call, dy: Tensor) -> list[Tensor | None]:
-        """An update's is that of the product without it: with ones in the place of zeros the product over itself, where
-        there are as many zeros as it is one itself."""
+        """Emit the gradients for the reduction "mul".
+
+        The gradient of an update is dy times the product of the other factors at its place, x and the other updates.
+        That product is computed as the product of all factors, with zeros replaced by ones, divided by the update (by 1
+        if the update is 0). If one of the other factors is 0, the gradient is 0.
+        """
         x, updates, places, addressing = (*(call.saved[k] for k in ("x", "updates", "places")), self.addressing(call))
         ones = unary(lower, "affine", zeros(lower, x.shape, Layout.ROW_MAJOR, dy.dtype), 1.0, 1.0)
         dx = du = None
@@ -113,20 +121,20 @@ class Scattering(Operator):
             dx = binary(lower, "mul", addressing.put(lower, updates, places, ones, "mul"), dy)
         if call.needs_gradient(2):
             zero = lower.external(np.zeros((), lower.dtype), "zero")
-            those, they = binary(lower, "equal", x, zero), binary(lower, "equal", updates, zero)
-            filled = binary(lower, "add", updates, they)
-            count = addressing.put(lower, they, places, copied(lower, those), "add")
-            total = addressing.put(lower, filled, places, binary(lower, "add", x, those), "mul")
+            x_is_0, update_is_0 = binary(lower, "equal", x, zero), binary(lower, "equal", updates, zero)
+            filled = binary(lower, "add", updates, update_is_0)
+            count = addressing.put(lower, update_is_0, places, copied(lower, x_is_0), "add")
+            total = addressing.put(lower, filled, places, binary(lower, "add", x, x_is_0), "mul")
             total, count = (
                 addressing.take(lower, t, places, lower.tensor(updates.shape))
                 for t in (binary(lower, "mul", total, dy), count)
             )
-            du = binary(lower, "mul", binary(lower, "div", total, filled), binary(lower, "equal", count, they))
+            du = binary(lower, "mul", binary(lower, "div", total, filled), binary(lower, "equal", count, update_is_0))
         return [dx, None, du]
 
 
 def copied(lower: Lowering, x: Tensor) -> Tensor:
-    """A row-major tensor's values in memory of their own."""
+    """Emit a copy of a row-major tensor to new memory."""
     y = lower.tensor(x.shape, dtype=x.dtype)
     step = Copy(lower.build, x.shape, x.strides, y.strides, itemsize=x.dtype.itemsize)
     lower.emit(step, reads=[x], writes=[y])
@@ -134,7 +142,7 @@ def copied(lower: Lowering, x: Tensor) -> Tensor:
 
 
 class ScatterElements(Scattering):
-    """y[i, indices[i, j, ...], ...] = updates[i, j, ...], the index in the place of `axis`."""
+    """y[i, indices[i, j, k], k] = updates[i, j, k] for axis = 1: the index replaces the position along `axis`."""
 
     type = "ScatterElements"
     since = 11
@@ -150,14 +158,14 @@ class ScatterElements(Scattering):
 
 
 class Scatter(ScatterElements):
-    """ScatterElements as it was called in opsets 9 and 10."""
+    """The name of ScatterElements in opsets 9 and 10."""
 
     type = "Scatter"
     since = 9
 
 
 class ScatterND(Scattering):
-    """y[*indices[i, :], ...] = updates[i, ...]"""
+    """Copy the data to y, then write y[*indices[i, :], ...] = updates[i, ...] for each i."""
 
     type = "ScatterND"
     since = 11
@@ -167,7 +175,7 @@ class ScatterND(Scattering):
         if not indices or not 1 <= indices[-1] <= len(data):
             raise call.error(
                 ShapeError,
-                "the indices' last axis holds one for each axis that it names",
+                "the indices' last axis holds one index per indexed axis",
                 f"data of shape {data}, indices of shape {indices}",
             )
         return indices[:-1] + data[indices[-1] :]
@@ -177,10 +185,11 @@ class ScatterND(Scattering):
 
 
 class MaxUnpool(Operator):
-    """Zeros, and each element of the input at its index: what MaxPool took, put back.
+    """The inverse of MaxPool: write each element of the input to its index in a feature map of zeros.
 
-    Indices count through all images and channels of the feature map that pooling with these windows, strides and pads
-    makes out of. An output_shape, which must be known before the model runs, adds zeros at the end of its axes.
+    The indices are those that MaxPool returns: they count through all images and channels of the unpooled feature map,
+    whose sizes follow from kernel_shape, strides and pads. If output_shape is larger, zeros are added at the end of the
+    axes. output_shape must be known before the model runs.
     """
 
     type = "MaxUnpool"
@@ -189,7 +198,11 @@ class MaxUnpool(Operator):
     differentiable: ClassVar[tuple[int, ...] | None] = (0,)
 
     def unpooled(self, call: Call) -> tuple[int, ...]:
-        """The shape that the indices count through."""
+        """Shape of the feature map into which the indices point: the input of the MaxPool to invert.
+
+        Raises:
+            ShapeError: the kernel does not have one entry per spatial axis, or the pads leave no element.
+        """
         x, kernel = self.require_rank(call, 0, 3, 8, "(N, C, spatial...)").shape, kernel_of(call)
         rank = len(x) - 2
         if len(kernel) != rank:
@@ -198,7 +211,7 @@ class MaxUnpool(Operator):
         stride = per_axis(call, "strides", rank, 1)
         sizes = [(n - 1) * s - b - e + k for n, s, b, e, k in zip(x[2:], stride, begin, end, kernel)]
         if min(sizes) < 1:
-            raise call.error(ShapeError, "pads leave something of the feature map", f"sizes {sizes}")
+            raise call.error(ShapeError, "pads leave at least one element along each axis", f"sizes {sizes}")
         return (*x[:2], *sizes)
 
     def shapes(self, call: Call) -> list[Spec]:
@@ -207,10 +220,10 @@ class MaxUnpool(Operator):
             found = f"{indices.dtype} of shape {indices.shape} for {spec.shape}"
             raise call.error(ModelError, "there is an int64 index for each element of the input", found)
         if call.has(2):
-            wish = tuple(call.integers(2, "the output's shape"))
-            if len(wish) != len(shape) or any(n < m for n, m in zip(wish, shape)):
-                raise call.error(ShapeError, f"output_shape is at least {shape}", f"{wish}")
-            shape = wish
+            output_shape = tuple(call.integers(2, "the output's shape"))
+            if len(output_shape) != len(shape) or any(n < m for n, m in zip(output_shape, shape)):
+                raise call.error(ShapeError, f"output_shape is at least {shape}", f"{output_shape}")
+            shape = output_shape
         return [Spec(shape, spec.dtype)]
 
     def addressing(self, call: Call) -> Addressing:
@@ -218,7 +231,7 @@ class MaxUnpool(Operator):
         return Addressing((call.spec(0).size,), (0,), (size,), (1,), 1)
 
     def part(self, call: Call) -> Part:
-        """Where in the output the unpooled feature map lies."""
+        """The part of the output that the unpooled feature map fills: from index 0 on along each axis."""
         shape = self.unpooled(call)
         return Part([0] * len(shape), [1] * len(shape), shape)
 

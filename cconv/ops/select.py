@@ -1,4 +1,4 @@
-"""TopK, Trilu, OneHot, CumSum, CumProd: operators along an axis, or by the place of an element."""
+"""TopK, Trilu, OneHot, CumSum, CumProd: operators that work along an axis or depend on the position of an element."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from cconv.ops.tensor import Layout, Spec, Tensor
 
 
 def around(x: Tensor, axis: int) -> tuple[int, int, int]:
-    """Elements before an axis, along it and after it, in the order of x's memory."""
+    """Number of elements before an axis, along it and after it, in the order of x's memory."""
     place = x.order.index(axis)
     return math.prod(x.memory_shape[:place]), x.shape[axis], math.prod(x.memory_shape[place + 1 :])
 
 
 def require_number(call: Call, i: int) -> str:
-    """What kernels call the elements of input i.
+    """The kernels' name for the dtype of input i: one of KINDS.
 
     Raises:
-        UnsupportedOpError: neither floating-point numbers nor int32 nor int64.
+        UnsupportedOpError: the dtype is neither floating-point nor int32 nor int64.
     """
     kind = element_kind(call.spec(i).dtype)
     if kind not in KINDS:
@@ -39,9 +39,10 @@ def require_number(call: Call, i: int) -> str:
 
 
 class TopK(Operator):
-    """The k largest or smallest elements along `axis`, and their indices; k is an attribute up to opset 9.
+    """The k largest or smallest elements along `axis`, and their indices.
 
-    They come in order, whether `sorted` asks for it or not, and the first of equals first.
+    k is an attribute up to opset 9, and from opset 10 on an input that must be known before the model runs. The
+    elements are always sorted, whatever the attribute `sorted` says. Equal elements are in the order of their indices.
     """
 
     type = "TopK"
@@ -74,7 +75,7 @@ class TopK(Operator):
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         absent = [None] * (len(call.specs) - 1)
-        if grads[0] is None:  # only the indices were used
+        if grads[0] is None:  # Only the indices were used, which have no gradient.
             return [None, *absent]
         x, places = call.input(0), call.saved["places"]
         dy = lower.as_layout(grads[0], x.layout)
@@ -87,7 +88,7 @@ class TopK(Operator):
 
 
 class Trilu(Operator):
-    """The upper or lower triangle of each matrix, from its k-th diagonal on; 0 elsewhere."""
+    """Keep the upper or lower triangle of each matrix, bounded by diagonal k. Elements outside of it become 0."""
 
     type = "Trilu"
     since = 14
@@ -110,7 +111,7 @@ class Trilu(Operator):
         return int(k.item())
 
     def mask(self, call: Call) -> np.ndarray:
-        """Which elements of a matrix stay."""
+        """Bool array (rows, columns): True for the elements of a matrix that are kept."""
         rows, columns = call.spec(0).shape[-2:]
         k = min(max(self.diagonal(call), -rows - columns), rows + columns)
         distance = np.arange(columns) - np.arange(rows)[:, None]
@@ -130,9 +131,10 @@ class Trilu(Operator):
 
 
 class OneHot(Operator):
-    """A new axis of `depth` places: values[1] at the index, values[0] elsewhere; an index outside is nowhere.
+    """Insert an axis of size `depth`, with values[1] at the given index and values[0] elsewhere.
 
-    The gradient of each value is the sum of dy over its places.
+    An index outside of the axis gives values[0] everywhere. The gradient of each of the two values is the sum of dy
+    over the elements that hold it.
     """
 
     type = "OneHot"
@@ -177,7 +179,7 @@ class OneHot(Operator):
 
 
 class CumSum(Operator):
-    """Running sums along an axis, which must be known before the model runs."""
+    """Running sums along an axis. The axis is an input that must be known before the model runs."""
 
     type = "CumSum"
     since = 11
@@ -203,7 +205,13 @@ class CumSum(Operator):
     def running(
         self, lower: Lowering, call: Call, x: Tensor, backwards: bool, product: bool = False, inclusive: bool = False
     ) -> Tensor:
-        """Running sums or products as the node's attributes say, but `backwards`, or `inclusive` in any case."""
+        """Emit running sums or products of x along the node's axis.
+
+        Args:
+            backwards: whether to run in the direction opposite to the node's (attribute `reverse`).
+            product: products instead of sums.
+            inclusive: whether to ignore the node's attribute `exclusive`, so that each sum includes its own element.
+        """
         exclusive = bool(call.attribute("exclusive", 0)) and not inclusive
         reverse = bool(call.attribute("reverse", 0))
         y = lower.tensor(x.shape, x.layout, x.dtype)
@@ -224,10 +232,11 @@ class CumSum(Operator):
 class CumProd(CumSum):
     """Running products along an axis.
 
-    With y the products, and sums that run the other way,
+    With y the running products, and sum() a running sum in the opposite direction, the gradient is
 
-        dx = sum(dy * y) / x                         where x is not 0 (past a 0 of x, y is 0)
-        dx = sum(dy * products with 1 in its place)  at the first 0; at others 0
+        dx = sum(dy * y) / x       where x is not 0 (y is 0 from the first 0 of x on)
+        dx = sum(dy * y')          at the first 0 of x, where y' are the products with this 0 replaced by 1
+        dx = 0                     at every later 0 of x
     """
 
     type = "CumProd"

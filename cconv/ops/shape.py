@@ -1,8 +1,8 @@
-"""Operators that move no numbers, or only move them: Reshape and its kind, Transpose, Identity, Constant.
+"""Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Identity, Constant: operators that need no copy, or only a copy.
 
-ONNX's Reshape, Flatten, Squeeze and Unsqueeze speak of row-major order. A channels-last feature map is
-brought into that order first (nothing moves where its spatial axes or its channels have size 1); from there
-on the result is the same memory under another shape.
+ONNX defines Reshape, Flatten, Squeeze and Unsqueeze in row-major order. A channels-last feature map is converted to
+row-major first, which needs no copy if all its spatial axes, or its channels, have size 1. The result is then the same
+memory with another shape.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cconv.ops.tensor import Layout, Spec, Tensor
 
 
 class Reshaping(Operator):
-    """Base of operators whose output is input 0 in row-major order under the shape of `new_shape`."""
+    """Base class of operators whose output is input 0, in row-major order, with the shape `new_shape`."""
 
     differentiable: ClassVar[tuple[int, ...] | None] = (0,)
 
@@ -55,20 +55,21 @@ class Flatten(Reshaping):
 
 
 class Reshape(Reshaping):
-    """0 keeps the input's size (unless allowzero), one -1 stands for what is left."""
+    """Give the input a new shape. A size 0 keeps the input's size (unless allowzero=1). One size may be -1: it is
+    computed from the number of elements."""
 
     type = "Reshape"
     inputs = (2, 2)
 
     def new_shape(self, call: Call, shape: tuple[int, ...]) -> tuple[int, ...]:
-        wish = call.integers(1, "the new shape")
-        found = f"{wish} for an input of shape {shape}"
+        target = call.integers(1, "the new shape")
+        found = f"{target} for an input of shape {shape}"
         keeps = not call.attribute("allowzero", 0)
-        if any(n < -1 for n in wish) or wish.count(-1) > 1 or (not keeps and -1 in wish and 0 in wish):
+        if any(n < -1 for n in target) or target.count(-1) > 1 or (not keeps and -1 in target and 0 in target):
             raise call.error(ShapeError, "the new shape has sizes >= 0 and at most one -1", found)
-        if keeps and any(n == 0 for n in wish[len(shape) :]):
-            raise call.error(ShapeError, "a 0 in the new shape keeps the size of an axis there is", found)
-        sizes = [shape[i] if n == 0 and keeps else n for i, n in enumerate(wish)]
+        if keeps and any(n == 0 for n in target[len(shape) :]):
+            raise call.error(ShapeError, "a 0 in the new shape stands for an axis that the input has", found)
+        sizes = [shape[i] if n == 0 and keeps else n for i, n in enumerate(target)]
         if -1 in sizes:
             others = math.prod(n for n in sizes if n != -1)
             sizes[sizes.index(-1)] = math.prod(shape) // others if others else 0
@@ -77,13 +78,13 @@ class Reshape(Reshaping):
                 ShapeError,
                 "the new shape has as many elements as the input",
                 found,
-                "A batch size may be baked in: a 0 or -1 leaves that axis free.",
+                "If the new shape has a fixed batch size, replace it by 0 or -1.",
             )
         return tuple(sizes)
 
 
 class Squeeze(Reshaping):
-    """Drops axes of size 1: the given ones, or all."""
+    """Remove axes of size 1: those given, or if none is given all of them."""
 
     type = "Squeeze"
     inputs = (1, 2)
@@ -93,12 +94,12 @@ class Squeeze(Reshaping):
         if axes is None:
             axes = [axis for axis, n in enumerate(shape) if n == 1]
         if any(shape[axis] != 1 for axis in axes):
-            raise call.error(ShapeError, "only axes of size 1 can go", f"axes {axes} of shape {shape}")
+            raise call.error(ShapeError, "only axes of size 1 can be removed", f"axes {axes} of shape {shape}")
         return tuple(n for axis, n in enumerate(shape) if axis not in axes)
 
 
 class Unsqueeze(Reshaping):
-    """Inserts axes of size 1 at the given places of the output."""
+    """Insert axes of size 1. The given axes are positions in the output's shape."""
 
     type = "Unsqueeze"
     inputs = (1, 2)
@@ -114,14 +115,19 @@ class Unsqueeze(Reshaping):
 
 
 def _given_axes(call: Call) -> list[int] | None:
-    """The node's axes as written: an attribute up to opset 12, a constant input from 13 on."""
+    """Axes of a Squeeze or Unsqueeze as the model gives them: an attribute up to opset 12, an input from 13 on. None:
+    no axes are given."""
     if call.opset < 13:
         return call.attribute("axes")
     return call.integers(1, "axes") if call.has(1) else None
 
 
 def _axes(call: Call, rank: int) -> list[int] | None:
-    """The node's axes counted from the front, each once."""
+    """Axes of a Squeeze or Unsqueeze as non-negative numbers. None: no axes are given.
+
+    Raises:
+        ShapeError: an axis does not exist or is named twice.
+    """
     given = _given_axes(call)
     if given is None:
         return None
@@ -132,7 +138,7 @@ def _axes(call: Call, rank: int) -> list[int] | None:
 
 
 class Identity(Operator):
-    """The input itself."""
+    """Return the input unchanged."""
 
     type = "Identity"
     per_example = True
@@ -148,7 +154,7 @@ class Identity(Operator):
 
 
 class Transpose(Operator):
-    """Output axis i is input axis perm[i]; without perm, the axes reversed."""
+    """Permute the axes: output axis i is input axis perm[i]. Without perm, the order of the axes is reversed."""
 
     type = "Transpose"
 
@@ -174,9 +180,11 @@ class Transpose(Operator):
 
 
 def transposed(lower: Lowering, x: Tensor, perm: list[int]) -> Tensor:
-    """x with axis perm[i] as axis i; the same memory where that is one of the layouts, else a row-major copy.
+    """Permute the axes of x: axis i of the result is axis perm[i] of x.
 
-    The first is what happens to the (N, H, W, C) -> (N, C, H, W) of a network from TensorFlow.
+    If the permuted memory order is one of the layouts, the result is a view of the same memory; otherwise it is a
+    row-major copy. The transpose (N, H, W, C) -> (N, C, H, W) in networks from TensorFlow needs no copy: its result is
+    channels-last.
     """
     shape = tuple(x.shape[axis] for axis in perm)
     strides = tuple(x.strides[axis] for axis in perm)
@@ -191,7 +199,7 @@ def transposed(lower: Lowering, x: Tensor, perm: list[int]) -> Tensor:
 
 
 class Constant(Operator):
-    """A value written into the graph."""
+    """A constant tensor stored in the node's attribute."""
 
     type = "Constant"
     inputs = (0, 0)

@@ -1,7 +1,8 @@
-"""Operators that are gone once the plan is made: Shape, Size, Range, ConstantOfShape, EyeLike, NonZero.
+"""Shape, Size, Range, ConstantOfShape, EyeLike, NonZero: operators whose outputs are constants of the plan.
 
-Shape, Size and EyeLike read no values, and a plan knows all shapes. Range, ConstantOfShape and NonZero have outputs
-whose shape depends on values, so these must be known before the model runs. None of them has steps or a gradient.
+Shape, Size and EyeLike read only the input's shape, and a plan knows all shapes. The output shape of Range,
+ConstantOfShape and NonZero depends on input values, so these must be known before the model runs. None of these
+operators has steps or a gradient.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ LONG = np.dtype(np.int64)
 
 
 class Known(Operator):
-    """Base: `values` tells the output, from the input's shape or from inputs that the shape rule has settled."""
+    """Base class of operators whose output is computed when the plan is made, by the method `value`."""
 
     differentiable: ClassVar[tuple[int, ...] | None] = ()
 
     def value(self, call: Call) -> np.ndarray:
-        """The output. Its shape and dtype are those of `shapes`."""
+        """Compute the output. It has the shape and dtype that `shapes` returns."""
         raise NotImplementedError
 
     def fold(self, call: Call) -> list[np.ndarray]:
@@ -32,7 +33,7 @@ class Known(Operator):
 
 
 class Shape(Known):
-    """The sizes of the input's axes start..end-1 (from opset 15 on; all before)."""
+    """Sizes of the input's axes start..end-1. Up to opset 14, sizes of all axes."""
 
     type = "Shape"
 
@@ -46,7 +47,7 @@ class Shape(Known):
 
 
 class Size(Known):
-    """The number of the input's elements."""
+    """Number of elements of the input."""
 
     type = "Size"
 
@@ -62,7 +63,8 @@ class Size(Known):
 
 
 class EyeLike(Known):
-    """Ones on the diagonal k of a matrix of the input's shape, in the attribute's dtype or the input's."""
+    """A matrix of the input's shape with ones on diagonal k and zeros elsewhere. Its dtype is that of the attribute
+    dtype, or without it the input's."""
 
     type = "EyeLike"
     since = 9
@@ -79,14 +81,14 @@ class EyeLike(Known):
 
 
 class Range(Known):
-    """start, start + delta, ... as long as limit is not reached."""
+    """The sequence start, start + delta, ... up to but not including limit."""
 
     type = "Range"
     since = 11
     inputs = (3, 3)
 
     def limits(self, call: Call) -> tuple[np.ndarray, np.ndarray, int]:
-        """start, delta, and how many numbers there are."""
+        """(start, delta, number of elements)."""
         names = ("start", "limit", "delta")
         for i, name in enumerate(names):
             if call.constant(i, name).size != 1:
@@ -110,7 +112,7 @@ class Range(Known):
 
 
 class ConstantOfShape(Known):
-    """The attribute's one value (0.0 without it) in the shape that the input holds."""
+    """A tensor filled with the attribute's value (default: 0.0). Its shape is given by the input's values."""
 
     type = "ConstantOfShape"
     since = 9
@@ -132,7 +134,10 @@ class ConstantOfShape(Known):
 
 
 class NonZero(Known):
-    """The indices of the elements that are not 0, an axis a row, in row-major order; a scalar counts as (1,)."""
+    """Indices of the elements that are not 0, as an array (rank, number of elements), in row-major order.
+
+    A scalar input is treated as an array of shape (1,).
+    """
 
     type = "NonZero"
     since = 9
@@ -145,10 +150,10 @@ class NonZero(Known):
 
 
 def numpy_dtype(call: Call, number: int) -> np.dtype:
-    """The dtype that an attribute names by ONNX's number.
+    """The NumPy dtype for ONNX's dtype number.
 
     Raises:
-        UnsupportedOpError: one that NumPy has not.
+        UnsupportedOpError: NumPy does not have the dtype.
     """
     from onnx import helper
 

@@ -19,8 +19,8 @@ from cconv.ops.tensor import Layout, Spec, Tensor
 class Softmax(Operator):
     """exp(x) / sum(exp(x)), or its logarithm.
 
-    From opset 13 on over one axis (default: the last), up to 12 over all axes from `axis` (default: 1) to the
-    last together.
+    From opset 13 on, the sum is over the axis `axis` (default: the last). Up to opset 12, it is over all axes from
+    `axis` (default: 1) to the last together.
     """
 
     def __init__(self, type: str, logarithm: bool) -> None:
@@ -39,7 +39,7 @@ class Softmax(Operator):
         return [spec]
 
     def extent(self, call: Call, x: Tensor) -> tuple[int, int, int]:
-        """(outer, n, inner): what lies before, along and after the axis in x's memory."""
+        """(outer, n, inner): number of elements before, along and after the axis, in the order of x's memory."""
         axis = self.axis(call)
         if call.opset < 13:
             return math.prod(x.shape[:axis]), math.prod(x.shape[axis:]), 1
@@ -49,7 +49,8 @@ class Softmax(Operator):
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x = call.input(0)
-        # Any layout serves one axis, or all axes from 0 or 1 on; others must be neighbours in memory.
+        # Up to opset 12 the softmax may be over several axes, which must be contiguous in memory. All axes from 0 or
+        # from 1 on are contiguous in any layout; axes from 2 on only in row-major order.
         if call.opset < 13 and self.axis(call) > 1:
             x = lower.as_layout(x, Layout.ROW_MAJOR)
         y = lower.tensor(x.shape, x.layout)
@@ -71,7 +72,7 @@ class Softmax(Operator):
 
 
 class Hardmax(Softmax):
-    """1 at the largest element along the axis, the first of equals, and 0 elsewhere; nothing is differentiated."""
+    """1 at the largest element along the axis (the first of equal ones), 0 elsewhere. It has no gradient."""
 
     differentiable: ClassVar[tuple[int, ...] | None] = ()
 

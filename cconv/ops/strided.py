@@ -1,6 +1,7 @@
-"""Slice, Split, Expand, Tile: what a strided view of the input describes. One copy each, in the input's layout.
+"""Slice, Split, Expand, Tile: operators that copy a strided view of the input. They keep the input's layout.
 
-Their gradients are a copy into the view (Slice, Split), or the sum over the axes along which it repeats.
+The gradient of Slice and Split copies dy into a strided view of dx. The gradient of Expand and Tile sums dy over the
+axes along which the input was repeated.
 """
 
 from __future__ import annotations
@@ -27,9 +28,13 @@ def copy(
     target: tuple[Sequence[int], int],
     others: Tensor | None = None,
 ) -> None:
-    """Emit a copy of an array of `shape` from x to y; `source` and `target` are (strides, offset) in elements.
+    """Emit a step that copies an array of `shape` from x to y.
 
-    others: y itself, where a step before has written elements of it that stay.
+    Args:
+        source: (strides, offset) of the array within x, in elements.
+        target: (strides, offset) of the array within y, in elements.
+        others: y itself if an earlier step has written elements of y that must be kept; None if this step writes all
+            of y.
     """
     step = Copy(
         lower.build,
@@ -44,35 +49,36 @@ def copy(
 
 
 def zeros(lower: Lowering, shape: Sequence[int], layout: Layout, dtype: np.dtype) -> Tensor:
-    """A new tensor of zeros."""
+    """Allocate a tensor and emit a step that fills it with zeros."""
     y = lower.tensor(shape, layout, dtype)
     lower.emit(Fill(lower.build, y.size, bytes(dtype.itemsize)), writes=[y])
     return y
 
 
 class Part:
-    """A part of an array: every step-th place along each axis from a first one on.
+    """A strided part of an array. Along each axis it has the indices first, first + step, first + 2 * step, ...
 
     Attributes:
-        first, step: one entry per axis; a step may be negative.
-        shape: how many places there are.
+        first: index of the first element along each axis.
+        step: distance between elements along each axis; may be negative.
+        shape: number of elements along each axis.
     """
 
     def __init__(self, first: Sequence[int], step: Sequence[int], shape: Sequence[int]) -> None:
         self.first, self.step, self.shape = tuple(first), tuple(step), tuple(shape)
 
     def view(self, whole: Tensor) -> tuple[list[int], int]:
-        """(strides, offset) of the part within the whole."""
+        """(strides, offset) of the part within the tensor `whole`, in elements."""
         strides = [stride * step for stride, step in zip(whole.strides, self.step)]
         offset = sum(stride * first for stride, first in zip(whole.strides, self.first))
         return strides, offset if 0 not in self.shape else 0
 
     def keeps_examples(self, shape: Sequence[int]) -> bool:
-        """Whether it has all of axis 0 of an array of this shape, in order."""
+        """Whether the part contains every index of axis 0 of an array of this shape, in ascending order."""
         return self.shape[:1] == tuple(shape[:1]) != () and self.step[0] > 0
 
     def taken(self, lower: Lowering, x: Tensor) -> Tensor:
-        """The part as a tensor of its own, in x's layout; x itself if it is all of it."""
+        """Copy this part of x to a new tensor in x's layout. If the part is all of x, return x itself."""
         if self.shape == x.shape and all(step > 0 for step in self.step):
             return x
         y = lower.tensor(self.shape, x.layout, x.dtype)
@@ -80,7 +86,7 @@ class Part:
         return y
 
     def placed(self, lower: Lowering, dy: Tensor, shape: Sequence[int]) -> Tensor:
-        """Zeros of `shape` with dy as this part: the gradient of `taken`."""
+        """The gradient of `taken`: a tensor of `shape` that is dy in this part and 0 elsewhere."""
         if self.shape == tuple(shape) and all(step > 0 for step in self.step):
             return dy
         dx = zeros(lower, shape, dy.layout, dy.dtype)
@@ -89,9 +95,10 @@ class Part:
 
 
 class Slice(Operator):
-    """x[starts[0]:ends[0]:steps[0], ...] along `axes`; starts and ends beyond the axis stop at its edges.
+    """x[starts[0]:ends[0]:steps[0], ...] along `axes`. Starts and ends outside of an axis are clamped to it.
 
-    All are attributes up to opset 9 (without steps), constant inputs from 10 on.
+    Up to opset 9, starts, ends and axes are attributes, and there are no steps. From opset 10 on, all four are inputs,
+    whose values must be known before the model runs.
     """
 
     type = "Slice"
@@ -115,7 +122,7 @@ class Slice(Operator):
         steps = [1] * len(axes) if steps is None else steps
         found = f"starts {starts}, ends {ends}, axes {axes}, steps {steps}"
         if not len(starts) == len(ends) == len(axes) == len(steps) or len(set(axes)) != len(axes):
-            raise call.error(ShapeError, "starts, ends and steps have an entry for each axis, named once", found)
+            raise call.error(ShapeError, "starts, ends, steps have an entry for each axis, each named once", found)
         if 0 in steps:
             raise call.error(ValueRangeError, "no step is 0", found)
         ranges = [range(n) for n in shape]
@@ -139,7 +146,10 @@ class Slice(Operator):
 
 
 def _bounds(start: int, end: int, step: int, size: int) -> slice:
-    """ONNX's start and end, clamped, as Python's: there, an end before the first element is None."""
+    """Convert start and end of an ONNX Slice to a Python slice, clamped to an axis of `size` elements.
+
+    With a negative step, ONNX's end can mean "before element 0". In a Python slice that is None.
+    """
     start, end = (n + size if n < 0 else n for n in (start, end))
     if step > 0:
         return slice(min(max(start, 0), size), min(max(end, 0), size), step)
@@ -148,8 +158,12 @@ def _bounds(start: int, end: int, step: int, size: int) -> slice:
 
 
 class Split(Operator):
-    """Parts of the input along `axis`: of given sizes (an attribute up to opset 12, then a constant input), or equal
-    ones, of which the last is smaller where they do not come out even (from opset 18 on)."""
+    """Split the input along `axis` into parts of given or of equal sizes.
+
+    The sizes are an attribute up to opset 12, and from opset 13 on an input whose value must be known before the model
+    runs. Without sizes the parts are equal. From opset 18 on, the last parts may be smaller, or empty, if the axis is
+    not divisible by the number of parts.
+    """
 
     type = "Split"
     inputs = (1, 2)
@@ -159,7 +173,11 @@ class Split(Operator):
         return normalize_axis(call, call.attribute("axis", 0), len(call.spec(0).shape))
 
     def sizes(self, call: Call) -> list[int]:
-        """Size of each part along the axis."""
+        """Size of each part along the axis.
+
+        Raises:
+            ShapeError: the sizes do not add up to the axis, or their number is not the number of outputs.
+        """
         total, count = call.spec(0).shape[self.axis(call)], call.output_count
         sizes = call.attribute("split") if call.opset < 13 else None
         if call.has(1):
@@ -200,7 +218,7 @@ class Split(Operator):
         if len(parts) == 1:
             return [grads[0], *absent]
         some = next(grad for grad in grads if grad is not None)
-        # What no part has a gradient of stays 0.
+        # If an output has no gradient, its part of dx must be 0, so dx is filled with zeros first.
         whole = all(grad is not None or part.shape[self.axis(call)] == 0 for grad, part in zip(grads, parts))
         written = None if whole else zeros(lower, x.shape, some.layout, some.dtype)
         dx = written or lower.tensor(x.shape, some.layout, some.dtype)
@@ -212,7 +230,7 @@ class Split(Operator):
 
 
 class Expand(Operator):
-    """The input broadcast against a shape, as in arithmetic: axes of size 1 and missing ones are repeated."""
+    """Broadcast the input to a shape. Axes of size 1 and missing leading axes are repeated."""
 
     type = "Expand"
     since = 8
@@ -220,11 +238,11 @@ class Expand(Operator):
     differentiable: ClassVar[tuple[int, ...] | None] = (0,)
 
     def shapes(self, call: Call) -> list[Spec]:
-        spec, wish = call.spec(0), tuple(call.integers(1, "the shape"))
+        spec, target = call.spec(0), tuple(call.integers(1, "the shape"))
         try:
-            return [Spec(np.broadcast_shapes(spec.shape, wish), spec.dtype)]
+            return [Spec(np.broadcast_shapes(spec.shape, target), spec.dtype)]
         except ValueError:
-            found = f"{wish} for an input of shape {spec.shape}"
+            found = f"{target} for an input of shape {spec.shape}"
             raise call.error(ShapeError, "sizes, aligned at the last axis, are the input's or 1", found) from None
 
     def separates(self, call: Call, moving: Collection[int]) -> bool:
@@ -247,7 +265,7 @@ class Expand(Operator):
 
 
 class Tile(Operator):
-    """The input repeats[axis] times along each axis, one after another."""
+    """Repeat the whole input repeats[axis] times along each axis."""
 
     type = "Tile"
     inputs = (2, 2)
@@ -268,7 +286,12 @@ class Tile(Operator):
         return set(moving) == {0} and self.repeats(call)[:1] == [1]
 
     def split(self, call: Call, whole: Tensor, part: Tensor) -> tuple[list[int], list[int], list[int]]:
-        """Each axis as two, (repeats, size): sizes, strides in the tiled array, strides in one tile."""
+        """View the tiled array with each axis split into two, (repeats, size).
+
+        Returns:
+            The sizes of these axes, their strides in the tiled array `whole`, and their strides in one tile `part`,
+            where the stride along a repeats axis is 0.
+        """
         sizes, of_whole, of_part = [], [], []
         for n, times, outer, inner in zip(part.shape, self.repeats(call), whole.strides, part.strides):
             sizes += [times, n]

@@ -1,9 +1,9 @@
-"""Tensor, what an operator sees of an array while a plan is laid out: shape, dtype and layout, no memory yet.
+"""Tensor: shape, dtype and layout of an array while a plan is built. Memory is assigned later.
 
-Layouts. Shapes are always ONNX's, channels on axis 1. In memory an array of rank 3 or more is either
-row-major as ONNX has it, or channels-last: (N, spatial..., C). Convolutions, pooling and normalisation work
-channels-last, where a pixel's channels are one run of vector loads; what works on any order keeps the order
-it is given. So a network is converted once at its input and, where a Flatten needs it, once at its head.
+Layouts. Shapes are always ONNX's, with channels on axis 1. In memory an array of rank 3 or more is either row-major,
+as in ONNX, or channels-last: (N, spatial..., C). Convolutions, pooling and normalisation use channels-last, in which
+the channels of a pixel are contiguous and can be read with vector loads. Operators that work on any layout keep that of
+their input. So a network is converted once at its input and, if a Flatten needs row-major, once at its head.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Layout(Enum):
 
 @dataclass(frozen=True)
 class Spec:
-    """Shape and dtype of a value, as ONNX sees it."""
+    """Shape and dtype of a value. The axes are in ONNX's order, whatever the layout in memory."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -36,7 +36,8 @@ class Spec:
 
 @dataclass(eq=False)
 class Buffer:
-    """A piece of memory that steps read and write: in the plan's arena, or, with `array`, outside of it."""
+    """A piece of memory that steps read and write. It is the memory of `array`, or, if that is None, a part of the
+    plan's arena."""
 
     nbytes: int
     name: str = ""
@@ -48,8 +49,8 @@ class Tensor:
     """A dense array in a buffer.
 
     Attributes:
-        shape: ONNX's axes, (N, C, spatial...) for feature maps.
-        layout: how they lie in memory; rank 2 and below is always row-major.
+        shape: sizes of the axes in ONNX's order, (N, C, spatial...) for feature maps.
+        layout: order of the axes in memory. Tensors of rank 2 and below are always row-major.
     """
 
     buffer: Buffer
@@ -73,7 +74,7 @@ class Tensor:
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Elements between neighbours along each of ONNX's axes."""
+        """Distance in elements between neighbours along each axis, in ONNX's order of axes."""
         strides = [0] * len(self.shape)
         step = 1
         for axis in reversed(self.order):
@@ -83,18 +84,18 @@ class Tensor:
 
     @property
     def memory_shape(self) -> tuple[int, ...]:
-        """The shape as it lies in memory."""
+        """Sizes of the axes from slowest to fastest in memory."""
         return tuple(self.shape[axis] for axis in self.order)
 
     def with_layout(self, layout: Layout) -> Tensor | None:
-        """The same memory read in another layout, if the two orders of elements coincide; else None."""
+        """The same memory as a tensor of another layout, without a copy. None if the elements would have to move."""
         other = Tensor(self.buffer, self.shape, self.dtype, layout)
         mine = [axis for axis in self.order if self.shape[axis] > 1]
         theirs = [axis for axis in other.order if self.shape[axis] > 1]
         return other if mine == theirs else None
 
     def reshaped(self, shape: tuple[int, ...]) -> Tensor:
-        """The same elements in their row-major order under another shape (the tensor must be row-major)."""
+        """The same memory with another shape, without a copy. The tensor must be row-major."""
         if self.layout is not Layout.ROW_MAJOR or math.prod(shape) != self.size:
             raise AssertionError(f"cannot view {self.shape} {self.layout} as {shape}")
         return Tensor(self.buffer, shape, self.dtype)

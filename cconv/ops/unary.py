@@ -1,8 +1,8 @@
-"""One value in, one value out: the base of activations, and the elementary functions.
+"""Operators that map each element on its own: the base class of activations, and the elementary functions.
 
-Each gradient is dx = dy * f'(x). Those that can tell f' from y = f(x) read y, not x, so that the input's
-memory is free once the forward step has run. Where f' is 0 almost everywhere (Sign, Floor, Ceil, Round) no gradient
-is passed on, so that training says so of a weight that only such a node reads.
+Each gradient is dx = dy * f'(x). If f' can be computed from y = f(x), the backward pass reads y and not x, so that the
+memory of x is free after the forward pass. Where f' is 0 almost everywhere (Sign, Floor, Ceil, Round), the operator has
+no gradient. A weight that only such nodes read is then not trainable, and naming it in `trainable` is an error.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Unary(Operator):
     """y = f(x; a, b) for each element.
 
     Args:
-        type: ONNX's name.
-        kind: name of the loops in kernels/elementwise.h.
-        reads: "x" or "y", what the derivative is written in there; "" for none.
-        since: oldest opset that has the operator as it is here.
-        parameters: a and b, from the node's attributes.
+        type: ONNX's name of the operator.
+        kind: name of the loops for f and its derivative in kernels/elementwise/elementwise.h.
+        reads: "x" or "y": the variable from which that file computes the derivative. "": the operator has no gradient.
+        since: oldest opset that has the operator with these semantics.
+        parameters: function that gives a and b from the node's attributes.
     """
 
     per_example = True
@@ -50,11 +50,11 @@ class Unary(Operator):
             self.differentiable = ()  # type: ignore[misc]
 
     def is_loop(self, call: Call) -> bool:
-        """Whether the node is that loop and no more, and its parameters are known."""
+        """Whether one run of the loop computes the node: x is floating-point, and a and b are known."""
         return is_real(call.spec(0).dtype)
 
     def loop(self, call: Call) -> str:
-        """The loop of this node."""
+        """Name of the loop that computes this node, in kernels/elementwise/elementwise.h."""
         return self.kind
 
     def parameters(self, call: Call) -> tuple[float, float]:
@@ -62,7 +62,7 @@ class Unary(Operator):
         return self._parameters(call)
 
     def reads_output(self, call: Call) -> bool:
-        """Whether the derivative is written in y, not in x."""
+        """Whether the derivative is computed from the output y, not from the input x."""
         return self.reads == "y"
 
     def shapes(self, call: Call) -> list[Spec]:
@@ -76,17 +76,17 @@ class Unary(Operator):
         return [unary(lower, self.loop(call), call.input(0), *self.parameters(call))]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
-        kept = call.outputs[0] if self.reads_output(call) else call.input(0)
+        x_or_y = call.outputs[0] if self.reads_output(call) else call.input(0)
         assert grads[0] is not None
-        dy = lower.as_layout(grads[0], kept.layout)
-        dx = lower.tensor(kept.shape, kept.layout)
-        step = elementwise.UnaryGradient(lower.build, self.loop(call), kept.size, *self.parameters(call))
-        lower.emit(step, reads=[dy, kept], writes=[dx], inplace=True)
+        dy = lower.as_layout(grads[0], x_or_y.layout)
+        dx = lower.tensor(x_or_y.shape, x_or_y.layout)
+        step = elementwise.UnaryGradient(lower.build, self.loop(call), x_or_y.size, *self.parameters(call))
+        lower.emit(step, reads=[dy, x_or_y], writes=[dx], inplace=True)
         return [dx, *[None] * (len(call.specs) - 1)]
 
 
 class OfNumbers(Unary):
-    """A function that integers have too; unsigned ones are their own absolute value, and have no negative."""
+    """An elementwise function that also works on integers: Neg, Abs, Sign. Neg does not take unsigned integers."""
 
     def shapes(self, call: Call) -> list[Spec]:
         spec = call.spec(0)
@@ -104,7 +104,7 @@ class OfNumbers(Unary):
 
 
 class Neg(OfNumbers):
-    """-x, whose derivative needs neither x nor y."""
+    """y = -x. The gradient -dy needs neither x nor y."""
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         assert grads[0] is not None

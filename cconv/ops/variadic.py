@@ -1,7 +1,8 @@
 """Sum, Mean, Max, Min of any number of inputs, all broadcast to one shape.
 
-They are computed two at a time from the left: m_1 = max(m_0, x_1) with m_0 = x_0, and so on. Where two are equal each
-gets half of the gradient, as in PyTorch's maximum; of three equal ones the last gets half, the others a quarter.
+Inputs are combined pairwise from the left: m_0 = x_0, m_1 = max(m_0, x_1), m_2 = max(m_1, x_2), ... In Max and Min, if
+the two elements of a pair are equal, each gets half of the gradient, as in PyTorch's maximum. Of three equal inputs the
+last gets half, and the other two a quarter each.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from cconv.ops.operator import Call, Lowering, Operator
 from cconv.ops.reduce import sum_to
 from cconv.ops.tensor import Spec, Tensor
 
-MOST = 2**31 - 1  # inputs, by ONNX
+MOST = 2**31 - 1  # ONNX's limit on the number of inputs.
 
 
 class Total(Operator):
-    """Sum, or with `mean` the sum over the number of inputs."""
+    """Sum of the inputs; with `mean` their mean."""
 
     inputs = (1, MOST)
 
@@ -56,7 +57,7 @@ class Total(Operator):
 
 
 class Extreme(Operator):
-    """Max or Min, of integers too; NaN if an input is."""
+    """Elementwise maximum or minimum of the inputs, which may be integers. NaN if any input is NaN."""
 
     inputs = (1, MOST)
 
@@ -75,31 +76,31 @@ class Extreme(Operator):
         return self.broadcasts_per_example(call, moving)
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
-        found = [call.input(0)]
+        partial = [call.input(0)]
         for i in range(1, len(call.specs)):
-            pair = found[-1], call.input(i)
+            pair = partial[-1], call.input(i)
             real = is_real(pair[0].dtype)
-            found.append(binary(lower, self.kind, *pair) if real else whole(lower, self.kind, pair))
-        call.saved["found"] = found
-        return [found[-1]]
+            partial.append(binary(lower, self.kind, *pair) if real else whole(lower, self.kind, pair))
+        call.saved["partial"] = partial
+        return [partial[-1]]
 
     def gradient(self, lower: Lowering, call: Call, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         assert grads[0] is not None
-        found, rest = call.saved["found"], grads[0]
+        partial, rest = call.saved["partial"], grads[0]
         result: list[Tensor | None] = [None] * len(call.specs)
         for i in range(len(call.specs) - 1, 0, -1):
             x = call.input(i)
             if call.needs_gradient(i):
-                result[i] = sum_to(lower, binary(lower, "mul", self.share(lower, x, found[i - 1]), rest), x.shape)
+                result[i] = sum_to(lower, binary(lower, "mul", self.share(lower, x, partial[i - 1]), rest), x.shape)
             if not any(call.gradients_needed[:i]):
                 return result
-            rest = binary(lower, "mul", self.share(lower, found[i - 1], x), rest)
-            rest = sum_to(lower, rest, found[i - 1].shape)
+            rest = binary(lower, "mul", self.share(lower, partial[i - 1], x), rest)
+            rest = sum_to(lower, rest, partial[i - 1].shape)
         result[0] = rest
         return result
 
     def share(self, lower: Lowering, x: Tensor, other: Tensor) -> Tensor:
-        """The derivative to x of the extreme of x and the other: 1, 0, or where they are equal 1/2."""
+        """Derivative of max(x, other), or min(x, other), with respect to x: 1, 0, or 1/2 where they are equal."""
         pair = (x, other) if self.kind == "max" else (other, x)
         return binary(lower, "greater_share", *pair)
 

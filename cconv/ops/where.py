@@ -1,4 +1,4 @@
-"""Where: one of two values, element by element."""
+"""Where: choose between two values, element by element."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cconv.ops.tensor import Spec, Tensor
 
 
 class Where(Operator):
-    """z = condition ? x : y, all three broadcast. The gradient goes where the value came from."""
+    """z = x where the condition is true, else y. All three broadcast. Each element of dz goes to the one chosen."""
 
     type = "Where"
     since = 9

@@ -1,8 +1,7 @@
-"""Windows that slide over feature maps: the attributes that convolutions and pooling share, their checks, and
-the sizes of what comes out.
+"""Sliding windows: the attributes that convolution and pooling share, their checks, and the output sizes.
 
 Along one spatial axis, window `o` begins at o * stride - pads_begin and has `kernel` taps, `dilation` apart.
-Everything here counts spatial axes only; the batch and channel axes never appear.
+All functions here take spatial axes only, without batch and channels.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from dataclasses import dataclass
 from cconv.errors import ModelError, ShapeError, UnsupportedOpError, ValueRangeError
 from cconv.ops.operator import Call
 
-# Attributes are stored as 64-bit integers. Below this bound, products of two of them, which kernels form when
-# they compute an address, cannot overflow.
+# Upper bound of attribute values. Kernels multiply two of them in 64 bits to compute an address; below this bound the
+# product cannot overflow.
 LARGEST = 2**31 - 1
 
 AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
@@ -32,14 +31,16 @@ class Window:
 
     @property
     def extent(self) -> tuple[int, ...]:
-        """Positions from the first tap to the last, both included."""
+        """Number of positions that a window covers, from its first tap to its last, along each axis."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation))
 
     def output(self, sizes: Sequence[int], ceil_mode: bool = False) -> tuple[int, ...]:
-        """How many windows there are along each axis of feature maps of these sizes; may be 0 or less.
+        """Number of windows along each axis of a feature map of the given sizes; may be 0 or less.
 
-        ceil_mode: a last window that reaches past the padded end counts too, unless it would begin in the
-        padding at the end, where it would see nothing (ONNX 22, PyTorch; earlier texts leave that open).
+        Args:
+            ceil_mode: whether a last window that reaches past the padded end counts. It does not count if it would
+                begin in the padding at the end, where it would see no input. ONNX 22 and PyTorch define this; earlier
+                ONNX versions leave it open.
         """
         result = []
         for n, extent, stride, begin, end in zip(sizes, self.extent, self.stride, self.pads_begin, self.pads_end):
@@ -55,11 +56,11 @@ class Window:
 
 
 def per_axis(call: Call, name: str, rank: int, least: int, default: int = 1) -> tuple[int, ...]:
-    """The attribute `name`: one integer per spatial axis, each at least `least`; absent: all `default`.
+    """Read the attribute `name`, which has one integer per spatial axis. If it is absent, all are `default`.
 
     Raises:
-        ShapeError: another number of entries than `rank`.
-        ValueRangeError: an entry below `least` or past LARGEST.
+        ShapeError: the number of entries is not `rank`.
+        ValueRangeError: an entry is less than `least` or greater than LARGEST.
     """
     values = call.attribute(name)
     if values is None:
@@ -72,10 +73,10 @@ def per_axis(call: Call, name: str, rank: int, least: int, default: int = 1) -> 
 
 
 def auto_pad_of(call: Call) -> str:
-    """The attribute auto_pad. Where it is not NOTSET, `pads` is ignored, as onnxruntime does.
+    """Read the attribute auto_pad. If it is not NOTSET, the attribute pads is ignored, as in onnxruntime.
 
     Raises:
-        UnsupportedOpError: a value that ONNX does not know.
+        UnsupportedOpError: the value is not one of AUTO_PADS.
     """
     mode = call.attribute("auto_pad", "NOTSET") or "NOTSET"
     if mode not in AUTO_PADS:
@@ -84,11 +85,11 @@ def auto_pad_of(call: Call) -> str:
 
 
 def explicit_pads(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The attribute pads: (before, after) each spatial axis.
+    """Read the attribute pads as (pads at the beginning, pads at the end), each with one entry per spatial axis.
 
     Raises:
-        ShapeError: not two entries per spatial axis.
-        ValueRangeError: a negative entry, or one past LARGEST.
+        ShapeError: the attribute does not have two entries per spatial axis.
+        ValueRangeError: an entry is negative or greater than LARGEST.
     """
     values = call.attribute("pads")
     if values is None:
@@ -111,7 +112,8 @@ def explicit_pads(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ..
 
 
 def split_pads(totals: Sequence[int], mode: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(before, after) each axis; an odd total leaves one more after (SAME_UPPER) or before (SAME_LOWER)."""
+    """Split each axis's total padding into (beginning, end). If the total is odd, the larger half is at the end for
+    SAME_UPPER and at the beginning for SAME_LOWER."""
     small = tuple(total // 2 for total in totals)
     large = tuple(total - total // 2 for total in totals)
     return (small, large) if mode == "SAME_UPPER" else (large, small)
@@ -121,14 +123,15 @@ def window_of(call: Call, sizes: Sequence[int], kernel_shape: Sequence[int]) -> 
     """The node's window over feature maps of these spatial sizes.
 
     Args:
-        kernel_shape: from the attribute, or, where a weight has the kernel's shape, from the weight; an
-            attribute kernel_shape must agree with it.
+        sizes: spatial sizes of the feature map.
+        kernel_shape: the kernel's spatial sizes, from the weight (convolution) or the attribute (pooling). If the node
+            has the attribute kernel_shape, it must be the same.
 
     Raises:
-        ShapeError: strides, dilations, pads or kernel_shape do not have the entries that `sizes` asks for, or
-            the attribute kernel_shape differs from `kernel_shape`.
-        ValueRangeError: an entry that is not positive (pads: negative) or past LARGEST.
-        UnsupportedOpError: an unknown auto_pad.
+        ShapeError: strides, dilations, pads or kernel_shape have the wrong number of entries, or the attribute
+            kernel_shape differs from the argument.
+        ValueRangeError: an entry is greater than LARGEST, a pad is negative, or another entry is not positive.
+        UnsupportedOpError: auto_pad is not one of AUTO_PADS.
     """
     rank = len(sizes)
     kernel = tuple(int(k) for k in kernel_shape)
@@ -151,7 +154,7 @@ def window_of(call: Call, sizes: Sequence[int], kernel_shape: Sequence[int]) -> 
     elif mode == "VALID":
         begin = end = (0,) * rank
     else:
-        # As many windows as strides fit, the last one included that fits in part: ceil(n / stride).
+        # SAME padding: pad so much that there are ceil(n / stride) windows.
         totals = []
         for n, k, s, d in zip(sizes, kernel, stride, dilation):
             count = -(-n // s)
@@ -161,10 +164,10 @@ def window_of(call: Call, sizes: Sequence[int], kernel_shape: Sequence[int]) -> 
 
 
 def kernel_of(call: Call) -> tuple[int, ...]:
-    """The attribute kernel_shape, where it is required (pooling).
+    """Read the attribute kernel_shape, which pooling requires.
 
     Raises:
-        ModelError: it is missing.
+        ModelError: the attribute is missing.
     """
     kernel = call.attribute("kernel_shape")
     if kernel is None:
@@ -173,7 +176,7 @@ def kernel_of(call: Call) -> tuple[int, ...]:
 
 
 def output_sizes(call: Call, window: Window, sizes: Sequence[int], ceil_mode: bool = False) -> tuple[int, ...]:
-    """`window.output(sizes, ceil_mode)`, checked.
+    """Compute `window.output(sizes, ceil_mode)` and check that there is at least one window along each axis.
 
     Raises:
         ShapeError: no window fits along some axis.
@@ -191,10 +194,10 @@ def output_sizes(call: Call, window: Window, sizes: Sequence[int], ceil_mode: bo
 
 
 def require_pads_below_kernel(call: Call, window: Window) -> None:
-    """Pooling only: a window that lies in the padding alone has no maximum and no average.
+    """Check that no pooling window lies in the padding alone, where it would have no maximum and no average.
 
     Raises:
-        ValueRangeError: pads at least as large as the kernel, dilations counted.
+        ValueRangeError: a pad is at least as large as the dilated kernel.
     """
     for extent, begin, end in zip(window.extent, window.pads_begin, window.pads_end):
         if max(begin, end) >= extent:

@@ -30,7 +30,7 @@ REFUSED = [
     (Case("InstanceNormalization", [(2, 3, 4), (3,), (1,)]), ShapeError, r"\(bias\) has shape \(3,\)"),
     (Case("LRN", [(2, 3, 4)]), ModelError, "no attribute 'size'"),
     (Case("LRN", [(2, 3, 4)], {"size": 0}), ValueRangeError, "size is at least 1"),
-    (Case("LRN", [(2, 3, 4)], {"size": 3, "bias": 0.0}), ValueRangeError, "bias above it"),
+    (Case("LRN", [(2, 3, 4)], {"size": 3, "bias": 0.0}), ValueRangeError, "bias greater than 0"),
     (Case("LRN", [WHOLE], {"size": 3}), DTypeError, "int64"),
     (Case("LpNormalization", [(2, 3)], {"p": 3}), ValueRangeError, "p is 1 or 2; found 3"),
     (Case("LpNormalization", [WHOLE]), DTypeError, "int64"),
