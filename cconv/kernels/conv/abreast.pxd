@@ -1,8 +1,8 @@
-# What the classes of abreast.pyx tell the loops of abreast_loops.pyx.
+# Sizes that the classes in abreast.pyx pass to the compiled loops in abreast_loops.pyx.
 
 cdef struct abreast_arguments:
-    Py_ssize_t m, outputs         # pixels that are taken as one; outputs of a pixel
-    Py_ssize_t rows               # kernel rows of an output, of all channels
-    Py_ssize_t taps, long_taps    # of a kernel row, here and in the longer convolution
-    Py_ssize_t shift              # taps from one pixel's weights to the next one's
-    char* weights                 # the longer convolution's weights, or their gradient, in ONNX's order
+    Py_ssize_t m, outputs         # pixels merged into one; output channels of each
+    Py_ssize_t rows               # kernel rows per output channel: input channels x kernel depth x kernel height
+    Py_ssize_t taps, long_taps    # taps of a kernel row: of the original and of the longer kernel
+    Py_ssize_t shift              # each pixel's weights begin this many taps after those of the pixel before
+    char* weights                 # weights of the longer kernel, or their gradient, in ONNX's order

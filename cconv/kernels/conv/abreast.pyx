@@ -1,18 +1,19 @@
-"""Direct convolution for few channels that come out: neighbouring pixels of a row as one pixel of more channels.
+"""Direct convolution for few output channels: m neighbouring pixels of a row are computed as one pixel of m times the
+channels.
 
-In y (N, H, W, K), m neighbours of a row lie in memory like one pixel of (N, H, W/m, m K). This pixel is the result of a
-convolution, too (geometry.abreast): one with m times the stride along the row, and a kernel so much longer that it
-covers the windows of all m pixels. The weights of pixel a lie a strides further on in it, between zeros. Three taps,
-m = 2:
+In y (N, H, W, K), m neighbouring pixels of a row have the same memory layout as one pixel of (N, H, W/m, m K). A
+convolution with a longer kernel computes this merged pixel (geometry.abreast). Its stride along the row is m times the
+original one, and its kernel covers the windows of all m pixels. Pixel a has its own copy of the weights, shifted by
+a strides and padded with zeros. Example with three taps, stride 1 and m = 2:
 
     pixel 0    w0 w1 w2 0
     pixel 1    0  w0 w1 w2
 
-direct.pyx fills K lanes of a vector. Here m K lanes are full, for a kernel that is (m - 1) strides longer. With 6
-outputs and 5x5 taps this is 1.6 times as fast, with one output up to 4 times.
+direct.pyx fills K lanes of a vector. Here m K lanes are filled, for a kernel that is (m - 1) strides longer. With 6
+output channels and 5x5 taps this is 1.6 times as fast as direct.pyx, with one output channel up to 4 times.
 
-The steps of direct.pyx and weight.pyx compute the longer convolution. Sums of the forward pass are those of direct.pyx,
-bit for bit, while x is finite. A NaN or an infinity, times zero, shows in all m pixels.
+The steps of direct.pyx and weight.pyx compute the longer convolution. If x is finite, the forward pass has the same
+bits as direct.pyx. If x has a NaN or an infinity, its products with the padding zeros make all m merged pixels NaN.
 """
 
 from libc.string cimport memcpy
@@ -26,15 +27,15 @@ from cconv.kernels.conv import geometry as geometries
 
 
 def vectors_per_pixel(Build build, geometry, Py_ssize_t m):
-    """Vectors that are multiplied for each pixel, input channel and kernel row if m pixels are taken as one."""
+    """Cost estimate: vector multiplications per pixel, input channel and kernel row if m pixels are merged into one."""
     longer = geometries.abreast(geometry, m)
     return build.block_vectors(longer.outputs) * longer.kernel[2] / m
 
 
 def pixels_abreast(Build build, geometry):
-    """How many pixels are best taken as one; 1: no two.
+    """The number of pixels m that are best merged into one; 1: merging does not help.
 
-    The number divides the row, and the outputs of so many pixels are at most a tile's columns.
+    m divides the output's width, and the m * outputs channels of a merged pixel fit in the columns of a register tile.
     """
     if geometry.groups > 1 or geometry.dilation[2] > 1 or geometry.outputs > build.tile_columns:
         return 1
@@ -44,32 +45,32 @@ def pixels_abreast(Build build, geometry):
 
 
 def saves(Build build, geometry):
-    """How many times as many vectors direct.pyx multiplies for a forward pass or a weight gradient."""
+    """Estimated speed-up: vector multiplications of direct.pyx divided by those of this algorithm."""
     m = pixels_abreast(build, geometry)
     return vectors_per_pixel(build, geometry, 1) / vectors_per_pixel(build, geometry, m) if m > 1 else 1.0
 
 
 def supports(Build build, geometry):
-    """Whether this algorithm can compute the geometry, with several pixels as one."""
+    """Whether this algorithm can compute the geometry and gains by merging pixels."""
     return pixels_abreast(build, geometry) > 1
 
 
 def packed_size(Build build, geometry, str role):
-    """Elements of the packed weights."""
+    """Number of elements of the packed weights."""
     return direct.packed_size(build, geometries.abreast(geometry, pixels_abreast(build, geometry)), role)
 
 
 cdef class Base(Step):
-    """Base: a step around the step of the longer convolution.
+    """Base class: wraps the step that computes the longer convolution.
 
-    The scratch memory begins with what this step hands to the inner one or reads from it, once for all threads.
+    The scratch memory begins with the array that this step exchanges with the inner step. All threads share it.
     """
 
     cdef abreast_arguments sizes
     cdef object longer                  # geometry of the longer convolution
-    cdef Step step                      # which computes it
+    cdef Step step                      # computes the longer convolution
     cdef Py_ssize_t itemsize
-    cdef Py_ssize_t weight_bytes        # of the longer convolution's weights
+    cdef Py_ssize_t weight_bytes        # bytes of the longer convolution's weights
 
     def __init__(self, Build build, geometry, str role, *args):
         cdef abreast_arguments* s = &self.sizes
@@ -85,7 +86,7 @@ cdef class Base(Step):
         self.weight_bytes = self.bytes_of(s.m * s.outputs * s.rows * s.long_taps)
 
     cdef Py_ssize_t bytes_of(self, Py_ssize_t elements) noexcept nogil:
-        """Of so many elements, in whole cache lines."""
+        """Bytes of an array of this many elements, rounded up to whole cache lines."""
         return ceil_div(elements * self.itemsize, 64) * 64
 
     def weigh(self, double nbytes, Py_ssize_t plan_bytes=0):
@@ -95,13 +96,13 @@ cdef class Base(Step):
 
 
 cdef class Pack(Base):
-    """Weights (K, C, taps) in ONNX's order to those of the longer convolution, packed as direct.Pack does.
+    """Copies weights (K, C, taps) from ONNX's order into the longer kernel, then packs that as direct.Pack does.
 
-    Parallel over outputs, then as direct.Pack.
+    The copy is parallel over output channels, the packing as in direct.Pack.
 
     Args:
-        build: whose loops run.
-        geometry, role: as the Gather's.
+        build: the Build whose compiled loops run.
+        geometry, role: as those of Gather.
 
     Operands: weights, packed (packed_size elements).
     """
@@ -128,13 +129,13 @@ cdef class Gather(Base):
     """Forward pass (x to y).
 
     Args:
-        build, geometry, role, bias, residual, clamp: as direct.Gather's; the role is "forward".
+        build, geometry, role, bias, residual, clamp: as those of direct.Gather; the role is "forward".
 
-    Operands: as direct.Gather's.
+    Operands: as those of direct.Gather.
     """
 
     cdef bint biased
-    cdef Py_ssize_t bias_bytes             # of the bias, once for every pixel
+    cdef Py_ssize_t bias_bytes             # bytes of the bias, repeated for each of the m pixels
     cdef readonly Py_ssize_t workspace     # 0
 
     def __init__(self, Build build, geometry, str role="forward", bint bias=False, bint residual=False, clamp=None):
@@ -159,11 +160,11 @@ cdef class Gather(Base):
 
 
 cdef class WeightGradient(Base):
-    """dw of a convolution: the sum of the longer convolution's gradients for each of the pixels.
+    """Weight gradient dw: the gradients of the longer kernel's m copies of the weights, added up.
 
-    Parallel as weight.WeightGradient, then over outputs.
+    Parallel as weight.WeightGradient; then, for the addition, over output channels.
 
-    Args, operands: as weight.WeightGradient's.
+    Args, operands: as those of weight.WeightGradient.
     """
 
     cdef readonly Py_ssize_t partial_size

@@ -1,4 +1,4 @@
-"""Loops of direct convolution with several pixels as one; see abreast.pyx."""
+"""Compiled loops of the direct convolution that merges neighbouring pixels into one; see abreast.pyx."""
 
 from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
@@ -8,11 +8,11 @@ from cconv.kernels.core.simd cimport real
 
 
 cdef inline real* long_weights(const abreast_arguments* s, Py_ssize_t a, Py_ssize_t k) noexcept nogil:
-    """The longer convolution's weights of pixel a's output k, at the pixel's first tap."""
+    """Address of the weights of pixel a and output channel k in the longer kernel, at the pixel's first nonzero tap."""
     return <real*>s.weights + (a * s.outputs + k) * s.rows * s.long_taps + a * s.shift
 
 
-# Chunk: an output. Its weights are written once for every pixel.
+# One chunk is one output channel. Its weights are copied once for each of the m merged pixels.
 cdef void lengthen_weights(const void* arguments, char** operand, Py_ssize_t k, char* scratch) noexcept nogil:
     cdef const abreast_arguments* s = <const abreast_arguments*>arguments
     cdef const real* w = <real*>operand[0] + k * s.rows * s.taps
@@ -25,7 +25,7 @@ cdef void lengthen_weights(const void* arguments, char** operand, Py_ssize_t k, 
             memcpy(target + row * s.long_taps, w + row * s.taps, s.taps * sizeof(real))
 
 
-# Chunk: an output of dw.
+# One chunk is one output channel of dw: add up the gradients of its m copies in the longer kernel.
 cdef void add_pixels(const void* arguments, char** operand, Py_ssize_t k, char* scratch) noexcept nogil:
     cdef const abreast_arguments* s = <const abreast_arguments*>arguments
     cdef Py_ssize_t rows = s.rows, taps = s.taps, long_taps = s.long_taps, a, row, t

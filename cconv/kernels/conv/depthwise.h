@@ -1,15 +1,16 @@
-/* depthwise.h: the loops of depthwise convolutions over one row of pixels, vectors along the channels.
+/* depthwise.h: the inner loops of depthwise convolutions, over one row of pixels. Vector lanes are channels.
  *
- * A row of outputs reads one row of inputs for each row of the kernel that lies inside of the image. In such a row,
- * output i reads inputs i * step .. i * step + taps - 1. Because taps and step are constants, each input is loaded once
- * for all outputs of a group of pixels, and each weight once for the group.
+ * A row of outputs reads one row of inputs for each kernel row that lies inside of the image. From each input row,
+ * output i reads elements i * step .. i * step + taps - 1. A group is a few neighbouring outputs that are computed
+ * together. Because taps and step are compile-time constants, each input and each weight is loaded once for the whole
+ * group.
  */
 #ifndef CCONV_DEPTHWISE_H
 #define CCONV_DEPTHWISE_H
 
 #include "moments.h"
 
-/* Outputs computed together: accumulators, weights of the taps and one input must fit in the registers. */
+/* Pixels of a group: their accumulators, the weights of a kernel row and one input must fit in the registers. */
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define DEPTHWISE_GROUP 8
 #else
@@ -17,27 +18,27 @@
 #endif
 
 typedef struct {
-    ptrdiff_t rows;          /* rows of inputs */
-    const real **x;          /* [rows] the first pixel's first input in each, first channel */
-    const real **w;          /* [rows] the weights of the first tap, [tap][channel] */
-    ptrdiff_t channels;      /* elements between inputs, and between taps */
-    ptrdiff_t step;          /* inputs between outputs; not read where it is a compile-time constant */
-    ptrdiff_t ahead;         /* elements from the last row to the row that is prefetched */
-    real *y;                 /* first output */
-    ptrdiff_t y_step;        /* elements between outputs */
+    ptrdiff_t rows;          /* number of input rows that are summed over */
+    const real **x;          /* [rows] in each input row, the first pixel's first input */
+    const real **w;          /* [rows] weights of each kernel row, [tap][channel] */
+    ptrdiff_t channels;      /* number of channels; also elements between pixels and between taps */
+    ptrdiff_t step;          /* stride; not read by loops that have it as a compile-time constant */
+    ptrdiff_t ahead;         /* elements from the last input row to the row that is prefetched */
+    real *y;                 /* first output pixel */
+    ptrdiff_t y_step;        /* elements between output pixels */
     const real *bias;        /* [channels] or NULL */
-    ptrdiff_t residual;      /* bytes from an output to its residual */
+    ptrdiff_t residual;      /* bytes from an output to the residual that is added to it */
     int add_residual, clamped;
-    int stream;              /* outputs are stored past the caches; all vectors are whole and aligned */
+    int stream;              /* stores bypass the caches; requires whole, aligned vectors */
     real low, high;
-    real *moments;           /* of the channels: outputs are added to them, see moments.h; or NULL */
-    ptrdiff_t moments_apart;
-    int begins;              /* whether these outputs are the first that are added */
+    real *moments;           /* per-channel statistics that the outputs are added to (moments.h), or NULL */
+    ptrdiff_t moments_apart; /* elements between the rows of `moments` */
+    int begins;              /* whether these outputs are the first added to the moments */
 } depthwise_job;
 
 typedef void (*depthwise_fn)(const depthwise_job *job, ptrdiff_t pixels);
 
-/* Outputs first..first+width-1, channels c..c+n-1. */
+/* Compute one group: output pixels first..first+width-1, channels c..c+n-1. `whole`: n is VL. */
 INLINE void depthwise_group(const int taps, const ptrdiff_t step, const int width, const int whole,
                             const depthwise_job *job, ptrdiff_t first, ptrdiff_t c, ptrdiff_t n)
 {
@@ -93,7 +94,7 @@ INLINE void depthwise_pixels(const int taps, const ptrdiff_t step, const int wid
     if (c < job->channels) depthwise_group(taps, step, width, 0, job, first, c, job->channels - c);
 }
 
-/* One function per number of taps and step. */
+/* Define one function per number of taps and step, so that both are compile-time constants. */
 #define DEPTHWISE(name, taps, step)                                                                          \
     __attribute__((noinline, unused)) static void name(const depthwise_job *job, ptrdiff_t pixels)           \
     {                                                                                                        \
@@ -112,13 +113,15 @@ DEPTHWISE_STEPS(4)
 DEPTHWISE_STEPS(5)
 DEPTHWISE_STEPS(7)
 
-/* [taps][step - 1]; NULL: rows of so many taps are computed tap by tap. */
+/* The function for each [taps][step - 1]. NULL: there is none; kernel rows of this length are computed tap by tap. */
 __attribute__((unused)) static const depthwise_fn depthwise_table[][2] = {
     {NULL, NULL}, {depthwise_1, depthwise_1}, {depthwise_2_1, depthwise_2_2}, {depthwise_3_1, depthwise_3_2},
     {depthwise_4_1, depthwise_4_2}, {depthwise_5_1, depthwise_5_2}, {NULL, NULL}, {depthwise_7_1, depthwise_7_2}};
 
-/* sums[tap][channel] += sum over p < pixels of x[p * step + tap][channel] * dy[p][channel]. The sum starts from zero in
- * registers. Even and odd pixels have separate accumulators, so that fewer FMAs wait for each other. */
+/* Weight gradient of one kernel row, from one row of dy:
+ * sums[tap][channel] += sum over p < pixels of x[p * step + tap][channel] * dy[p][channel].
+ * The sum starts from zero in registers. Even and odd pixels have separate accumulators, which shortens the chains of
+ * dependent FMAs. */
 INLINE void depthwise_taps(const int taps, const ptrdiff_t step, const int whole, const real *x, const real *dy,
                            ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t n, real *sums)
 {
@@ -166,7 +169,7 @@ DEPTHWISE_SUM(depthwise_sum_3, 3, step)
 DEPTHWISE_SUM(depthwise_sum_5, 5, step)
 DEPTHWISE_SUM(depthwise_sum_7, 7, step)
 
-/* [taps]; NULL: tap by tap. */
+/* The weight gradient function for each number of taps. NULL: there is none, so taps are computed one by one. */
 __attribute__((unused)) static const depthwise_sum_fn depthwise_sums[] = {
     NULL, depthwise_sum_1, NULL, depthwise_sum_3, NULL, depthwise_sum_5, NULL, depthwise_sum_7};
 

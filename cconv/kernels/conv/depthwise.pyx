@@ -1,12 +1,13 @@
 """Depthwise convolution: each channel has one kernel of its own.
 
-There is nothing to sum over but the taps, so vectors lie along the channels and the loops are bound by memory. The
-input is read in place. Taps of a row of the kernel that fall outside of the input are left out.
+Sums run only over the taps, so vector lanes are channels and the loops are memory-bound. The input is read in place.
+Taps of a kernel row that fall outside of the input are skipped.
 
-    job     Some rows of the target. The input gradient of a strided convolution is several gathers (parts), one per
-            residue of the position, see geometry.py; a job belongs to one of them.
-    run     Neighbouring pixels of a row that read the same taps: all of the interior, each single pixel of the border.
-    group   A few pixels x a vector of channels in registers, summed over the kernel (depthwise.h).
+    job     The unit of parallel work: some rows of the target. The input gradient of a strided convolution is several
+            gathers (parts), one per residue of the position modulo the stride, see geometry.py. A job belongs to one
+            part.
+    run     Neighbouring pixels of a row that read the same taps: the whole interior, or a single pixel of the border.
+    group   A few pixels x a vector of channels, held in registers and summed over the kernel (depthwise.h).
 
 Weights are packed as [part][tap][channel].
 """
@@ -30,17 +31,17 @@ from cconv.kernels.schedule import settings
 
 
 def role_parts(geometry, str role):
-    """The gathers of "forward" or "input_gradient"."""
+    """The gathers (geometry.Part) that make up a pass; role is "forward" or "input_gradient"."""
     return [forward_part(geometry)] if role == "forward" else input_gradient_parts(geometry)
 
 
 def packed_size(Build build, geometry, str role):
-    """Elements of the packed weights."""
+    """Number of elements of the packed weights."""
     return geometry.channels * geometry.taps
 
 
 cdef class Depthwise(Step):
-    """Base: checks the geometry.
+    """Base class: checks that the geometry is depthwise.
 
     Raises:
         ValueError: the convolution is not depthwise.
@@ -51,7 +52,7 @@ cdef class Depthwise(Step):
             raise ValueError(f"not a depthwise convolution: {geometry}")
 
     cdef int fill(self, depthwise_part* p, part, Py_ssize_t batch) except -1:
-        """Fill in a part from three AxisWalks."""
+        """Fill in the C struct of a part from its three AxisWalks."""
         for a, walk in enumerate(part):
             p.axis[a].input, p.axis[a].output = walk.input, walk.output
             p.axis[a].step, p.axis[a].pad = walk.step, walk.pad
@@ -65,10 +66,10 @@ cdef class Depthwise(Step):
 
 
 cdef class Pack(Depthwise):
-    """Weights (C, 1, taps) to [part][tap][channel].
+    """Packs weights (C, 1, taps) as [part][tap][channel].
 
     Args:
-        build: whose loops run.
+        build: the Build whose compiled loops run.
         geometry, role: of the convolution.
 
     Operands: weights, packed.
@@ -95,20 +96,20 @@ cdef class Pack(Depthwise):
 
 
 cdef class Gather(Depthwise):
-    """Forward (x to y) or input gradient (dy to dx).
+    """Depthwise forward pass (x to y) or input gradient (dy to dx).
 
-    Parallel over blocks of rows of the target, of each part. Every pixel is written by one chunk.
+    Parallel over blocks of rows of the target, in each part. Every pixel is written by exactly one chunk.
 
     Args:
-        build: whose loops run.
-        geometry, role, bias, residual, clamp: as for conv_direct's Gather.
+        build: the Build whose compiled loops run.
+        geometry, role, bias, residual, clamp: as those of direct.Gather.
 
     Attributes:
-        workspace: 0.
+        workspace: 0, no workspace is needed.
 
-    Operands: source (N, spatial, C) channels-last, packed weights, bias (C,) or none, residual or none, target,
-    workspace (none is needed); feature maps channels-last. The target may be the residual's memory. After
-    `add_statistics` or `add_parameter_sums` there are the further operands of conv_direct's Gather.
+    Operands: source (N, spatial, C), packed weights, bias (C,) or none, residual or none, target, workspace (unused).
+    Feature maps are channels-last. The target may be the residual's memory. After `add_statistics` or
+    `add_parameter_sums` there are further operands, as in direct.Gather.
 
     Raises:
         ValueError: the convolution is not depthwise.
@@ -116,7 +117,7 @@ cdef class Gather(Depthwise):
 
     cdef readonly Py_ssize_t workspace
     cdef depthwise_arguments sizes
-    cdef object parts              # memory of the parts
+    cdef object parts              # array that owns the memory of the depthwise_part structs
     cdef Py_ssize_t part_count
     cdef Py_ssize_t itemsize, lanes
     cdef Py_ssize_t target_bytes
@@ -152,11 +153,11 @@ cdef class Gather(Depthwise):
             rows = max(rows, p[i].rows)
         s.job_rows = max(1, min(settings.DEPTHWISE_JOB_ROWS, rows // settings.DEPTHWISE_LEAST_JOBS))
         self.chunks = sum(ceil_div(p[i].rows, s.job_rows) for i in range(self.part_count))
-        # Addresses of the inputs and of the weights of each row of the kernel, or of each tap.
+        # Room for two pointers, to inputs and to weights, per kernel row or per tap.
         s.pointer_bytes = self.scratch_bytes = ceil_div(2 * s.taps * sizeof(void*), 64) * 64
 
     def add_statistics(self):
-        """See conv_direct's Gather.add_statistics."""
+        """Enable the per-channel statistics of the target; see direct.Gather.add_statistics."""
         cdef depthwise_arguments* s = &self.sizes
         cdef const depthwise_part* p = s.parts
         if s.with_statistics or self.part_count != 1 or any(s.target[i] != p.axis[i].output for i in range(3)):
@@ -167,14 +168,14 @@ cdef class Gather(Depthwise):
         return [min(s.job_rows, p.rows - i * s.job_rows) * p.axis[2].output for i in range(self.chunks)]
 
     def add_residual(self):
-        """See conv_direct's Gather.add_residual."""
+        """Enable the addition of a residual; see direct.Gather.add_residual."""
         if self.sizes.residual or self.sizes.clamped or self.sizes.with_statistics or self.sizes.applies_derivative:
             return None
         self.sizes.residual = True
         return 3
 
     def add_parameter_sums(self, activation):
-        """See conv_direct's Gather.add_parameter_sums. The sums are found row by row."""
+        """Enable the sums of a normalisation's backward pass, row by row; see direct.Gather.add_parameter_sums."""
         cdef depthwise_arguments* s = &self.sizes
         if s.clamped or s.with_statistics or s.applies_derivative or s.channels % self.lanes or not self.chunks:
             return None
@@ -198,15 +199,15 @@ cdef class Gather(Depthwise):
 cdef class WeightGradient(Depthwise):
     """dw[c, t] = sum over images and output pixels o of x[o * stride + t * dilation - pad, c] * dy[o, c].
 
-    The rows of dy are cut into shares by the shape. Each share sums to a place of its own, and the shares are added in
-    their order. Parallel over shares, then over taps.
+    The rows of dy are split into shares; the number of shares depends only on the shape. Each share has partial sums of
+    its own, which are then added in a fixed order. Parallel over shares, then over taps.
 
     Args:
-        build: whose loops run.
+        build: the Build whose compiled loops run.
         geometry: of the convolution.
 
     Attributes:
-        partial_size: elements of the third operand.
+        partial_size: elements of the third operand, the partial sums.
 
     Operands: x and dy channels-last; partial sums (partial_size elements, written); dw (C, 1, taps).
 

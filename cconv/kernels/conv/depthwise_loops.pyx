@@ -1,4 +1,4 @@
-"""Loops of depthwise convolutions; depthwise.pyx describes jobs, runs and groups."""
+"""Compiled loops of depthwise convolutions; depthwise.pyx explains jobs, runs and groups."""
 
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset
@@ -34,19 +34,19 @@ cdef extern from "depthwise.h" nogil:
     const depthwise_sum_fn depthwise_sums[8]
 
 cdef enum:
-    MOST_TAPS = 7    # of a row of the kernel that has loops of its own
-    MOST_STEP = 2    # of such a row
-    FEW_PIXELS = 8   # whose gradient sums are found at once, for all channels
+    MOST_TAPS = 7    # longest kernel row that has a specialised loop in depthwise.h
+    MOST_STEP = 2    # largest stride that has a specialised loop
+    FEW_PIXELS = 8   # pixels per call of gradient_sums, which handles all channels
 
 
 cdef inline bint inside(const depthwise_axis* a, Py_ssize_t o, Py_ssize_t tap) noexcept nogil:
-    """Whether output o reads this tap inside of the input."""
+    """Whether this tap of output o lies inside of the input, not in the padding."""
     cdef Py_ssize_t i = o * a.step - a.pad + a.offset[tap]
     return 0 <= i < a.input
 
 
 cdef inline void taps_of(const depthwise_axis* a, Py_ssize_t o, Py_ssize_t* begin, Py_ssize_t* end) noexcept nogil:
-    """Taps begin..end-1 of output o lie inside of the input. They are one run, because offsets ascend."""
+    """Find the taps begin..end-1 of output o that lie inside of the input: one range, because offsets ascend."""
     begin[0] = 0
     while begin[0] < a.taps and o * a.step - a.pad + a.offset[begin[0]] < 0:
         begin[0] += 1
@@ -67,7 +67,7 @@ cdef void pack(const void* arguments, char** operand, Py_ssize_t i, char* scratc
 
 
 cdef void gather(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
-    """Some rows of the target, of one part."""
+    """Compute the rows of the target that belong to job i."""
     cdef const depthwise_arguments* s = <const depthwise_arguments*>arguments
     cdef const depthwise_part* p = s.parts
     cdef Py_ssize_t row, first, end
@@ -90,12 +90,12 @@ cdef void gather(const void* arguments, char** operand, Py_ssize_t i, char* scra
 
 cdef void gather_row(const depthwise_arguments* s, char** operand, const depthwise_part* p, Py_ssize_t row,
                      const real** pointers, real* found, bint begins) noexcept nogil:
-    """All pixels of one row of a part.
+    """Compute all pixels of one row of a part.
 
     Args:
         pointers: room for the addresses of inputs and weights.
-        found: moments or gradient sums; after the sums a buffer for a row of dy.
-        begins: the row is the first that goes to the moments.
+        found: the job's moments or gradient sums; after the sums a buffer for a row of dy.
+        begins: this is the first row that is added to the moments.
     """
     cdef const depthwise_axis* d = &p.axis[0]
     cdef const depthwise_axis* h = &p.axis[1]
@@ -128,7 +128,7 @@ cdef void gather_row(const depthwise_arguments* s, char** operand, const depthwi
     if s.applies_derivative:
         job.y, job.y_step = found + 2 * s.channels, s.channels
         job.add_residual = job.stream = False
-    # Outputs below this one read the last tap inside of the input.
+    # For outputs before this one, the last tap lies inside of the input.
     interior = w.output
     if w.taps:
         interior = min(w.output, ceil_div(w.input + w.pad - w.offset[w.taps - 1], w.step))
@@ -149,7 +149,7 @@ cdef void gather_row(const depthwise_arguments* s, char** operand, const depthwi
 
 cdef void pass_back(const depthwise_arguments* s, char** operand, real* target, Py_ssize_t stride, Py_ssize_t pixels,
                     real* found) noexcept nogil:
-    """A row of dy, in the buffer after the sums, to dz. Adds the row to the sums."""
+    """Compute a row of dz from the row of dy in the buffer after the sums, and add it to the sums."""
     cdef Py_ssize_t x = 0
     cdef gradient_terms t
     t.slope, t.low, t.high = <slope>s.slope, <real>s.slope_low, <real>s.slope_high
@@ -164,9 +164,9 @@ cdef void pass_back(const depthwise_arguments* s, char** operand, real* target, 
 cdef Py_ssize_t place(const depthwise_arguments* s, char** operand, depthwise_job* job, const depthwise_part* p,
                       Py_ssize_t n, Py_ssize_t z, Py_ssize_t y, Py_ssize_t x, Py_ssize_t tap, Py_ssize_t last,
                       bint apart) noexcept nogil:
-    """Point the job to the inputs and weights of a pixel's taps tap..last-1 in all rows of its kernel.
+    """Set the job's addresses of the inputs and weights for taps tap..last-1 of a pixel, in all rows of its kernel.
 
-    There is one address for each row of taps; `apart`: one for each tap. Returns how many there are.
+    There is one address per kernel row, or one per tap if `apart`. Returns the number of addresses.
     """
     cdef const depthwise_axis* d = &p.axis[0]
     cdef const depthwise_axis* h = &p.axis[1]
@@ -187,7 +187,7 @@ cdef Py_ssize_t place(const depthwise_arguments* s, char** operand, depthwise_jo
 
 
 cdef void sum_rows(const void* arguments, char** operand, Py_ssize_t share, char* scratch) noexcept nogil:
-    """dw of a share of the rows of dy, as [tap][channel]."""
+    """Partial sums of dw, as [tap][channel], over one share of the rows of dy."""
     cdef const depthwise_weight_arguments* s = <const depthwise_weight_arguments*>arguments
     cdef real* partial = <real*>operand[2] + share * s.taps * s.channels
     cdef Py_ssize_t row
@@ -197,7 +197,7 @@ cdef void sum_rows(const void* arguments, char** operand, Py_ssize_t share, char
 
 
 cdef void add_shares(const void* arguments, char** operand, Py_ssize_t tap, char* scratch) noexcept nogil:
-    """One tap of dw: the shares added in their order."""
+    """Compute one tap of dw: add the partial sums of all shares in a fixed order."""
     cdef const depthwise_weight_arguments* s = <const depthwise_weight_arguments*>arguments
     cdef Py_ssize_t c, share, channels = s.channels, taps = s.taps, shares = s.shares
     cdef const real* partial = <const real*>operand[2] + tap * channels
@@ -211,7 +211,7 @@ cdef void add_shares(const void* arguments, char** operand, Py_ssize_t tap, char
 
 
 cdef void add_row(const depthwise_weight_arguments* s, char** operand, Py_ssize_t row, real* partial) noexcept nogil:
-    """One row of dy times the inputs that its outputs read, for all taps."""
+    """Add the products of one row of dy with the inputs that its outputs read, for all taps, to the partial sums."""
     cdef const depthwise_axis* d = &s.part.axis[0]
     cdef const depthwise_axis* h = &s.part.axis[1]
     cdef const depthwise_axis* w = &s.part.axis[2]
@@ -221,7 +221,7 @@ cdef void add_row(const depthwise_weight_arguments* s, char** operand, Py_ssize_
     cdef real* sums
     cdef Py_ssize_t i, j, k, i0, i1, j0, j1, first, last, lo = 0, hi = 0
     if s.part.neighbours and w.taps <= MOST_TAPS and depthwise_sums[w.taps] != NULL:
-        # Outputs lo..hi-1 read all taps of a row inside of the input.
+        # For outputs lo..hi-1, all taps of a kernel row lie inside of the input.
         lo = min(w.output, ceil_div(w.pad, w.step))
         hi = max(lo, min(w.output, ceil_div(w.input + w.pad - w.offset[w.taps - 1], w.step)))
     taps_of(d, z, &i0, &i1)
@@ -235,7 +235,7 @@ cdef void add_row(const depthwise_weight_arguments* s, char** operand, Py_ssize_
                 depthwise_sums[w.taps](line + (lo * w.step - w.pad) * s.channels, dy + lo * s.channels, hi - lo,
                                        s.channels, w.step, sums)
             for k in range(w.taps):
-                # Outputs x with 0 <= x * step + offset - pad < input, without lo..hi-1.
+                # The remaining outputs x whose tap lies inside: 0 <= x * step + offset - pad < input, without lo..hi-1.
                 first = min(w.output, ceil_div(w.pad - w.offset[k], w.step))
                 last = max(first, min(w.output, ceil_div(w.input + w.pad - w.offset[k], w.step)))
                 if lo < hi:
@@ -247,7 +247,7 @@ cdef void add_row(const depthwise_weight_arguments* s, char** operand, Py_ssize_
 
 cdef void add_tap(const depthwise_weight_arguments* s, const real* line, const real* dy, Py_ssize_t first,
                   Py_ssize_t last, Py_ssize_t tap, real* sums) noexcept nogil:
-    """The products of one tap with outputs first..last-1 of a row."""
+    """Add the products of one tap for outputs first..last-1 of a row."""
     cdef const depthwise_axis* w = &s.part.axis[2]
     if first < last:
         depthwise_sums[1](line + (first * w.step - w.pad + w.offset[tap]) * s.channels, dy + first * s.channels,

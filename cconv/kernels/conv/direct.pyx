@@ -1,19 +1,21 @@
 """Direct convolution: forward pass and input gradient.
 
 Both passes are gathers (geometry.py): every output pixel is a sum, over taps, of an input pixel's channels times a
-matrix [channels x outputs]. The loops, outermost first:
+matrix [channels x output channels]. The loops, outermost first:
 
     job      A block of output pixels and some blocks of output channels. Jobs run in parallel, any job on any thread.
              Each output is summed in one job, in a fixed order.
-    channels Blocks of input channels, so that the weights of a block stay in L2. The strip of a block is copied to the
-             thread's buffer with its zero border (strip.pxd), unless all pixels are one long row already.
+    channels Blocks of input channels, so that the weights of a block stay in L2. The input pixels of the job (its
+    strip,
+             see strip.pxd) are copied to the thread's buffer with their zero border. A pointwise convolution needs no
+             copy, because its pixels are one long row.
     outputs  Blocks of tile_columns output channels.
-    tiles    Up to tile_rows pixels of a row, or two short rows, times tile_columns outputs. They stay in registers and
-             are summed over all taps and the block's channels (tile.h).
+    tiles    Up to tile_rows pixels of a row, or two short rows, times tile_columns output channels. A tile stays in
+             registers and is summed over all taps and the block's channels (tile.h).
 
 The input gradient of a strided convolution is several gathers, one per residue of the position (Part in direct.pxd).
 
-Pack brings the weights into the order in which the tiles read them:
+Pack stores the weights in the order in which the tiles read them:
     [part][group][output block][channel block][tap][channel][column of the block]
 """
 
@@ -32,12 +34,12 @@ from cconv.kernels.schedule import settings
 
 
 def role_parts(geometry, str role):
-    """The gathers of "forward" or "input_gradient"."""
+    """The gathers (geometry.Part) that make up a pass; role is "forward" or "input_gradient"."""
     return [forward_part(geometry)] if role == "forward" else input_gradient_parts(geometry)
 
 
 def channel_block(Py_ssize_t channels, Py_ssize_t taps):
-    """Input channels that one pass over a job sums: all channels, or equal blocks."""
+    """Number of input channels per block: all channels if they are few, else blocks of about equal size."""
     most = settings.DIRECT_BLOCK_CHANNELS_ONE_TAP if taps == 1 else settings.DIRECT_BLOCK_CHANNELS
     if channels <= most * 3 // 2:
         return max(1, channels)
@@ -46,14 +48,14 @@ def channel_block(Py_ssize_t channels, Py_ssize_t taps):
 
 
 def packed_size(Build build, geometry, str role):
-    """Elements of the packed weights."""
+    """Number of elements of the packed weights."""
     inner, outer = channels_of(geometry, role)
     taps = sum(tap_count(part) for part in role_parts(geometry, role))
     return geometry.groups * inner * taps * build.packed_columns(outer)
 
 
 def channels_of(geometry, str role):
-    """Channels of a group that are (summed over, produced)."""
+    """Channels per group: (number summed over, number produced)."""
     c, k = geometry.channels // geometry.groups, geometry.outputs // geometry.groups
     return (c, k) if role == "forward" else (k, c)
 
@@ -63,8 +65,11 @@ def tap_count(part):
 
 
 def row_share(Build build, Py_ssize_t pixels, Py_ssize_t most):
-    """Pixels of a job, at most, if all pixels are one row. If the jobs are few, they are equal and their number is a
-    power of two, so that all threads finish together."""
+    """Number of pixels per job, at most `most`, if all pixels are one row.
+
+    If there are only a few jobs, they have equal sizes and their number is rounded up to a power of two, so that all
+    threads finish together.
+    """
     jobs = ceil_div(pixels, most)
     if jobs < settings.CONV_LEAST_JOBS:
         jobs = max(2, 1 << (int(jobs) - 1).bit_length()) if pixels >= 2 * build.tile_rows else 1
@@ -73,31 +78,32 @@ def row_share(Build build, Py_ssize_t pixels, Py_ssize_t most):
 
 
 cdef class Gather(Step):
-    """A direct convolution pass.
+    """A direct convolution: forward pass or input gradient.
 
     Parallel over blocks of output pixels, groups and shares of the output channels. Neighbouring jobs read the same
     weights, which stay in the shared cache.
 
     Args:
-        build: whose loops run.
+        build: the Build whose compiled loops run.
         geometry: ConvGeometry.
         role: "forward" (x to y) or "input_gradient" (dy to dx).
         bias: whether a bias is added to each output channel.
         residual: whether a tensor of the target's shape is added.
-        clamp: (low, high) that the result is clamped to, last; None: no clamp.
+        clamp: (low, high); the result is clamped to this interval, after all else. None: no clamp.
 
-    Operands: source (N, spatial, channels), packed weights, bias or none, residual or none, target, workspace (none is
-    needed). Feature maps are channels-last. The target may lie in the residual's memory. After `add_statistics`: also
-    partials (blocks, 2, channels) double. After `add_parameter_sums`: also partials and then x, mean, inverse, scale,
-    bias and y of the normalisation. With an activation, either y or inverse, scale and bias are given; without one, none of these.
+    Operands: source (N, spatial, channels), packed weights, bias or none, residual or none, target, workspace (unused).
+    Feature maps are channels-last. The target may be the residual's memory. After `add_statistics` there is also
+    partials (blocks, 2, channels) double. After `add_parameter_sums` there are partials and then x, mean, inverse,
+    scale, bias and y of the normalisation. If the normalisation has an activation, either y or all of inverse, scale
+    and bias must be given; without an activation, none of these four is read.
     """
 
     cdef gather_arguments sizes
     cdef Build build
     cdef object part_memory
     cdef Py_ssize_t part_count
-    cdef bint pointwise                  # all pixels are one row, and each output pixel reads its own input pixel
-    cdef readonly Py_ssize_t workspace   # 0
+    cdef bint pointwise                  # each output pixel reads only its own input pixel, so all pixels are one row
+    cdef readonly Py_ssize_t workspace   # elements; always 0
 
     def __init__(self, Build build, geometry, str role="forward", bint bias=False, bint residual=False, clamp=None):
         cdef gather_arguments* s = &self.sizes
@@ -125,7 +131,7 @@ cdef class Gather(Step):
             s.target[axis] = size
 
         parts = role_parts(geometry, role)
-        # Where the weights of each part begin. A part without outputs has weights, too, but no jobs.
+        # Find where the packed weights of each part begin. A part without outputs also has weights, but no jobs.
         weights, starts = 0, []
         for part in parts:
             starts.append(weights)
@@ -150,12 +156,12 @@ cdef class Gather(Step):
         s.strip_bytes = self.scratch_bytes = 0 if s.in_place else ceil_div(strip_bytes, 64) * 64
 
     def add_statistics(self):
-        """Let the step find, for blocks of output pixels, each channel's mean and sum of squared deviations, as
-        norm.Statistics reads them. They are found while the values are in registers.
+        """Enable the statistics epilogue: for each block of output pixels, compute each channel's mean and sum of
+        squared deviations while the values are in registers. norm.Statistics reads them as partial results.
 
         Returns:
-            The number of pixels of each block. None if the step does not find them, because several gathers make up the
-            target or `add_statistics` was called before.
+            The number of pixels of each block. None if the step cannot compute statistics, because several gathers make
+            up the target or `add_statistics` was called before.
         """
         cdef gather_arguments* s = &self.sizes
         cdef Part* p = s.parts
@@ -171,10 +177,11 @@ cdef class Gather(Step):
         ]
 
     def add_residual(self):
-        """Let the step add a tensor of the target's shape to its result.
+        """Enable the addition of a residual: a tensor of the target's shape is added to the result.
 
         Returns:
-            The index of that operand. None if the step already adds one, or changes its result in another way.
+            The index of the residual's operand. None if the step already has a residual, a clamp, statistics or
+            parameter sums.
         """
         cdef gather_arguments* s = &self.sizes
         if s.residual or s.clamped or s.with_statistics or s.applies_derivative:
@@ -183,15 +190,18 @@ cdef class Gather(Step):
         return 3
 
     def add_parameter_sums(self, activation):
-        """Let the step turn its result, the gradient dy of y = f(z) with a normalised z, into dz = dy * f'(z), and find
-        the sums that norm.ParameterGradient is for. This happens tile by tile, while the tile is in the cache.
+        """Enable the first part of a normalisation's backward pass as an epilogue of this input gradient.
+
+        The step's result is the gradient dy of y = f(z), where z is the output of a normalisation. The epilogue turns
+        dy into dz = dy * f'(z) and computes the sums that norm.ParameterGradient otherwise computes from dz. Each tile
+        is processed while it is in the cache.
 
         Args:
-            activation: f as (name, a, b), see norm.pyx; None: there is none.
+            activation: f as (name, a, b), see norm.pyx; None: no activation, y = z.
 
         Returns:
-            The number of blocks of pixels whose sums the step finds. None if it cannot find them, or changes its
-            result in another way.
+            The number of blocks of pixels; each has partial sums of its own. None if the step cannot compute them,
+            because of its sizes, the activation, a clamp or statistics.
         """
         cdef gather_arguments* s = &self.sizes
         cdef Build build = self.build
@@ -209,7 +219,7 @@ cdef class Gather(Step):
         return sum(s.parts[i].pixel_blocks for i in range(self.part_count))
 
     cdef Py_ssize_t lay_out(self, Part* p, part, Py_ssize_t weights) except -1:
-        """Fill in one part, whose packed weights begin at `weights`; returns the bytes of its strip."""
+        """Fill in the sizes of one part, whose packed weights begin at `weights`. Returns the bytes of its strip."""
         cdef gather_arguments* s = &self.sizes
         cdef Strip* strip = &p.strip
         cdef Build build = self.build
@@ -218,7 +228,7 @@ cdef class Gather(Step):
         p.weights = weights
         p.taps = tap_count(part)
 
-        # A job has whole rows if they are short, and several images if these are small.
+        # If rows are short, a job takes several whole rows. If images are small, it takes several whole images.
         pixels = max(4 * build.tile_rows, min(
             settings.DIRECT_JOB_PIXELS, settings.DIRECT_JOB_ELEMENTS // (s.block + build.line)))
         p.columns = min(sizes[2], pixels // build.tile_rows * build.tile_rows)
@@ -262,7 +272,7 @@ cdef class Gather(Step):
             offsets = []
         p.segments = len(offsets)
         p.offset = self.longs(offsets)
-        # One more vector: a tile reads no further than its pixels, but copies go by whole vectors.
+        # One vector of slack at the end: tiles read only their pixels, but the copy to the strip writes whole vectors.
         elements = p.images * strip.plane_count * strip.rows * strip.columns * strip.pixel_stride + build.lanes
         return elements * build.itemsize
 
@@ -270,7 +280,7 @@ cdef class Gather(Step):
         cdef gather_arguments* s = &self.sizes
         cdef Py_ssize_t itemsize = self.build.itemsize
         cdef Py_ssize_t pixels = s.batch * s.target[0] * s.target[1] * s.target[2]
-        # A target that is summed up block by block is read again, so it stays in the caches.
+        # With several blocks of input channels, each block adds to the target, which should then stay in the caches.
         s.streamed = s.blocks == 1 and self.streams_to(
             4, pixels * s.target_channels * itemsize, s.outer * itemsize, self.build.tile_columns * itemsize)
         self.run_chunks(self.loop, self.chunks)
@@ -278,14 +288,14 @@ cdef class Gather(Step):
 
 
 cdef class Pack(Step):
-    """Weights (K, C/groups, taps) in ONNX's order to the order in which Gather reads them.
+    """Packs weights (K, C/groups, taps) from ONNX's order into the order in which Gather reads them.
 
-    Parallel over pieces of the weights as they lie in memory, of which each chunk reads whole rows: blocks of outputs
-    (forward) or some channels (input gradient).
+    Parallel over pieces of the source, so that each chunk reads contiguous memory: blocks of output channels for a
+    forward pass, some channels of dy for an input gradient.
 
     Args:
-        build: whose loops run.
-        geometry, role: as the Gather's.
+        build: the Build whose compiled loops run.
+        geometry, role: as those of Gather.
 
     Operands: weights, packed (packed_size elements).
     """

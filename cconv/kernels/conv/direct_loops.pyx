@@ -1,4 +1,4 @@
-"""Loops of direct convolution; direct.pyx describes the walk."""
+"""Compiled loops of direct convolution; direct.pyx describes the order of the loops."""
 
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset
@@ -18,7 +18,7 @@ from cconv.kernels.core.tile cimport (
 from cconv.kernels.core.turn cimport LANES, load_turned
 
 
-# Chunk: a block of output pixels x a group x a share of the output channels.
+# One chunk is a block of output pixels x a group x a share of the output channels.
 cdef void gather(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
     cdef const gather_arguments* s = <const gather_arguments*>arguments
     cdef const Part* p = s.parts
@@ -68,7 +68,7 @@ cdef void gather(const void* arguments, char** operand, Py_ssize_t i, char* scra
 
 cdef void report(const gather_arguments* s, char** operand, const Part* p, const real* moments, Py_ssize_t block,
                  Py_ssize_t g, Py_ssize_t k, Py_ssize_t pixels) noexcept nogil:
-    """Write a job's moments or sums of its outputs to `partials`."""
+    """Write a job's statistics, or the sums of add_parameter_sums, to its place in the operand `partials`."""
     cdef Py_ssize_t begin = s.column_blocks * k // p.jobs_k * TILE_COLS
     cdef Py_ssize_t end = min(s.column_blocks * (k + 1) // p.jobs_k * TILE_COLS, s.outer)
     cdef double* found = <double*>operand[6] + 2 * block * s.target_channels + g * s.outer + begin
@@ -81,8 +81,10 @@ cdef void report(const gather_arguments* s, char** operand, const Part* p, const
 
 cdef inline Py_ssize_t following(const gather_arguments* s, Py_ssize_t nb, Py_ssize_t b, Py_ssize_t first,
                                  Py_ssize_t last) noexcept nogil:
-    """In a job of blocks first..last-1 of outputs: where the weights begin, per tap, that are read after those of block
-    nb of outputs and block b of channels."""
+    """Find the packed weights to prefetch: those that a job reads after output block nb and channel block b.
+
+    The job covers output blocks first..last-1. Returns an offset in elements, to be multiplied by the number of taps.
+    """
     if nb + 1 < last:
         nb += 1
     elif b + 1 < s.blocks:
@@ -97,7 +99,7 @@ cdef void multiply(
     Py_ssize_t channels, Py_ssize_t k, Py_ssize_t image, Py_ssize_t images, Py_ssize_t depth, Py_ssize_t row,
     Py_ssize_t rows, Py_ssize_t column, Py_ssize_t columns, real* moments
 ) noexcept nogil:
-    """One block of input channels times the job's share k of the output channels."""
+    """Multiply one block of input channels by the weights of the job's share k of the output channels."""
     cdef const Strip* strip = &p.strip
     cdef Py_ssize_t first = s.column_blocks * k // p.jobs_k
     cdef Py_ssize_t last = s.column_blocks * (k + 1) // p.jobs_k
@@ -128,7 +130,8 @@ cdef void multiply(
     job.row = pixel * sizeof(real)
     job.step = sizeof(real)
     job.ldc = ldc
-    # The residual is added with the first block of channels, because the target may lie in its memory.
+    # The residual is added with the first block of channels: the target may be the residual's memory, which the first
+    # block overwrites.
     job.mode = TILE_STORE
     if b > 0:
         job.mode = TILE_ADD
@@ -161,8 +164,8 @@ cdef void multiply(
                              s.streamed)
         job.mode |= TILE_BEGIN
         other_a = NULL
-        # Pixels that are read in place come from memory, so each tile fetches the pixels of the next one. If there are
-        # more weights than pixels, the tiles together fetch the next block of weights instead.
+        # Pixels that are read in place come from memory, so each tile prefetches the pixels of the next tile. If there
+        # are more weights than pixels, the tiles together prefetch the next block of weights instead.
         ahead = s.in_place and nb == first and s.blocks == 1 and not p.weights_ahead
         job.ahead_step = CACHE_LINE_REALS * sizeof(real) if ahead else 0
         job.ahead = <const char*>source
@@ -179,7 +182,7 @@ cdef void multiply(
             c = <real*>operand[4] + g * s.outer + nb * TILE_COLS + s.target_channels * (
                 (((image + n) * s.target[0] + target_z) * s.target[1] + target_y) * s.target[2] + target_x)
             if paired:
-                # Two rows of an image, or of two images, fill the tile together.
+                # Rows are short: two of them, of one or of two images, share a register tile.
                 if other_a == NULL:
                     other_a = a
                     other_c = c
@@ -209,7 +212,7 @@ cdef void multiply(
 
 
 cdef inline void fetch_for(const gradient_terms* t, const real* dz, Py_ssize_t ldc, tile_job* job) noexcept nogil:
-    """Let a tile fetch what `gradient_sums` reads for the tile behind it, at dz: two lines of each row."""
+    """Let a tile prefetch the operands of gradient_sums for the next tile, which is at dz: two cache lines per row."""
     cdef const char* place = <const char*>dz
     cdef Py_ssize_t line = CACHE_LINE_REALS * sizeof(real)
     job.mode |= TILE_FETCH
@@ -227,8 +230,11 @@ cdef inline void fetch_for(const gradient_terms* t, const real* dz, Py_ssize_t l
 cdef inline void run_tile(const gather_arguments* s, const tile_job* job, const gradient_terms* back, real* buffer,
                           Py_ssize_t rows, int vectors, const char* a0, const char* a1, real* c0, real* c1,
                           Py_ssize_t ldc) noexcept nogil:
-    """A tile whose halves go to c0 and c1. With `back`, dy is turned into dz on the way. If the tile holds whole sums,
-    it goes to the buffer first."""
+    """Compute a register tile and store its two halves of rows to c0 and c1.
+
+    With `back`, gradient_sums then turns the tile's dy into dz. If there is one block of channels, the tile holds
+    complete sums, and dy is passed to gradient_sums in the buffer instead of in the target.
+    """
     cdef Py_ssize_t half = (rows + 1) // 2
     cdef real* first = c0
     cdef real* second = c1
@@ -240,8 +246,8 @@ cdef inline void run_tile(const gather_arguments* s, const tile_job* job, const 
         gradient_sums(back, vectors * VL, second, job.ldc, c1, ldc, rows - half, job.moments, job.moments + s.columns)
 
 
-# Chunk: a piece of a group's weights as they lie in memory, of which it reads whole rows. It is a block of outputs
-# (forward) or some channels (input gradient).
+# One chunk is a contiguous piece of a group's weights in ONNX's order: a block of output channels (forward) or some
+# channels of dy (input gradient).
 cdef void pack(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
     cdef const pack_arguments* s = <const pack_arguments*>arguments
     cdef Py_ssize_t slice_ = i % s.slices, g = i // s.slices, nb, c, end
@@ -260,16 +266,16 @@ cdef void pack(const void* arguments, char** operand, Py_ssize_t i, char* scratc
 
 cdef void pack_channels(const pack_arguments* s, char** operand, Py_ssize_t g, Py_ssize_t nb, Py_ssize_t c,
                         Py_ssize_t end, Py_ssize_t* offset) noexcept nogil:
-    """Channels c..end-1, all of one block, of a block of outputs. `offset` has room for one element per tap."""
+    """Pack channels c..end-1, all in one channel block, for output block nb. `offset` is scratch, an entry per tap."""
     cdef Py_ssize_t start = c // s.block * s.block, channels = min(s.block, s.inner - start), v, t
-    cdef Py_ssize_t run = end - c if s.forward else 1  # channels whose taps lie side by side in the weights
+    cdef Py_ssize_t run = end - c if s.forward else 1  # channels whose taps are contiguous in the weights
     cdef Py_ssize_t live = min(<Py_ssize_t>TILE_COLS, s.outer - nb * TILE_COLS), width = block_vectors(live) * VL
-    cdef Py_ssize_t before = (g * s.columns + nb * TILE_COLS) * s.inner + start * width  # in each tap of a part
+    cdef Py_ssize_t before = (g * s.columns + nb * TILE_COLS) * s.inner + start * width  # packed before, for each tap
     cdef const Tap* tap
     cdef const real* source = <real*>operand[0] + (
         g * s.group_stride + c * s.inner_stride + nb * TILE_COLS * s.outer_stride)
     cdef real* target = <real*>operand[1] + (c - start) * width
-    if s.outer_stride == 1:  # there is one tap, and the outputs already lie side by side
+    if s.outer_stride == 1:  # one tap, and the outputs are contiguous already
         if s.tap[0].place == 0:
             pad_pixels(source, s.inner_stride, target + before, width, end - c, live)
         return
@@ -289,13 +295,13 @@ cdef void pack_channels(const pack_arguments* s, char** operand, Py_ssize_t g, P
 
 cdef inline void pack_run(const real* source, Py_ssize_t stride, Py_ssize_t elements, Py_ssize_t live, real* target,
                           Py_ssize_t taps, const Py_ssize_t* offset, Py_ssize_t channel) noexcept nogil:
-    """Turn neighbouring elements, tap after tap and channel after channel, of `live` outputs to vectors of outputs.
+    """Transpose weights [output][channel][tap] of `live` outputs into vectors whose lanes are outputs.
 
     Args:
-        stride: from one output to the next.
-        elements: of each output.
-        offset: of each of the taps from the target; -1 if no output reads the tap.
-        channel: elements from one channel to the next.
+        stride: elements of the source from one output to the next.
+        elements: number of contiguous elements (channels x taps) of each output.
+        offset: for each tap, where its vector goes, in elements from `target`; -1 if no output reads the tap.
+        channel: elements of the target from one channel to the next.
     """
     cdef Py_ssize_t done = 0, count, j, t = 0
     cdef vf turned[LANES]

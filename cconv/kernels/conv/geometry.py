@@ -1,6 +1,6 @@
 """ConvGeometry: the sizes of one convolution, computed once and handed to every kernel.
 
-Feature maps have three spatial axes, depth, height, width; 1-D and 2-D ones have leading axes of size 1. With
+All feature maps have three spatial axes: depth, height, width. 1-D and 2-D maps have leading axes of size 1. With
 x (N, C, D, H, W), weights (K, C/groups, kD, kH, kW) and y (N, K, oD, oH, oW), along each axis
 
     y[o] = sum over taps t of  x[o * stride + t * dilation - pad] * w[t]        (x is 0 outside)
@@ -24,12 +24,12 @@ class ConvGeometry:
     """Sizes of y = conv(x, w).
 
     Attributes:
-        batch: N.
-        channels, outputs: C and K, over all groups.
-        groups: divides both.
+        batch: N, number of images.
+        channels, outputs: C and K, numbers of input and output channels of all groups together.
+        groups: number of groups; divides `channels` and `outputs`.
         input, output, kernel: sizes along depth, height, width.
-        stride, dilation: at least 1.
-        pad: zeros before the first element of each axis. Those after the last element follow from `output`.
+        stride, dilation: along each axis, at least 1.
+        pad: zeros before the first element of each axis. The number of zeros after the last follows from `output`.
     """
 
     batch: int
@@ -60,13 +60,13 @@ class ConvGeometry:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of one pass, two per multiply-add, borders counted as if inside."""
+        """Floating-point operations of one pass, two per multiply-add. Taps in the zero padding are counted, too."""
         pixels = self.batch * math.prod(self.output)
         return 2 * pixels * self.outputs * (self.channels // self.groups) * self.taps
 
 
 def three_axes(sizes: tuple[int, ...], fill: int) -> Axes:
-    """1 to 3 spatial sizes as (depth, height, width), missing ones filled in front."""
+    """Extend 1 to 3 spatial sizes to (depth, height, width): leading axes that are missing get the value `fill`."""
     padded = (fill,) * (3 - len(sizes)) + tuple(int(n) for n in sizes)
     return (padded[0], padded[1], padded[2])
 
@@ -77,9 +77,12 @@ class AxisWalk:
 
     Attributes:
         input: size of the axis that is read. Elements outside count as zero.
-        output: how many o there are.
-        offsets: of the taps, ascending from 0.
+        output: number of outputs o.
+        step: input elements between the windows of neighbouring outputs.
+        pad: zeros before the first input element.
+        offsets: offset of each tap in input elements, ascending from 0.
         kernel: for each offset, the index of its tap in the kernel.
+        out_step, out_start: output o is stored at position o * out_step + out_start of the target.
     """
 
     input: int
@@ -93,7 +96,7 @@ class AxisWalk:
 
     @property
     def span(self) -> int:
-        """Elements from the first tap to the last."""
+        """Input elements from the first tap to the last, both included."""
         return self.offsets[-1] + 1 if self.offsets else 0
 
 
@@ -101,7 +104,7 @@ Part = tuple[AxisWalk, AxisWalk, AxisWalk]
 
 
 def forward_part(g: ConvGeometry) -> Part:
-    """The forward pass as one gather from x to y."""
+    """The forward pass as one gather (AxisWalks along depth, height, width) from x to y."""
     d, h, w = (
         AxisWalk(
             input=g.input[a],
@@ -119,9 +122,9 @@ def forward_part(g: ConvGeometry) -> Part:
 def input_gradient_parts(g: ConvGeometry) -> list[Part]:
     """The input gradient as gathers from dy to dx, one per residue of the input's position modulo the stride.
 
-    dx[i] sums dy[o] * w[t] where o * stride = i + pad - t * dilation. For i = stride * j + r this has a solution if
-    r + pad - t * dilation is divisible by the stride, and then o = j + (r + pad - t * dilation) / stride. So each
-    residue r is a convolution of stride 1 that multiplies no zeros.
+    dx[i] sums dy[o] * w[t] over all o and t with o * stride = i + pad - t * dilation. For i = stride * j + r, tap t
+    contributes only if r + pad - t * dilation is divisible by the stride; then o = j + (r + pad - t * dilation) /
+    stride. So each residue r is a convolution of stride 1 over the taps that contribute.
     """
     return [
         (d, h, w) for d in _residues(g, 0) for h in _residues(g, 1) for w in _residues(g, 2)
@@ -153,7 +156,10 @@ def _residues(g: ConvGeometry, a: int) -> list[AxisWalk]:
 
 
 def is_pointwise(part: Part) -> bool:
-    """Whether every output pixel reads just its own input pixel. Then all pixels are one long row."""
+    """Whether every output pixel reads only the input pixel at its own position: one tap, stride 1, no padding.
+
+    All pixels of all images can then be treated as one long row.
+    """
     return all(
         walk.offsets == (0,) and walk.step == 1 and walk.pad == 0 and walk.input == walk.output
         and walk.out_step == 1
@@ -162,8 +168,10 @@ def is_pointwise(part: Part) -> bool:
 
 
 def one_row(g: ConvGeometry) -> ConvGeometry:
-    """If every output pixel reads just its own input pixel, the same convolution over one row of all pixels. Blocks of
-    pixels then need not end where rows and images end. Any other geometry is returned as it is."""
+    """Reshape a pointwise convolution (see is_pointwise) to one image with a single row of all pixels.
+
+    Blocks of pixels then need not end where rows and images end. Any other geometry is returned unchanged.
+    """
     if not is_pointwise(forward_part(g)):
         return g
     row = (1, 1, g.batch * math.prod(g.input))
@@ -171,9 +179,10 @@ def one_row(g: ConvGeometry) -> ConvGeometry:
 
 
 def abreast(g: ConvGeometry, m: int) -> ConvGeometry:
-    """The convolution each of whose pixels has the outputs of m neighbouring pixels of a row, as (pixel, output).
+    """Merge m neighbouring output pixels of a row into one pixel of m * K channels, ordered (pixel, output channel).
 
-    g has one group and no dilation along the row, and m divides the row.
+    Returns the geometry of the longer kernel that computes the merged pixels; see abreast.pyx. g has one group and no
+    dilation along the row, and m divides the output's width.
     """
     depth, height, width = g.output
     kernel_z, kernel_y, kernel_x = g.kernel

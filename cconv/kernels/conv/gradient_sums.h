@@ -1,27 +1,30 @@
-/* gradient_sums.h: the first part of a normalisation's gradient, computed from rows of dy that are in the cache anyway.
+/* gradient_sums.h: the per-channel sums of a normalisation's backward pass, computed while the rows of dy are in the
+ * cache.
  *
- * These are the sums of norm.pyx's ParameterGradient. With y = f(z + residual) and
+ * The sums are those of ParameterGradient in norm.pyx. With y = f(z + residual) and
  * z = (x - mean) * (inverse * scale) + bias,
  *
  *     dz = (dy + addend) * f'        scales += dz * (x - mean)        biases += dz
  *
- * The derivative of f is 1 in an interval and 0 elsewhere. The addend is the gradient that reaches y on other paths.
+ * The derivative f' of the activation f is 1 in an interval and 0 elsewhere, as for ReLU and Clip. The addend is the
+ * gradient that y receives from its other consumers.
  */
 #ifndef CCONV_GRADIENT_SUMS_H
 #define CCONV_GRADIENT_SUMS_H
 
 #include "simd.h"
 
-/* Where f' is read from: nowhere, because it is 1 everywhere; from y; or from z, which is recomputed. */
+/* How the derivative f' of the activation is found. SLOPE_ONE: it is 1 everywhere. SLOPE_OF_Y: from the activation's
+ * output y. SLOPE_OF_Z: from its input z, which is recomputed from x. */
 enum slope { SLOPE_ONE, SLOPE_OF_Y, SLOPE_OF_Z };
 
 typedef struct {
     enum slope slope;
-    real low, high;                            /* f' is 1 between them */
-    ptrdiff_t x, y, addend;                    /* bytes from an element of dz to these */
-    int adds;                                  /* whether there is an addend */
-    const real *mean, *inverse, *scale, *bias; /* [channels]; all but the mean are for SLOPE_OF_Z only */
-    int stream;                                /* whether dz is stored past the caches */
+    real low, high;                            /* f' is 1 between low and high, else 0 */
+    ptrdiff_t x, y, addend;                    /* bytes from an element of dz to that of x, y, addend */
+    int adds;                                  /* whether the addend is added to dy */
+    const real *mean, *inverse, *scale, *bias; /* [channels]; only SLOPE_OF_Z reads the last three */
+    int stream;                                /* whether stores of dz bypass the caches */
 } gradient_terms;
 
 INLINE void gradient_sums_of(const enum slope slope, const int vectors, const gradient_terms *t, ptrdiff_t c,
@@ -67,7 +70,8 @@ INLINE void gradient_sums_of(const enum slope slope, const int vectors, const gr
 #undef AT
 }
 
-/* For rows of whole vectors of channels. Strides are in elements. dz may be dy. */
+/* Compute dz from `rows` rows (pixels) of dy, and add each channel's sums to `scales` and `biases`. `channels` is a
+ * multiple of VL. Strides are in elements. dz may be the memory of dy. */
 __attribute__((unused)) static void gradient_sums(const gradient_terms *t, ptrdiff_t channels, const real *dy,
                                                   ptrdiff_t dy_stride, real *dz, ptrdiff_t stride, ptrdiff_t rows,
                                                   real *scales, real *biases)

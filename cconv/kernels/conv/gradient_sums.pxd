@@ -1,5 +1,6 @@
-# The first part of a normalisation's gradient, computed by the convolution whose input gradient the normalisation reads
-# (gradient_sums.h). For the loops of Gathers after `add_parameter_sums`; derivative.pxd is for their classes.
+# The per-channel sums of a normalisation's backward pass (gradient_sums.h). The convolution that computes the gradient
+# of the normalisation's output computes them, too. The compiled loops use this file if `add_parameter_sums` was called
+# on their Gather; the classes use derivative.pxd.
 
 from cconv.kernels.conv.derivative cimport Derivative
 from cconv.kernels.core.simd cimport real
@@ -23,11 +24,11 @@ cdef extern from "gradient_sums.h" nogil:
 
 cdef inline gradient_terms terms_of(const Derivative* f, char** operand, Py_ssize_t c, bint adds,
                                     bint stream) noexcept nogil:
-    """The terms from channel c on, at the addresses among a Gather's operands.
+    """Arguments of gradient_sums for the channels from c on, taken from the operand addresses of a Gather.
 
     Args:
-        adds: whether operand 3 is added to the gradient.
-        stream: whether the target, operand 4, is stored past the caches.
+        adds: whether operand 3, the residual, is added to the gradient.
+        stream: whether stores to operand 4, the target, bypass the caches.
     """
     cdef gradient_terms t
     t.slope = SLOPE_ONE
@@ -43,18 +44,20 @@ cdef inline gradient_terms terms_of(const Derivative* f, char** operand, Py_ssiz
 
 cdef inline void sums_found(const real* scales, const real* biases, Py_ssize_t channels, double* found,
                             Py_ssize_t apart) noexcept nogil:
-    """Write the sums of a block to their place in ParameterGradient's partials."""
+    """Write a block's two sums per channel to the `partials` operand of norm.ParameterGradient, as double."""
     cdef Py_ssize_t c
     for c in range(channels):
         found[c] = scales[c]
         found[apart + c] = biases[c]
 
 
-# The two functions below serve kernels whose loops are still in their class.
+# For loops that keep the activation as gradient_terms instead of Derivative, as depthwise_loops.pyx does.
 
 cdef inline bint derivative_known(activation, gradient_terms* t) except -1:
-    """Whether f' of the activation (name, a, b), or of None, is 1 in an interval and 0 elsewhere. If so, f' is written
-    to `t`."""
+    """Whether the derivative of an activation is 1 in an interval and 0 elsewhere. If so, write the interval to `t`.
+
+    The activation is (name, a, b), or None for the identity.
+    """
     t.slope = SLOPE_ONE if activation is None else SLOPE_OF_Z
     if activation is None:
         return True
@@ -65,7 +68,7 @@ cdef inline bint derivative_known(activation, gradient_terms* t) except -1:
 
 
 cdef inline gradient_terms bound_terms(gradient_terms t, char** operand, Py_ssize_t c) noexcept nogil:
-    """The terms from channel c on, with the addresses among a Gather's operands; the target is operand 4."""
+    """Fill in the operand addresses of `t` for the channels from c on. Operand 4 of the Gather is the target dz."""
     t.addend = operand[3] - operand[4]
     t.x, t.y = operand[7] - operand[4], operand[12] - operand[4]
     t.mean, t.inverse = <real*>operand[8] + c, <real*>operand[9] + c

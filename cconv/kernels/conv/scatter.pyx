@@ -1,12 +1,14 @@
-"""Direct convolution by scattering, for few channels that come out: input gradients, and forward of ConvTranspose.
+"""Input gradient by scattering, for few channels of dx. Also the forward pass of ConvTranspose, which is the same.
 
-direct.pyx gathers: the channels of an output pixel are the columns of the register tile. So 6 channels fill 6 of 16
-lanes, and pixels outside are multiplied, too. Here, every pixel of dy is multiplied with the taps of a kernel row and
-their channels, side by side: [outputs] @ [outputs x (tap, channel)]. The products are added to the run of pixels of dx
-that they reach. The rows of a tile are pixels of dy above one another. These reach different rows of dx.
+direct.pyx gathers: the columns of its register tile are the channels of one pixel of dx. So 6 channels fill only 6 of
+16 lanes, and the zero padding is multiplied, too. Here the columns are all taps of a kernel row and their channels.
+Every pixel of dy is multiplied by them, [outputs] @ [outputs x (tap, channel)], and the products are added to the
+contiguous pixels of dx that these taps reach. The rows of a tile are pixels of dy in the same column but different
+rows, because these add to different rows of dx.
 
-A job is some rows of one image's dx. They are summed in the thread's buffer, with the border. The job takes from every
-row of dy the taps that reach its rows. So each product is computed once, and sums have one order.
+A job is some rows of one image's dx. They are summed in the thread's buffer, including the padding. From every row of
+dy the job uses only the taps that reach its rows. So each product is computed once, and the order of every sum is
+fixed.
 """
 
 from cconv.kernels.conv.scatter cimport scatter_arguments
@@ -15,8 +17,8 @@ from cconv.kernels.core.step cimport FLOPS_PER_LANE, Step
 
 
 def supports(Build build, geometry):
-    """Whether this algorithm can compute the geometry: one or two axes, several taps in a row, no dilation along it, no
-    groups."""
+    """Whether this algorithm can compute the geometry: 1-D or 2-D, several taps in a kernel row, no dilation along the
+    row, one group."""
     g = geometry
     return (
         g.groups == g.dilation[2] == 1 < g.kernel[2]
@@ -25,7 +27,7 @@ def supports(Build build, geometry):
 
 
 cdef class Base(Step):
-    """The sizes that packing and multiplying share."""
+    """Base class: the sizes that both Pack and Gather need."""
 
     cdef scatter_arguments sizes
 
@@ -42,19 +44,19 @@ cdef class Base(Step):
 
 
 def packed_size(Build build, geometry, str role):
-    """Elements of the packed weights."""
+    """Number of elements of the packed weights."""
     cdef Base base = Base(build, geometry, role)
     return base.sizes.kernel_y * base.sizes.inner * base.sizes.columns
 
 
 cdef class Pack(Base):
-    """Weights (K, C, taps) to [kernel row][block of columns][output][column], missing columns 0.
+    """Packs weights (K, C, taps) as [kernel row][block of columns][output][column]; padding columns are 0.
 
-    Parallel over kernel rows and blocks of columns.
+    A column is a (tap of the kernel row, channel of dx) pair. Parallel over kernel rows and blocks of columns.
 
     Args:
-        build: whose loops run.
-        geometry, role: as the Gather's.
+        build: the Build whose compiled loops run.
+        geometry, role: as those of Gather.
 
     Operands: weights, packed (packed_size elements).
     """
@@ -72,9 +74,9 @@ cdef class Gather(Base):
     Parallel over images and blocks of rows of dx.
 
     Args:
-        build, geometry, role, bias, residual, clamp: as direct.Gather's; the role is "input_gradient".
+        build, geometry, role, bias, residual, clamp: as those of direct.Gather; the role is "input_gradient".
 
-    Operands: as direct.Gather's.
+    Operands: as those of direct.Gather.
     """
 
     cdef readonly Py_ssize_t workspace       # 0

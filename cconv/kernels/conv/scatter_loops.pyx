@@ -1,4 +1,4 @@
-"""Loops of direct convolution by scattering; see scatter.pyx."""
+"""Compiled loops of the input gradient by scattering; see scatter.pyx."""
 
 from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
@@ -9,11 +9,11 @@ from cconv.kernels.core.tile cimport TILE_ADD, block_vectors, tile_across, tile_
 
 
 cdef inline int vectors_of(const scatter_arguments* s, Py_ssize_t nb) noexcept nogil:
-    """Packed vectors of a block of columns."""
+    """Number of vectors per packed row of column block nb."""
     return block_vectors(min(<Py_ssize_t>TILE_COLS, s.span - nb * TILE_COLS))
 
 
-# Chunk: a kernel row x a block of columns.
+# One chunk is a kernel row x a block of columns.
 cdef void pack(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
     cdef const scatter_arguments* s = <const scatter_arguments*>arguments
     cdef Py_ssize_t inner = s.inner, outer = s.outer, kernel_x = s.kernel_x, taps = s.kernel_y * kernel_x
@@ -27,7 +27,7 @@ cdef void pack(const void* arguments, char** operand, Py_ssize_t i, char* scratc
             packed[k * width + j] = w[(k * outer + c) * taps + kx] if kx < kernel_x else 0
 
 
-# Chunk: an image x a block of rows of dx.
+# One chunk is an image x a block of rows of dx.
 cdef void gather(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
     cdef const scatter_arguments* s = <const scatter_arguments*>arguments
     cdef Py_ssize_t n = i // s.jobs_y, first = i % s.jobs_y * s.rows
@@ -44,7 +44,7 @@ cdef void gather(const void* arguments, char** operand, Py_ssize_t i, char* scra
 
 
 cdef void start(const scatter_arguments* s, char** operand, real* sums, Py_ssize_t rows) noexcept nogil:
-    """Set every pixel of the buffer to the bias, or to zero."""
+    """Initialise every pixel of the buffer with the bias, or with zero."""
     cdef Py_ssize_t size = s.positions * s.outer * <Py_ssize_t>sizeof(real), p, y
     memset(sums, 0, size)
     if s.biased:
@@ -56,7 +56,7 @@ cdef void start(const scatter_arguments* s, char** operand, real* sums, Py_ssize
 
 cdef void multiply(const scatter_arguments* s, char** operand, Py_ssize_t n, Py_ssize_t ky, Py_ssize_t first,
                    Py_ssize_t last, real* sums) noexcept nogil:
-    """Add the products of rows first..last-1 of dy with one row of the kernel. `sums` is the place of row first."""
+    """Add the products of rows first..last-1 of dy with kernel row ky. Row `first` adds to the buffer row at `sums`."""
     cdef Py_ssize_t inner = s.inner, dy_width = s.dy_width, dy_row = dy_width * inner
     cdef Py_ssize_t zero = 0, nb, t, x, begin, end, half, next_c = s.stride_x * s.outer
     cdef Py_ssize_t tiles = ceil_div(last - first, TILE_ROWS)
@@ -92,7 +92,7 @@ cdef void multiply(const scatter_arguments* s, char** operand, Py_ssize_t n, Py_
 
 cdef void finish(const scatter_arguments* s, char** operand, const real* sums, Py_ssize_t place,
                  Py_ssize_t rows) noexcept nogil:
-    """The buffer without its border to rows of the target, the first at `place`."""
+    """Copy the buffer without its padding to the target, from element `place` on. Adds the residual, and clamps."""
     cdef Py_ssize_t size = s.width * s.outer, y, j, count
     cdef const real* from_
     cdef const real* residual

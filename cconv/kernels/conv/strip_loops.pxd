@@ -1,4 +1,4 @@
-# Copying a strip (strip.pxd) from an input to a thread's buffer.
+# Copies a strip (the piece of an input that a block of outputs reads, see strip.pxd) to a thread's buffer.
 
 from cconv.kernels.conv.strip cimport Axis, Strip
 from cconv.kernels.core.simd cimport real
@@ -6,7 +6,7 @@ from cconv.kernels.core.tile cimport split_pixels, zero_pixels
 
 
 cdef inline Py_ssize_t first_inside(Py_ssize_t start, Py_ssize_t step) noexcept nogil:
-    """Least i >= 0 with start + i * step >= 0."""
+    """The smallest i >= 0 with start + i * step >= 0."""
     return 0 if start >= 0 else (-start + step - 1) // step
 
 
@@ -22,7 +22,10 @@ cdef inline void load_strip(
     Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column, Py_ssize_t columns, Py_ssize_t channel,
     Py_ssize_t channels
 ) noexcept nogil:
-    """Fill the buffer for outputs (image.., depth, row.., column..) with channels channel..channel+channels-1."""
+    """Copy the input pixels and zero padding that a block of outputs reads to the buffer.
+
+    The block begins at output (image, depth, row, column). Channels channel..channel+channels-1 are copied.
+    """
     cdef const Axis* d = &s.axis[0]
     cdef const Axis* h = &s.axis[1]
     cdef const Axis* w = &s.axis[2]

@@ -2,21 +2,21 @@
 
     dw[k, c, t] = sum over images and output pixels o of  x[o * stride + t * dilation - pad, c] * dy[o, k]
 
-This is a product of matrices whose long axis is the pixels. A register tile holds tile_rows input channels x
-tile_columns outputs of one tap. It sums over the pixels of a block (tile.h, family "along") and then adds to memory.
-The sum of a block starts from zero, which makes the rounding errors of long sums 2.5 to 5 times smaller and costs
+This is a matrix product that sums over the pixels. A register tile holds tile_rows input channels x tile_columns output
+channels of one tap. The tile sums over the pixels of a block (tile.h, family "along"), starting from zero, and is then
+added to memory. Starting each block from zero makes the rounding errors of long sums 2.5 to 5 times smaller and costs
 nothing.
 
-    job     A share of the pixel blocks x a group x some blocks of outputs x a block of input channels.
-    block   Some rows, or some images. dy is packed by blocks of outputs. x is copied to a strip (strip.pxd) in panels
-            of one tile's channels, so that a tile reads one cache line per pixel, and line after line. With one tap and
-            no border x is read where it is. If a tile uses up most of a line at once, this holds even for lines 4 KiB
-            apart, which share a cache set.
+    job     A share of the pixel blocks x a group x some blocks of output channels x a block of input channels.
+    block   Some rows of pixels, or some images. dy is packed by blocks of output channels. x is copied to a strip
+            (strip.pxd) in panels of one tile's channels, so that a tile reads one cache line per pixel, in order. With
+            one tap and no padding, x is read in place. Pixels 4 KiB apart share a cache set; they are read in place
+            only if a tile uses most of each cache line at once.
     outputs, channels, taps: one tile each.
 
-Jobs are split first by outputs and channels, whose sums are independent, and only then by pixels. Each share of the
-pixels sums to a place of its own. A second loop adds the shares in their order and turns the result into ONNX's layout.
-The number of shares follows from the shape alone.
+Jobs are split first by output and input channels, whose sums are independent, and only then by pixels. Each share of
+the pixels has partial sums of its own. A second loop adds the shares in a fixed order and transposes the result to
+ONNX's layout. The number of shares depends only on the shape.
 """
 
 from cconv.kernels.conv.strip cimport Strip, fill_axes
@@ -30,13 +30,13 @@ from cconv.kernels.schedule import settings
 
 
 cdef class WeightGradient(Step):
-    """dw of a convolution.
+    """Weight gradient dw of a convolution.
 
-    Parallel over shares of the pixels, blocks of input channels, groups and blocks of outputs. Then, to add the shares,
-    over blocks of outputs, groups and some channels.
+    Parallel over shares of the pixels, blocks of input channels, groups and blocks of output channels. The second loop,
+    which adds the shares, is parallel over blocks of output channels, groups and blocks of input channels.
 
     Args:
-        build: whose loops run.
+        build: the Build whose compiled loops run.
         geometry: ConvGeometry.
 
     Operands: x (N, spatial, C) and dy (N, spatial, K) channels-last; partial sums (partial_size elements, written); dw
@@ -102,7 +102,7 @@ cdef class WeightGradient(Step):
         s.column_jobs = ceil_div(s.outer, settings.WEIGHT_JOB_OUTPUTS)
         independent = s.groups * s.column_jobs * s.blocks
         s.shares = max(1, min(s.pixel_blocks // settings.WEIGHT_SHARE_BLOCKS, ceil_div(least, max(1, independent))))
-        # If there are too few pixels to share out, the outputs are shared out, though each job then copies the same x.
+        # Too few pixels for enough jobs: split the output channels further, although each job then copies the same x.
         s.column_jobs = max(s.column_jobs, min(s.column_blocks, least // max(1, s.groups * s.blocks * s.shares)))
         self.chunks = s.shares * s.groups * s.column_jobs * s.blocks
         s.share_size = s.groups * s.inner * s.taps * s.columns
@@ -112,7 +112,7 @@ cdef class WeightGradient(Step):
         strip.rows = (s.rows - 1) * strip.axis[1].strip_step + strip.axis[1].span
         strip.columns = (s.row_pixels - 1) * strip.axis[2].strip_step + strip.axis[2].span
         strip.input_stride = s.inner * s.groups
-        # A pixel of a panel has a tile's rows in whole vectors.
+        # A pixel of a panel has room for a tile's channels, rounded up to whole vectors.
         strip.pixel_stride = s.inner if s.merged else ceil_div(build.tile_rows, build.lanes) * build.lanes
         strip.panel = max(1, s.inner) if s.merged else s.tile
         strip.planes = self.longs(depth.offsets)
@@ -132,7 +132,7 @@ cdef class WeightGradient(Step):
         s.row_offset = self.longs([
             (n * image_stride + y * row_stride) * build.itemsize for n in range(s.images) for y in range(s.rows)
         ])
-        # One more line: copies go by whole vectors.
+        # One cache line of slack at the end of a panel, because copies write whole vectors.
         panel_lines = ceil_div(s.images * plane_rows * strip.columns * strip.pixel_stride, build.line)
         strip.panel_size = (panel_lines + 1) * build.line
         panels = 1 if s.merged else 0 if s.in_place else ceil_div(s.block, s.tile)

@@ -1,4 +1,4 @@
-"""Loops of the weight gradient of direct convolution; weight.pyx describes the walk."""
+"""Compiled loops of the weight gradient of direct convolution; weight.pyx describes the order of the loops."""
 
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset
@@ -11,31 +11,32 @@ from cconv.kernels.core.tile cimport TILE_ADD, TILE_STORE, block_vectors, pad_pi
 from cconv.kernels.core.turn cimport LANES, store_turned
 
 
-# A block of output pixels.
+# A block of output pixels: where it begins in (image, depth, row, column), and its sizes.
 cdef struct Block:
     Py_ssize_t image, images, depth, row, rows, column, columns, pixels
 
-# Cache lines of the next block. The tiles of a block fetch them: each tile fetches one line for each of its pixels. A
-# pixel has `lines` of them side by side. If the next block has more pixels, its runs are fetched one after the other.
+# Prefetch of the next block of pixels of x or dy. A pixel has `lines` contiguous cache lines. Each tile of the current
+# block prefetches one line for each of its pixels. If the next block has more pixels than a tile sums over, it is
+# prefetched in several runs, one after the other.
 cdef struct Stream:
-    const char* place
-    Py_ssize_t step, row       # bytes from pixel to pixel, and more at the end of a row
-    Py_ssize_t line, lines     # the line of a pixel that is fetched next; number of lines
-    Py_ssize_t run             # bytes from run to run
-    Py_ssize_t left            # tiles that are still to fetch
+    const char* place          # address that is prefetched next
+    Py_ssize_t step, row       # bytes from pixel to pixel; additional bytes at the end of a row
+    Py_ssize_t line, lines     # line of a pixel that is prefetched next; number of lines per pixel
+    Py_ssize_t run             # bytes from one run of pixels to the next
+    Py_ssize_t left            # number of tiles that still have a line to prefetch
 
-# The work of a chunk, with its buffers.
+# The part of the work that one chunk does, with its buffers.
 cdef struct Job:
     Py_ssize_t g, b            # group; block of input channels
-    Py_ssize_t first, last     # blocks of outputs
-    Py_ssize_t channels        # rows of its tiles together
+    Py_ssize_t first, last     # blocks first..last-1 of output channels
+    Py_ssize_t channels        # input channels of the block (if merged: taps of a kernel row x channels)
     real* strip
     real* packed
     real* sums
 
 
-# Chunk: a share of the pixels x a block of input channels x a group x some blocks of outputs. Each job writes partial
-# sums of its own.
+# One chunk is a share of the pixels x a block of input channels x a group x some blocks of output channels. It writes
+# partial sums that no other chunk writes.
 cdef void sum_share(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
     cdef const weight_arguments* s = <const weight_arguments*>arguments
     cdef Py_ssize_t share, pb, nb, begin, end
@@ -72,12 +73,12 @@ cdef void sum_share(const void* arguments, char** operand, Py_ssize_t i, char* s
 
 
 cdef inline Py_ssize_t channel_of(const weight_arguments* s, const Job* job) noexcept nogil:
-    """First channel of x that a job reads."""
+    """The first channel of x that a job reads."""
     return job.g * s.inner + (0 if s.merged else job.b * s.block)
 
 
 cdef inline Block locate(const weight_arguments* s, Py_ssize_t pb) noexcept nogil:
-    """The place of a block of pixels."""
+    """Position and size of pixel block number pb."""
     cdef Block block
     block.column = pb % s.blocks_w * s.row_pixels
     pb //= s.blocks_w
@@ -100,19 +101,19 @@ cdef void clear(const weight_arguments* s, const Job* job) noexcept nogil:
 
 
 cdef inline Py_ssize_t width_of(const weight_arguments* s, Py_ssize_t nb) noexcept nogil:
-    """Packed columns of a block of outputs."""
+    """Packed columns of output block nb: its number of output channels, rounded up to whole vectors."""
     return block_vectors(min(<Py_ssize_t>TILE_COLS, s.outer - nb * TILE_COLS)) * VL
 
 
 cdef inline real* sums_at(const weight_arguments* s, const Job* job, Py_ssize_t nb, Py_ssize_t segment) noexcept nogil:
-    """A job's partial sums [output block][segment][channel][column]."""
+    """Address of a job's partial sums, for one segment of output block nb: [output block][segment][channel][column]."""
     return job.sums + nb * TILE_COLS * s.inner * s.taps + (
         segment * s.run_length + job.b * s.block) * width_of(s, nb)
 
 
 cdef void pack(const weight_arguments* s, char** operand, const Job* job, const Block* block,
                Py_ssize_t nb) noexcept nogil:
-    """dy of one block of outputs as [row][column][output], missing outputs 0. It stays in L1."""
+    """Pack dy of one output block as [row][column][output]; padding outputs are 0. The packed block stays in L1."""
     cdef Py_ssize_t n, y, width = width_of(s, nb), live = min(<Py_ssize_t>TILE_COLS, s.outer - nb * TILE_COLS)
     cdef real* target = job.packed
     for n in range(block.images):
@@ -124,7 +125,7 @@ cdef void pack(const weight_arguments* s, char** operand, const Job* job, const 
 
 cdef inline const real* gradient_at(const weight_arguments* s, char** operand, const Job* job, const Block* block,
                                     Py_ssize_t n, Py_ssize_t y, Py_ssize_t x) noexcept nogil:
-    """A pixel of dy, at the job's first output."""
+    """Address of a pixel of dy, at the job's first output channel."""
     return <real*>operand[1] + job.g * s.outer + job.first * TILE_COLS + s.outer * s.groups * (
         (((block.image + n) * s.outputs_z + block.depth) * s.strip.axis[1].output + block.row + y)
         * s.strip.axis[2].output + block.column + x)
@@ -132,8 +133,12 @@ cdef inline const real* gradient_at(const weight_arguments* s, char** operand, c
 
 cdef inline const real* input_at(const weight_arguments* s, char** operand, const Job* job, const Block* block,
                                  Py_ssize_t n, Py_ssize_t y, Py_ssize_t x) noexcept nogil:
-    """The pixel of x under the last tap's row and the first tap's column, or the nearest one inside, at the job's first
-    channel."""
+    """Address of the pixel of x that output (n, y, x) of a block reads with the last kernel row, at the job's first
+    channel.
+
+    Positions in the padding are moved to the nearest pixel inside. With padding the column is only approximate, which
+    is enough for a prefetch.
+    """
     cdef const Axis* d = &s.strip.axis[0]
     cdef const Axis* h = &s.strip.axis[1]
     cdef const Axis* w = &s.strip.axis[2]
@@ -145,7 +150,7 @@ cdef inline const real* input_at(const weight_arguments* s, char** operand, cons
 
 cdef void look_ahead(const weight_arguments* s, char** operand, const Job* job, const Block* block, Stream* dy,
                      Stream* x) noexcept nogil:
-    """Begin the streams of a block."""
+    """Set up the prefetch of the next block: one stream for dy and one for x."""
     cdef const Axis* h = &s.strip.axis[1]
     cdef const Axis* w = &s.strip.axis[2]
     cdef Py_ssize_t outputs = min(job.last * TILE_COLS, s.outer) - job.first * TILE_COLS
@@ -158,17 +163,17 @@ cdef void look_ahead(const weight_arguments* s, char** operand, const Job* job, 
     x.step = s.strip.input_stride * sizeof(real)
     x.row = x.line = 0
     x.lines = x.left = ceil_div(s.inner if s.merged else job.channels, CACHE_LINE_REALS)
-    if s.in_place:  # only the pixels that are read
+    if s.in_place:  # prefetch only the pixels that are read
         x.step *= w.step
         if block.images * block.rows > 1:
             x.row = h.step * w.input * s.strip.input_stride * sizeof(real) - block.columns * x.step
-    else:           # all pixels, also those between
+    else:           # prefetch all pixels, including those that the stride skips
         x.left *= h.step * w.step
     x.run = block.pixels * x.step
 
 
 cdef inline void fetch_line(Stream* stream, tile_job* t) noexcept nogil:
-    """Let a tile fetch the next line of each pixel, if any is left."""
+    """Let a tile prefetch the stream's next cache line of each pixel, if any is left."""
     t.ahead, t.ahead_step, t.ahead_row = stream.place, 0, 0
     if stream.left > 0:
         t.ahead_step, t.ahead_row = stream.step, stream.row
@@ -182,9 +187,10 @@ cdef inline void fetch_line(Stream* stream, tile_job* t) noexcept nogil:
 
 cdef void multiply(const weight_arguments* s, char** operand, const Job* job, const Block* block, Py_ssize_t nb,
                    bint first, Stream* ahead) noexcept nogil:
-    """Products of a block's pixels with one block of outputs, stored to the sums (`first`) or added to them.
+    """Multiply a block's pixels of x by dy of one output block. The products are added to the partial sums; the `first`
+    block of pixels overwrites them instead.
 
-    Meanwhile the two streams ahead are fetched, one after the other.
+    The tiles meanwhile prefetch the two streams `ahead`, first dy, then x.
     """
     cdef Py_ssize_t width = width_of(s, nb), segment, begin = 0, count, half, rows
     cdef int vectors = <int>(width // VL)
@@ -210,7 +216,7 @@ cdef void multiply(const weight_arguments* s, char** operand, const Job* job, co
         while segment < s.segments:
             a = <const char*>(x + s.tap_offset[segment])
             c = sums_at(s, job, nb, segment) + begin * width
-            if 2 * job.channels <= TILE_ROWS and segment + 1 < s.segments:  # the rows of two segments fill a tile
+            if 2 * job.channels <= TILE_ROWS and segment + 1 < s.segments:  # two segments share a register tile
                 half, rows = count, 2 * count
                 next_a = <const char*>(x + s.tap_offset[segment + 1])
                 segment += 2
@@ -224,8 +230,8 @@ cdef void multiply(const weight_arguments* s, char** operand, const Job* job, co
         x += count if s.merged or s.in_place else s.strip.panel_size
 
 
-# Chunk: a block of outputs x a group x some channels, with elements of dw of its own. Adds the shares in their order,
-# and turns [tap][channel][column] to [column][channel][tap].
+# One chunk is a block of output channels x a group x some input channels of dw. Adds the partial sums of the shares in
+# a fixed order and transposes them from [tap][channel][column] to [column][channel][tap].
 cdef void add_shares(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
     cdef const weight_arguments* s = <const weight_arguments*>arguments
     cdef Py_ssize_t inner = s.inner, taps = s.taps, shares = s.shares, share_size = s.share_size
@@ -238,7 +244,7 @@ cdef void add_shares(const void* arguments, char** operand, Py_ssize_t i, char* 
     cdef real* dw = <real*>operand[3] + ((g * s.outer + nb * TILE_COLS) * inner + first) * taps
     cdef const real* p
     cdef vf total
-    cdef vf totals[2][LANES]     # TILE_VECTORS of them
+    cdef vf totals[2][LANES]     # [TILE_VECTORS][LANES]
     while e < elements:
         count = min(<Py_ssize_t>VL, elements - e)
         for j in range(count):

@@ -1,14 +1,15 @@
-/* winograd.h: the transforms of Winograd's convolution for 3x3 kernels, on vectors of channels.
+/* winograd.h: the tile transforms of Winograd convolution for 3x3 kernels. Vector lanes are channels.
  *
  * F(4x4, 3x3) computes a tile of 4x4 outputs from 6x6 inputs with 36 multiplications per channel pair instead of
  * 144 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015):
  *
  *     Y = A^T [ (G g G^T) . (B^T d B) ] A
  *
- * The interpolation points are 0, 1, -1, 1/2, -2 and infinity. They have half the rms error of the usual 0, 1, -1, 2
- * and -2, because their powers grow less (compare Barabasz et al., "Error Analysis and Improving the Accuracy of
- * Winograd Convolution for Deep Neural Networks", 2020). Each transform below is the product with one of the matrices,
- * with shared sums.
+ * Here d is the input tile, g the kernel and Y the output tile. The interpolation points are 0, 1, -1, 1/2, -2 and
+ * infinity. Their rms error is half that of the usual points 0, 1, -1, 2 and -2, because their powers grow less
+ * (compare Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural
+ * Networks", 2020). Each function below multiplies by one of the matrices and reuses common subexpressions. The 36
+ * elements of a transformed tile are called planes: plane xi holds element xi of every tile.
  */
 #ifndef CCONV_WINOGRAD_H
 #define CCONV_WINOGRAD_H
@@ -18,7 +19,7 @@
 
 enum { WINOGRAD_OUT = 4, WINOGRAD_IN = 6, WINOGRAD_PLANES = 36 };
 
-/* r = B^T d */
+/* Input transform in one dimension, r = B^T d: 6 values to 6. Results are stored `stride` vectors apart. */
 INLINE void winograd_bt(vf d0, vf d1, vf d2, vf d3, vf d4, vf d5, vf *r, const int stride)
 {
     const vf p = d3 - d1, q = d4 - d2;
@@ -30,7 +31,7 @@ INLINE void winograd_bt(vf d0, vf d1, vf d2, vf d3, vf d4, vf d5, vf *r, const i
     r[5 * stride] = (d5 - d3) + ((real)1.5 * q - p);
 }
 
-/* y = A^T m: 6 products to 4 outputs */
+/* Output transform in one dimension, y = A^T m: 6 products to 4 outputs, stored `stride` vectors apart. */
 INLINE void winograd_at(vf m0, vf m1, vf m2, vf m3, vf m4, vf m5, vf *y, const int stride)
 {
     const vf s = m1 + m2, d = m1 - m2;
@@ -40,7 +41,7 @@ INLINE void winograd_at(vf m0, vf m1, vf m2, vf m3, vf m4, vf m5, vf *y, const i
     y[3 * stride] = (d + m5) + ((real)0.125 * m3 - (real)8 * m4);
 }
 
-/* u = G g: 3 taps to 6 */
+/* Kernel transform in one dimension, u = G g: 3 taps to 6 values, stored `stride` vectors apart. */
 INLINE void winograd_g(vf a, vf b, vf c, vf *u, const int stride)
 {
     const vf s = a + c;
@@ -52,7 +53,8 @@ INLINE void winograd_g(vf a, vf b, vf c, vf *u, const int stride)
     u[5 * stride] = c;
 }
 
-/* p[row * size + column] = address of pixel (y + row, x + column) of an image, or `zeros` if the pixel lies outside. */
+/* Find the addresses of a window of size x size pixels: p[row * size + column] is the address of pixel
+ * (y + row, x + column) of the image, or `zeros` if the pixel lies outside. */
 INLINE void winograd_pixels(const real *image, ptrdiff_t height, ptrdiff_t width, ptrdiff_t pixel, ptrdiff_t y,
                             ptrdiff_t x, const int size, const real *zeros, const real **p)
 {
@@ -63,9 +65,9 @@ INLINE void winograd_pixels(const real *image, ptrdiff_t height, ptrdiff_t width
         }
 }
 
-/* Transform one tile of 6x6 pixels. Pixel (row, column) is at p[row * 6 + column]; `channels`, a multiple of VL, are
- * transformed. Plane xi of the result is at v + xi * plane. Prefetches the pixels that the tile after next reads in
- * these rows. */
+/* Input transform B^T d B of one tile of 6x6 pixels. Pixel (row, column) is at p[row * 6 + column]; `channels`, a
+ * multiple of VL, are transformed. Plane xi of the result is at v + xi * plane. Also prefetches the pixels of these
+ * rows that the tile after next reads. */
 static void winograd_input(const real *const *p, ptrdiff_t channels, ptrdiff_t pixel, real *v, ptrdiff_t plane)
 {
     for (ptrdiff_t c = 0; c < channels; c += VL) {
@@ -83,16 +85,16 @@ static void winograd_input(const real *const *p, ptrdiff_t channels, ptrdiff_t p
     }
 }
 
-/* Epilogue: applied to a tile's outputs before they are stored. */
+/* Epilogue of the convolution: bias, residual and clamp, applied to a tile's outputs before they are stored. */
 typedef struct {
-    const real *bias;   /* of the first channel, or NULL */
-    ptrdiff_t residual; /* bytes from an output to its residual */
+    const real *bias;   /* bias of the first channel, or NULL */
+    ptrdiff_t residual; /* bytes from an output to the residual that is added to it */
     int add_residual, clamped, stream;
     real low, high;
 } winograd_epilogue;
 
-/* Transform one tile of products back: plane xi is at m + xi * plane. Stores rows x columns (at most 4x4) outputs of
- * `channels` channels each. */
+/* Output transform A^T M A of one tile, followed by the epilogue. The products of plane xi are at m + xi * plane.
+ * Stores rows x columns (at most 4x4) output pixels of `channels` channels each. */
 static void winograd_output(const real *m, ptrdiff_t plane, ptrdiff_t channels, real *y, ptrdiff_t row,
                             ptrdiff_t pixel, int rows, int columns, const winograd_epilogue *e)
 {
@@ -117,7 +119,8 @@ static void winograd_output(const real *m, ptrdiff_t plane, ptrdiff_t channels, 
     }
 }
 
-/* u[xi * plane] = (G g G^T)[xi] for VL outputs of one channel: tap t of the kernel at g + t * tap. */
+/* Kernel transform G g G^T for VL output channels and one input channel. Tap t of the kernels is at g + t * tap; plane
+ * xi of the result is stored at u + xi * plane. */
 INLINE void winograd_weights(const real *g, ptrdiff_t tap, real *u, ptrdiff_t plane)
 {
     vf a[18];
@@ -130,12 +133,13 @@ INLINE void winograd_weights(const real *g, ptrdiff_t tap, real *u, ptrdiff_t pl
     }
 }
 
-/* Weight gradient, F(3x3, 4x4): the same points with 3x3 outputs (the taps) and 4x4 kernels (the tile of dy).
+/* Weight gradient, F(3x3, 4x4), with the interpolation points above. The 3x3 outputs are the gradients of the taps, and
+ * the 4x4 kernel is a tile of dy:
  *
  *     dg = A3^T [ sum over tiles of (G4 dy G4^T) . (B^T d B) ] A3
  */
 
-/* u = G4 g: 4 values to 6 */
+/* Transform of dy in one dimension, u = G4 g: 4 values to 6, stored `stride` vectors apart. */
 INLINE void winograd_g4(vf a, vf b, vf c, vf d, vf *u, const int stride)
 {
     const vf s = a + c, t = b + d;
@@ -147,7 +151,7 @@ INLINE void winograd_g4(vf a, vf b, vf c, vf d, vf *u, const int stride)
     u[5 * stride] = d;
 }
 
-/* y = A3^T m: 6 products to 3 taps */
+/* Inverse transform of the weight gradient in one dimension, y = A3^T m: 6 sums of products to 3 taps. */
 INLINE void winograd_at3(vf m0, vf m1, vf m2, vf m3, vf m4, vf m5, vf *y, const int stride)
 {
     const vf s = m1 + m2, d = m1 - m2;
@@ -156,9 +160,10 @@ INLINE void winograd_at3(vf m0, vf m1, vf m2, vf m3, vf m4, vf m5, vf *y, const 
     y[2 * stride] = (s + m5) + ((real)0.25 * m3 + (real)4 * m4);
 }
 
-/* Transform one tile of 4x4 pixels of dy. Pixel (row, column) is at p[row * 4 + column]; `channels` are transformed. In
- * each plane, channel c goes to block c / columns, which begins at y + (c - c % columns) * tiles. A row of a block, one
- * tile, is `columns` wide; the rows of the last block may be narrower. */
+/* Transform G4 dy G4^T of one tile of 4x4 pixels of dy. Pixel (row, column) is at p[row * 4 + column]; `channels`
+ * channels are transformed. Each plane is stored in blocks of `columns` channels: channel c goes to block c / columns,
+ * which begins at y + (c - c % columns) * tiles. Each tile is one row of a block, `columns` elements wide. In the last
+ * block the rows may be narrower. */
 static void winograd_gradient(const real *const *p, ptrdiff_t channels, ptrdiff_t pixel, real *y, ptrdiff_t plane,
                               ptrdiff_t columns, ptrdiff_t tiles, ptrdiff_t tile)
 {
@@ -178,7 +183,8 @@ static void winograd_gradient(const real *const *p, ptrdiff_t channels, ptrdiff_
     }
 }
 
-/* Transform the sums of VL outputs and one channel back: 36 planes at m + xi * plane to 9 taps g[tap]. */
+/* Inverse transform of the weight gradient for VL output channels and one input channel: from 36 planes of sums, plane
+ * xi at m + xi * plane, to 9 taps g[tap]. */
 INLINE void winograd_taps(const real *m, ptrdiff_t plane, vf *g)
 {
     vf a[18];
@@ -189,7 +195,7 @@ INLINE void winograd_taps(const real *m, ptrdiff_t plane, vf *g)
         winograd_at3(a[i * 6], a[i * 6 + 1], a[i * 6 + 2], a[i * 6 + 3], a[i * 6 + 4], a[i * 6 + 5], g + i * 3, 1);
 }
 
-/* The same, stored to dw[lane * output + tap]. */
+/* Call winograd_taps, then transpose and store: tap t of output channel `lane` goes to dw[lane * output + t]. */
 static void winograd_store_taps(const real *m, ptrdiff_t plane, real *dw, ptrdiff_t output)
 {
     enum { TAPS = 9 };

@@ -1,23 +1,24 @@
 """Winograd convolution F(4x4, 3x3): forward and input gradient of 3x3 convolutions of stride 1.
 
-The 6x6 pixels under each tile of 4x4 outputs are transformed to 36 planes (winograd.h). In every plane the convolution
-is a product [tiles x channels] @ [channels x outputs] for the register tile. The 36 planes of products are transformed
-back. This moves 2.25 times as many bytes as a direct convolution and does a quarter of the multiplications. There are
-three walks over tiles and outputs:
+The 6x6 input pixels of each tile of 4x4 outputs are transformed to 36 values per channel. Plane i holds value i of all
+tiles (winograd.h). In each plane the convolution is a matrix product [tiles x channels] @ [channels x output channels].
+The output transform turns the 36 planes of products into output pixels. Compared with a direct convolution this moves
+2.25 times as many bytes and does a quarter of the multiplications. There are three orders of the loops ("walks"):
 
-    by tiles     A job is a block of tiles: transform, multiply all 36 planes, transform back. V, the block's
-                 transformed tiles, stays in L2. Transformed weights are streamed from the shared cache. If all tiles
-                 together are few, each job computes a part of the outputs for all tiles: to transform the tiles again
-                 costs less than to fetch V from another core.
-    by planes    For many weights, which would be streamed past every small block of tiles, and for so few tiles that
-                 threads would run out of blocks. A large block of tiles is transformed, then multiplied plane by plane,
-                 then transformed back. Each of these three is shared out over all threads. The tiles and weights of one
-                 plane are in L2 at the same time.
-    by outputs   For few tiles and so many weights that their transforms, 4 times larger, would pass through memory. All
-                 tiles are transformed first, into memory that all threads share. Then a job is some blocks of outputs.
-                 It transforms their weights itself, some channels at a time, so that they never leave L2.
+    by tiles     A job is a block of tiles: input transform, products of all 36 planes, output transform. V, the
+                 block's transformed tiles, stays in L2. Transformed weights are streamed from the shared cache. If
+                 there are few tiles in total, each job computes a part of the output channels for all tiles:
+                 transforming the tiles again costs less than fetching V from another core.
+    by planes    For many weights, which "by tiles" would stream again for every small block of tiles, or for so few
+                 tiles that threads would run out of blocks. A large block of tiles is transformed, then multiplied
+                 plane by plane, then transformed to outputs. All threads share each of these three loops. The tiles and
+                 weights of one plane fit in L2 together.
+    by outputs   For few tiles and so many weights that their transforms, 4 times larger, would pass through memory.
+                 First, all tiles are transformed into memory that all threads share. Then each job takes some blocks of
+                 output channels. The job transforms their weights itself, some input channels at a time, so that the
+                 transformed weights never leave L2.
 
-Planes are an odd number of cache lines apart: 36 streams at multiples of 4 KiB would share their cache sets.
+Planes are an odd number of cache lines apart: 36 streams at multiples of 4 KiB would share cache sets.
 """
 
 from cconv.kernels.conv.winograd cimport PACK_CHANNELS, PLANES, cut_tiles, winograd_arguments
@@ -33,12 +34,13 @@ cdef enum Walk:
 
 
 def part_of(geometry, str role):
-    """The gather of "forward" or "input_gradient". With stride 1 the input gradient has one part."""
+    """The gather of a pass, "forward" or "input_gradient". With stride 1 the input gradient is a single gather, too."""
     return forward_part(geometry) if role == "forward" else input_gradient_parts(geometry)[0]
 
 
 def supports(Build build, geometry):
-    """Whether this algorithm can compute the geometry: 3x3, stride 1, not dilated, whole vectors of channels."""
+    """Whether this algorithm can compute the geometry: 2-D, 3x3 kernel, stride 1, no dilation, one group, and numbers
+    of channels that are multiples of the vector length."""
     return (
         geometry.kernel == (1, 3, 3) and geometry.stride == (1, 1, 1) and geometry.dilation == (1, 1, 1)
         and geometry.groups == 1 and geometry.input[0] == geometry.output[0] == 1 and geometry.pad[0] == 0
@@ -47,14 +49,19 @@ def supports(Build build, geometry):
 
 
 def few_tiles(Py_ssize_t tiles, Py_ssize_t weights):
-    """Whether so many tiles, of a convolution with so many channel pairs, are too few for jobs of blocks of tiles."""
+    """Whether there are too few tiles to split the work into blocks of tiles.
+
+    Args:
+        tiles: number of tiles of all images.
+        weights: input channels x output channels.
+    """
     if weights <= settings.WINOGRAD_FEW_WEIGHTS:
         return tiles <= settings.WINOGRAD_FEW_TILES_OF_FEW_WEIGHTS
     return tiles <= settings.WINOGRAD_FEW_TILES
 
 
 def packed_size(Build build, geometry, str role):
-    """Elements of the packed weights. 0: they are not packed, the walk by outputs reads them in ONNX's order."""
+    """Number of elements of the packed weights. 0: the weights stay unpacked, because the walk by outputs is used."""
     cdef Base base = Base(build, geometry, role)
     if base.walk == BY_OUTPUTS:
         return 0
@@ -62,15 +69,15 @@ def packed_size(Build build, geometry, str role):
 
 
 cdef class Base(Step):
-    """The walk, and the sizes that packing and multiplying share.
+    """Base class: chooses the walk, and computes the sizes that both Pack and Gather need.
 
     Raises:
-        ValueError: see `supports`.
+        ValueError: the geometry is not supported, see `supports`.
     """
 
     cdef winograd_arguments sizes
     cdef int walk
-    cdef bint small         # by tiles, with few tiles whose V is small
+    cdef bint small         # walk by tiles, with few tiles in total and a small V
 
     def __init__(self, Build build, geometry, str role="forward", *args):
         cdef winograd_arguments* s = &self.sizes
@@ -102,18 +109,18 @@ cdef class Base(Step):
 
 
 cdef class Pack(Base):
-    """Weights (K, C, 3, 3) transformed to [output block][plane][channel][column].
+    """Transforms weights (K, C, 3, 3) and packs them as [output block][plane][channel][column].
 
-    Parallel over blocks of outputs and pieces of the channels.
+    Parallel over blocks of output channels and blocks of input channels.
 
     Args:
-        build: whose loops run.
+        build: the Build whose compiled loops run.
         geometry, role: of the convolution.
 
-    Operands: weights, packed.
+    Operands: weights, packed (packed_size elements).
 
     Raises:
-        ValueError: see `supports`; packed_size is 0.
+        ValueError: the geometry is not supported, see `supports`; or packed_size is 0.
     """
 
     def __init__(self, Build build, geometry, str role="forward"):
@@ -126,35 +133,37 @@ cdef class Pack(Base):
 
 
 cdef class Gather(Base):
-    """Forward (x to y) or input gradient (dy to dx).
+    """Winograd forward pass (x to y) or input gradient (dy to dx).
 
-    Parallel axes. By tiles: blocks of tiles x parts of the outputs. By planes, for each block of tiles: tiles; then
-    planes; then tiles again. By outputs: tiles; then blocks of outputs. Every output is written by one chunk.
+    Parallel axes of each walk. By tiles: blocks of tiles x parts of the output channels. By planes, for each block of
+    tiles: tiles; then planes; then tiles again. By outputs: tiles; then blocks of output channels. Every output is
+    written by exactly one chunk.
 
     Args:
-        build: whose loops run.
-        geometry, role, bias, residual, clamp: as for conv_direct's Gather.
+        build: the Build whose compiled loops run.
+        geometry, role, bias, residual, clamp: as those of direct.Gather.
 
     Attributes:
-        workspace: elements of the workspace.
+        workspace: number of elements of the workspace.
 
-    Operands: source (N, H, W, C), packed weights (the weights where packed_size is 0), bias or none, residual or none,
-    target, workspace (written; none where its size is 0). The target may be the residual's memory.
+    Operands: source (N, H, W, C), packed weights (unpacked if packed_size is 0), bias or none, residual or none,
+    target, workspace (written; none if its size is 0). The target may be the residual's memory.
 
     Raises:
-        ValueError: see `supports`.
+        ValueError: the geometry is not supported, see `supports`.
     """
 
     cdef readonly Py_ssize_t workspace
     cdef chunk_loop transform, back
-    cdef Py_ssize_t blocks                                      # of tiles
-    cdef Py_ssize_t target_bytes, pixel_bytes, vector_bytes     # for streams_to
+    cdef Py_ssize_t blocks                                      # number of blocks of tiles
+    cdef Py_ssize_t target_bytes, pixel_bytes, vector_bytes     # arguments of streams_to
 
     def __init__(self, Build build, geometry, str role="forward", bint bias=False, bint residual=False, clamp=None):
         super().__init__(build, geometry, role)
         cdef winograd_arguments* s = &self.sizes
         self.operands = 6
-        # A quarter of a direct convolution's multiplications; the transforms take about as long again.
+        # Estimated time: half of a direct convolution's. The products are a quarter of the multiplications, and the
+        # transforms take about as long as the products.
         self.work = geometry.flops / (2 * FLOPS_PER_LANE * build.lanes)
         s.biased, s.residual, s.clamped = bias, residual, clamp is not None
         if s.clamped:
@@ -186,7 +195,8 @@ cdef class Gather(Base):
         v, m = PLANES * s.v_plane, PLANES * s.m_plane
         u = PLANES * build.odd_lines(min(s.inner, s.weight_channels) * build.tile_columns) * s.group
         self.workspace = {BY_TILES: 0, BY_PLANES: v + m, BY_OUTPUTS: v}[self.walk]
-        # Per thread: a pixel of zeros that stands for those outside of the image, and what is not shared of V, M and U.
+        # Scratch per thread: one pixel of zeros that replaces pixels outside of the image, and those of V, M and U that
+        # the threads do not share.
         own = build.odd_lines(s.inner) + {BY_TILES: v + m, BY_PLANES: 0, BY_OUTPUTS: m + u}[self.walk]
         self.scratch_bytes = own * build.itemsize
 

@@ -1,7 +1,8 @@
-"""Loops of Winograd's convolution; winograd.pyx describes the walks that they belong to.
+"""Compiled loops of Winograd convolution; winograd.pyx describes the walks (orders of the loops) "by tiles", "by
+planes" and "by outputs".
 
-Arrays in memory: V [plane][tile][channel] are the transformed tiles, U [plane][channel][output] the transformed weights
-of a block of outputs, M [plane][tile][output] their products.
+Arrays in memory: V [plane][tile][channel] holds the transformed input tiles. U [plane][channel][output] holds the
+transformed weights of a block of outputs. M [plane][tile][output] holds the products of V and U.
 """
 
 from libc.stdint cimport uintptr_t
@@ -17,23 +18,23 @@ from cconv.kernels.core.turn cimport LANES, load_turned
 
 
 cdef inline Py_ssize_t width_of(const winograd_arguments* s, Py_ssize_t nb) noexcept nogil:
-    """Packed columns of a block of outputs."""
+    """Packed columns of output block nb: its number of output channels, rounded up to whole vectors."""
     return block_vectors(min(<Py_ssize_t>TILE_COLS, s.outer - nb * TILE_COLS)) * VL
 
 
 cdef inline Py_ssize_t packed_block(const winograd_arguments* s) noexcept nogil:
-    """Elements of a block of outputs in the packed weights."""
+    """Number of elements that one block of outputs has in the packed weights."""
     return PLANES * odd_lines(s.inner * TILE_COLS)
 
 
 cdef inline Py_ssize_t tiles_of(const winograd_arguments* s, Py_ssize_t block) noexcept nogil:
-    """Tiles of a block."""
+    """Number of tiles in a block; the last block may be smaller."""
     return min(s.block, s.tiles.count - block * s.block)
 
 
 cdef void transform_weights(const winograd_arguments* s, const real* weights, Py_ssize_t nb, Py_ssize_t first,
                             Py_ssize_t count, real* u, Py_ssize_t plane) noexcept nogil:
-    """Weights (K, C, 3, 3) of a block of outputs, channels first..first+count-1, to U."""
+    """Transform weights (K, C, 3, 3) of output block nb, input channels first..first+count-1, and store them to U."""
     cdef Py_ssize_t width = width_of(s, nb), live = s.outer - nb * TILE_COLS, c, t, v, begin, taps
     cdef Py_ssize_t inner_stride = s.inner_stride, outer_stride = s.outer_stride
     cdef const real* w = weights + nb * TILE_COLS * outer_stride + first * inner_stride
@@ -42,7 +43,7 @@ cdef void transform_weights(const winograd_arguments* s, const real* weights, Py
     for c in range(count):
         for v in range(width // VL):
             begin = 0
-            while begin < TAPS:  # vectors narrower than a kernel take its taps in pieces
+            while begin < TAPS:  # if a vector has fewer lanes than the kernel has taps, several loads
                 taps = min(<Py_ssize_t>VL, TAPS - begin)
                 load_turned(w + c * inner_stride + v * VL * outer_stride + begin, outer_stride, live - v * VL, taps,
                             turned)
@@ -54,7 +55,7 @@ cdef void transform_weights(const winograd_arguments* s, const real* weights, Py
 
 cdef void transform_tiles(const winograd_arguments* s, const real* x, const real* zeros, real* v, Py_ssize_t row,
                           Py_ssize_t first, Py_ssize_t count) noexcept nogil:
-    """Tiles first..first+count-1 to rows row.. of V."""
+    """Transform tiles first..first+count-1 of x and store them to V, from row `row` on."""
     cdef const winograd_tiles* g = &s.tiles
     cdef const real* p[36]
     cdef Py_ssize_t t, n, ty, tx
@@ -71,9 +72,10 @@ cdef void multiply(
     const winograd_arguments* s, const real* v, const real* u, Py_ssize_t u_channels, real* m, Py_ssize_t nb,
     Py_ssize_t channel, Py_ssize_t channels, Py_ssize_t plane, Py_ssize_t last_plane, Py_ssize_t count
 ) noexcept nogil:
-    """m[plane][tile][column] (+)= v[plane][tile][channel..] @ u[plane] for `count` tiles and one block of outputs.
+    """Multiply `count` tiles by one block of outputs, in planes plane..last_plane-1.
 
-    u is [plane][u_channels][column]. Where `channel` is above 0, the products are added to m.
+    m[plane][tile][column] = v[plane][tile][channel..channel+channels-1] @ u[plane]; u is [plane][u_channels][column].
+    If `channel` is above 0, the products are added to m instead.
     """
     cdef Py_ssize_t width = width_of(s, nb), u_plane = odd_lines(u_channels * width)
     cdef Py_ssize_t v_row = s.v_row, v_plane = s.v_plane, m_row = s.m_row, m_plane = s.m_plane
@@ -90,7 +92,7 @@ cdef void multiply(
     job.step = sizeof(real)
     job.columns = width
     job.ldc = m_row
-    # All tiles together prefetch the weights that are read next: the next plane's, or this plane's of the next block.
+    # Together, the tiles prefetch the weights that are read next: those of the next plane, or of the next output block.
     job.ahead_step = width * sizeof(real) // tiles
     for plane in range(plane, last_plane):
         job.ahead = <const char*>(u + plane * u_plane + (u_plane if plane + 1 < last_plane else PLANES * u_plane))
@@ -112,7 +114,7 @@ cdef void multiply(
 
 cdef void transform_back(const winograd_arguments* s, char** operand, const real* m, Py_ssize_t first, Py_ssize_t count,
                          Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    """Products of tiles first..first+count-1 and blocks of outputs begin..end-1 to the target."""
+    """Output transform and epilogue: tiles first..first+count-1 of output blocks begin..end-1, to the target."""
     cdef const winograd_tiles* g = &s.tiles
     cdef Py_ssize_t channels = min(end * TILE_COLS, s.outer) - begin * TILE_COLS
     cdef Py_ssize_t t, n, ty, tx
@@ -136,7 +138,7 @@ cdef void transform_back(const winograd_arguments* s, char** operand, const real
 
 
 cdef void pack(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
-    """Some channels of a block of outputs."""
+    """One chunk of Pack: transform the weights of some input channels of one block of outputs."""
     cdef const winograd_arguments* s = <const winograd_arguments*>arguments
     cdef Py_ssize_t pieces = ceil_div(s.inner, PACK_CHANNELS), nb = i // pieces, first = i % pieces * PACK_CHANNELS
     cdef Py_ssize_t width = width_of(s, nb), count = min(<Py_ssize_t>PACK_CHANNELS, s.inner - first)
@@ -145,7 +147,10 @@ cdef void pack(const void* arguments, char** operand, Py_ssize_t i, char* scratc
 
 
 cdef void tiles(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
-    """By tiles: one block of tiles, one part of the outputs. V and M are in scratch memory."""
+    """Walk by tiles: input transform, products and output transform for one block of tiles and one part of the outputs.
+
+    V (the transformed tiles) and M (the products) are in scratch memory.
+    """
     cdef const winograd_arguments* s = <const winograd_arguments*>arguments
     cdef Py_ssize_t block = i // s.parts, part = i % s.parts, first = block * s.block, count = tiles_of(s, block), nb
     cdef Py_ssize_t begin = s.column_blocks * part // s.parts, stop = s.column_blocks * (part + 1) // s.parts, end
@@ -165,7 +170,7 @@ cdef void tiles(const void* arguments, char** operand, Py_ssize_t i, char* scrat
 
 
 cdef void transform(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
-    """By planes and by outputs: one tile of the current block to V, which is in the workspace."""
+    """Walks by planes and by outputs: input transform of tile i of the current block, to V in the workspace."""
     cdef const winograd_arguments* s = <const winograd_arguments*>arguments
     cdef real* zeros = <real*>scratch
     memset(zeros, 0, s.inner * sizeof(real))
@@ -173,7 +178,7 @@ cdef void transform(const void* arguments, char** operand, Py_ssize_t i, char* s
 
 
 cdef void planes(const void* arguments, char** operand, Py_ssize_t plane, char* scratch) noexcept nogil:
-    """By planes: all products of one plane. M is in the workspace behind V."""
+    """Walk by planes: compute all products of one plane of V. They go to M, which follows V in the workspace."""
     cdef const winograd_arguments* s = <const winograd_arguments*>arguments
     cdef const real* packed = <const real*>operand[1]
     cdef real* v = <real*>operand[5]
@@ -185,14 +190,17 @@ cdef void planes(const void* arguments, char** operand, Py_ssize_t plane, char* 
 
 
 cdef void back(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
-    """By planes: the outputs of one tile of the current block."""
+    """Walk by planes: output transform of tile i of the current block."""
     cdef const winograd_arguments* s = <const winograd_arguments*>arguments
     cdef const real* m = <const real*>operand[5] + PLANES * s.v_plane
     transform_back(s, operand, m + i * s.m_row, s.current * s.block + i, 1, 0, s.column_blocks)
 
 
 cdef void outputs(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
-    """By outputs: all tiles of the current block, some blocks of outputs. M and U are in scratch memory."""
+    """Walk by outputs: transform the weights of some output blocks, multiply all tiles by them, transform to outputs.
+
+    M (the products) and U (the transformed weights) are in scratch memory.
+    """
     cdef const winograd_arguments* s = <const winograd_arguments*>arguments
     cdef Py_ssize_t count = tiles_of(s, s.current), channel = 0, channels, plane, size, nb
     cdef Py_ssize_t begin = i * s.group, end = min(begin + s.group, s.column_blocks)

@@ -1,4 +1,4 @@
-# The transforms of winograd.h.
+# Cython declarations of the Winograd tile transforms in winograd.h.
 
 from cconv.kernels.core.simd cimport real
 

@@ -1,19 +1,20 @@
-"""Winograd's algorithm for weight gradients, F(3x3, 4x4), of 3x3 convolutions of stride 1.
+"""Winograd's algorithm F(3x3, 4x4) for the weight gradients of 3x3 convolutions of stride 1.
 
-For each of 36 planes dU[channel, output] = sum over tiles of V[tile, channel] * Y[tile, output]. V are the transformed
-6x6 tiles of x, Y the transformed 4x4 tiles of dy (winograd.h). The sums are transformed back to 3x3 taps. There are
-three walks over tiles and outputs:
+For each of 36 planes, dU[channel, output] = sum over tiles of V[tile, channel] * Y[tile, output]. V holds the
+transformed 6x6 tiles of x, Y the transformed 4x4 tiles of dy, and plane i has element i of every transformed tile
+(winograd.h). The inverse transform turns the 36 planes of dU into 3x3 taps. There are three orders of the loops
+("walks"):
 
     by shares    For small dU. Each job sums a share of the tiles, block by block, so that V and Y never leave its
                  core's cache. The shares are added at the end.
-    by planes    Blocks of tiles one after another: x and dy are transformed into memory that all threads share, then
-                 each plane's product is added to dU.
-    by outputs   For few tiles. dU of a block of outputs and some channels stays in the thread's buffer and is
-                 transformed back there. If V and Y of these outputs and channels fit in beside dU, the job also
-                 transforms them itself: that costs less than to fetch them from another core.
+    by planes    Takes one block of tiles after another. x and dy are transformed into memory that all threads share,
+                 then each plane's product is added to dU.
+    by outputs   For few tiles. A job computes dU for a block of output channels and some input channels in the thread's
+                 buffer, and applies the inverse transform there. If V and Y of these channels fit in the cache beside
+                 dU, the job also computes them itself, which costs less than fetching them from another core.
 
-Every sum runs over some tiles of a block from zero in registers, then over these partial sums, the blocks and the
-shares, each in their order.
+Sums have a fixed order: first some tiles of a block, from zero in registers; then these partial sums; then the blocks;
+then the shares.
 """
 
 from cconv.kernels.conv.winograd cimport PLANES, TAPS, cut_tiles
@@ -30,29 +31,31 @@ cdef enum Walk:
 
 
 cdef Py_ssize_t transformed_size(Build build, Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t outputs) noexcept:
-    """Elements of V and Y of a block."""
+    """Number of elements of V and Y for a block of tiles, with padding against cache set conflicts."""
     return PLANES * (build.odd_lines(tiles * (channels + build.line)) + build.odd_lines(tiles * outputs))
 
 
 cdef class WeightGradient(Step):
-    """dw of a 3x3 convolution of stride 1.
+    """Weight gradient dw of a 3x3 convolution of stride 1.
 
-    Parallel axes. By shares: shares of the tiles; then blocks of outputs x some channels. By planes, for each block of
-    tiles: tiles; then planes x blocks of outputs; in the end blocks of outputs x some channels. By outputs: tiles; then
-    blocks of outputs x pieces of the channels. Each sum belongs to one chunk.
+    Parallel axes of each walk. By shares: shares of the tiles; then blocks of outputs x blocks of input channels. By
+    planes, for each block of tiles: tiles; then planes x blocks of outputs; at the end blocks of outputs x blocks of
+    input channels. By outputs: tiles; then blocks of outputs x pieces of the input channels. Each sum is computed by
+    exactly one chunk.
 
     Args:
-        build: whose loops run.
+        build: the Build whose compiled loops run.
         geometry: of the convolution.
 
     Attributes:
-        partial_size: elements of the third operand.
+        partial_size: elements of the third operand, partial sums and transformed tiles.
 
     Operands: x (N, H, W, C) and dy (N, H', W', K) channels-last; partial sums and transformed tiles (partial_size
     elements, written); dw (K, C, 3, 3).
 
     Raises:
-        ValueError: another kernel, stride or dilation, groups, or channels that are no whole vectors.
+        ValueError: the geometry is not supported: another kernel, stride or dilation, groups, or a number of channels
+            that is not a multiple of the vector length.
     """
 
     cdef winograd_weight_arguments sizes
@@ -68,7 +71,8 @@ cdef class WeightGradient(Step):
             raise ValueError(f"conv_winograd_weight: not for this geometry: {g}")
         self.operands = 4
         self.arguments = s
-        # A quarter of a direct convolution's multiplications; the transforms take about as long again.
+        # Estimated time: half of a direct convolution's. The products are a quarter of the multiplications, and the
+        # transforms take about as long as the products.
         self.work = g.flops / (2 * FLOPS_PER_LANE * build.lanes)
         _, height, width = g.input
         _, out_height, out_width = g.output
@@ -92,13 +96,13 @@ cdef class WeightGradient(Step):
             self.walk = BY_OUTPUTS
         elif weights <= settings.WINOGRAD_FEW_WEIGHTS and s.tiles.count >= settings.WINOGRAD_GRADIENT_SHARE_TILES:
             self.walk = BY_SHARES
-            # A power of two, so that a few cores have equal shares.
+            # The number of shares is a power of two, so that 2 or 4 cores get equally many.
             shares = 1 << int(ceil_div(s.tiles.count, settings.WINOGRAD_GRADIENT_LEAST_SHARE) - 1).bit_length()
             s.shares = max(2, min(settings.WINOGRAD_GRADIENT_MOST_SHARES, shares))
             blocks = ceil_div(ceil_div(s.tiles.count, s.shares), settings.WINOGRAD_GRADIENT_SHARE_TILES)
         elif weights >= settings.WINOGRAD_MANY_WEIGHTS and few_tiles(s.tiles.count, weights):
             self.walk = BY_OUTPUTS
-            blocks = 1  # what is transformed back is not added to
+            blocks = 1  # dU is transformed once, so all tiles must be in one block
         else:
             self.walk = BY_PLANES
             sum_bytes = s.sum_tiles * (s.inner + build.line + s.outer) * build.itemsize
@@ -110,7 +114,7 @@ cdef class WeightGradient(Step):
         transformed = transformed_size(build, s.block, s.inner, s.outer)
         s.sums = 0 if self.walk == BY_SHARES or s.own else transformed
         self.partial_size = s.sums + (0 if self.walk == BY_OUTPUTS else s.shares * PLANES * s.plane)
-        # Per thread: a pixel of zeros; V and Y, or dU, or both.
+        # Scratch per thread: one pixel of zeros, and depending on the walk V and Y, dU, or all three.
         own = max(s.inner, s.outer)
         if self.walk == BY_SHARES:
             own += transformed

@@ -1,7 +1,8 @@
-"""Loops of Winograd's weight gradient; winograd_weight.pyx describes the walks that they belong to.
+"""Compiled loops of Winograd's weight gradient; winograd_weight.pyx describes the walks (orders of the loops) "by
+shares", "by planes" and "by outputs".
 
-Arrays in memory: V [plane][tile][channel] are the transformed tiles of x, Y [plane][block of outputs][tile][output]
-those of dy, dU [plane][block of outputs][channel][output] the sums of their products.
+Arrays in memory: V [plane][tile][channel] holds the transformed tiles of x. Y [plane][block of outputs][tile][output]
+holds those of dy. dU [plane][block of outputs][channel][output] holds the sums of their products over the tiles.
 """
 
 from libc.stdint cimport uintptr_t
@@ -19,17 +20,17 @@ from cconv.kernels.core.tile cimport TILE_ADD, TILE_STORE, block_vectors, tile_a
 
 
 cdef struct Block:
-    # V and Y of neighbouring tiles: all or some channels of x, all outputs or a block of them.
-    Py_ssize_t first, count
-    Py_ssize_t channel, channels, output, outputs
-    Py_ssize_t v_row, v_plane, y_plane   # elements
+    # V and Y of some consecutive tiles, for all or some input channels, and for all outputs or one block of them.
+    Py_ssize_t first, count                          # tiles first..first+count-1
+    Py_ssize_t channel, channels, output, outputs    # first input channel, their number; the same for outputs
+    Py_ssize_t v_row, v_plane, y_plane               # elements between tiles of V, planes of V, planes of Y
     real* v
     real* y
 
 
 cdef inline Block block_at(const winograd_weight_arguments* s, Py_ssize_t first, Py_ssize_t end, Py_ssize_t channel,
                            Py_ssize_t channels, Py_ssize_t output, Py_ssize_t outputs, real* memory) noexcept nogil:
-    """The block of tiles that begins at `first` and ends at `end` or before, with V and Y in this memory."""
+    """The block of at most s.block tiles that begins at tile `first` and ends before `end`. V and Y are in `memory`."""
     cdef Block block
     block.first, block.count = first, min(s.block, end - first)
     block.channel, block.channels, block.output, block.outputs = channel, channels, output, outputs
@@ -40,30 +41,30 @@ cdef inline Block block_at(const winograd_weight_arguments* s, Py_ssize_t first,
 
 
 cdef inline Block current_block(const winograd_weight_arguments* s, char** operand) noexcept nogil:
-    """The block that all threads work on; V and Y are in front of dU."""
+    """The block of tiles that all threads work on. Its V and Y are in shared memory, before dU."""
     return block_at(s, s.first, s.tiles.count, 0, s.inner, 0, s.outer, <real*>operand[2])
 
 
 cdef inline real* sums_of(const winograd_weight_arguments* s, char** operand, Py_ssize_t share, Py_ssize_t plane,
                           Py_ssize_t nb) noexcept nogil:
-    """dU of a share: one plane, one block of outputs."""
+    """Address of dU of a share of the tiles, for one plane and output block nb."""
     return <real*>operand[2] + s.sums + (share * PLANES + plane) * s.plane + nb * TILE_COLS * s.inner
 
 
 cdef inline Py_ssize_t width_of(const winograd_weight_arguments* s, Py_ssize_t nb) noexcept nogil:
-    """Columns of a block of outputs."""
+    """Packed columns of output block nb: its number of output channels, rounded up to whole vectors."""
     return block_vectors(min(<Py_ssize_t>TILE_COLS, s.outer - nb * TILE_COLS)) * VL
 
 
 cdef inline real* zero_pixel(const winograd_weight_arguments* s, char* scratch) noexcept nogil:
-    """A pixel of zeros at the start of the scratch memory. It stands for pixels outside of an image."""
+    """Write a pixel of zeros to the start of the scratch memory. It replaces pixels outside of an image."""
     memset(scratch, 0, max(s.inner, s.outer) * sizeof(real))
     return <real*>scratch
 
 
 cdef void transform_tile(const winograd_weight_arguments* s, char** operand, const real* zeros, const Block* block,
                          Py_ssize_t tile) noexcept nogil:
-    """One tile of a block: x to V, dy to Y."""
+    """Transform one tile of a block: of x to V, and of dy to Y."""
     cdef const winograd_tiles* g = &s.tiles
     cdef const real* x = <const real*>operand[0]
     cdef const real* dy = <const real*>operand[1]
@@ -80,7 +81,10 @@ cdef void transform_tile(const winograd_weight_arguments* s, char** operand, con
 
 cdef void multiply(const winograd_weight_arguments* s, real* sums, const Block* block, Py_ssize_t plane, Py_ssize_t nb,
                    Py_ssize_t first, Py_ssize_t last, bint add) noexcept nogil:
-    """sums[channel - first][column] = or (`add`) += V[plane]^T @ Y[plane] for one block of tiles, one of outputs."""
+    """Compute V[plane]^T @ Y[plane] for one block of tiles, output block nb and input channels first..last-1.
+
+    The products are stored to sums[channel - first][column], or added to them if `add`.
+    """
     cdef Py_ssize_t width = width_of(s, nb), count = block.count, t, begin, end, half, zero = 0, tile
     cdef Py_ssize_t pieces = ceil_div(count, s.sum_tiles), k
     cdef Py_ssize_t tiles = (last - first + TILE_ROWS - 1) // TILE_ROWS
@@ -115,7 +119,7 @@ cdef void multiply(const winograd_weight_arguments* s, real* sums, const Block* 
 
 cdef void transform_back(const winograd_weight_arguments* s, char** operand, const real* sums, Py_ssize_t plane,
                          Py_ssize_t nb, Py_ssize_t base, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """dw of channels first..last-1 and one block of outputs, from sums[plane][channel - base][column]."""
+    """Inverse transform of sums[plane][channel - base][column] to dw, for channels first..last-1 of output block nb."""
     cdef Py_ssize_t width = width_of(s, nb), c, k
     cdef real* dw = <real*>operand[3]
     for c in range(first, last):
@@ -126,7 +130,7 @@ cdef void transform_back(const winograd_weight_arguments* s, char** operand, con
 
 cdef void add_shares(const winograd_weight_arguments* s, char** operand, Py_ssize_t nb, Py_ssize_t first,
                      Py_ssize_t last) noexcept nogil:
-    """Add the other shares to the first one, for channels first..last-1 of a block of outputs."""
+    """Add dU (the transformed dw) of all other shares to share 0, for channels first..last-1 of output block nb."""
     cdef Py_ssize_t width = width_of(s, nb), share, plane, i, shares = s.shares, apart = PLANES * s.plane
     cdef real* sums
     cdef const real* more
@@ -143,7 +147,7 @@ cdef void add_shares(const winograd_weight_arguments* s, char** operand, Py_ssiz
 
 
 cdef void shares(const void* arguments, char** operand, Py_ssize_t share, char* scratch) noexcept nogil:
-    """By shares: dU of a share of the tiles. V and Y are in scratch memory."""
+    """Walk by shares: compute dU (the transformed dw) of one share of the tiles. V and Y are in scratch memory."""
     cdef const winograd_weight_arguments* s = <const winograd_weight_arguments*>arguments
     cdef Py_ssize_t begin = s.tiles.count * share // s.shares, end = s.tiles.count * (share + 1) // s.shares
     cdef Py_ssize_t first = begin, tile, plane, nb
@@ -160,14 +164,14 @@ cdef void shares(const void* arguments, char** operand, Py_ssize_t share, char* 
 
 
 cdef void transform(const void* arguments, char** operand, Py_ssize_t tile, char* scratch) noexcept nogil:
-    """By planes and by outputs: V and Y of one tile of the current block."""
+    """Walks by planes and by outputs: transform one tile of the current block to V and Y in shared memory."""
     cdef const winograd_weight_arguments* s = <const winograd_weight_arguments*>arguments
     cdef Block block = current_block(s, operand)
     transform_tile(s, operand, zero_pixel(s, scratch), &block, tile)
 
 
 cdef void planes(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
-    """By planes: the products of the current block, one plane and one block of outputs, to dU."""
+    """Walk by planes: add the current block's products for one plane and one block of outputs to dU."""
     cdef const winograd_weight_arguments* s = <const winograd_weight_arguments*>arguments
     cdef Block block = current_block(s, operand)
     cdef Py_ssize_t nb = i % s.column_blocks, plane = i // s.column_blocks
@@ -175,7 +179,7 @@ cdef void planes(const void* arguments, char** operand, Py_ssize_t i, char* scra
 
 
 cdef void outputs(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
-    """By outputs: dw of a block of outputs and a piece of the channels. dU is in scratch memory."""
+    """Walk by outputs: compute dw of one output block and one piece of the channels. dU is in scratch memory."""
     cdef const winograd_weight_arguments* s = <const winograd_weight_arguments*>arguments
     cdef Py_ssize_t nb = i % s.column_blocks, piece = i // s.column_blocks, begin = 0, plane, tile
     cdef Py_ssize_t first = s.inner * piece // s.pieces, last = s.inner * (piece + 1) // s.pieces
@@ -195,7 +199,7 @@ cdef void outputs(const void* arguments, char** operand, Py_ssize_t i, char* scr
 
 
 cdef void back(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
-    """By shares and by planes: dw of a block of outputs and some channels."""
+    """Walks by shares and by planes, at the end: add the shares of dU and transform them to dw, for some channels."""
     cdef const winograd_weight_arguments* s = <const winograd_weight_arguments*>arguments
     cdef Py_ssize_t nb = i % s.column_blocks, first = i // s.column_blocks * s.back_channels
     cdef Py_ssize_t last = min(first + s.back_channels, s.inner)
