@@ -5,12 +5,13 @@
     threads         parallel_for: chunks by shape, the only user of OpenMP
     memory          Region: the only allocator
     step            Step (bind, run) and Program (an array of steps, run without the GIL)
-    conv_* gemm pool norm elementwise reduce copy softmax loss update
-                    the steps, each loop body once, compiled once per build
+    conv/ gemm/ pool/ norm/ elementwise/ reduce/ move/ quantize/ recurrent/ loss/ update/
+                    the kernels: a class, compiled once, and its loops, compiled once for each build
+    schedule/       which algorithm computes which convolution; all tuning numbers
 
-Every kernel module exists once per build: `avx512`, `avx2`, `generic` in float32, and `float64`. This file is
-the only place that picks one. `CCONV_ISA` overrides the choice; a build this processor cannot run is refused
-rather than left to die of an illegal instruction.
+The builds are `avx512`, `avx2` and `generic` in float32, and `float64`. This file is the only place that picks one.
+`CCONV_ISA` overrides the choice. A build that this processor cannot run is refused here, as it would end the process
+with an illegal instruction.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ import numpy as np
 
 from cconv.kernels.cpu import NEEDS, best_build, features
 
-# How many times a waiting thread of libgomp looks for work before it sleeps: about 50 microseconds in all. Its default
-# is 60 times that, and on processors that other programs use too, threads then starve each other: a small network's
-# step took 2.3 ms with 20,000 where it takes 0.25 ms on one thread.
+# How many times a waiting thread of libgomp looks for work before it sleeps: about 50 microseconds in all. libgomp's
+# default is 60 times as long. On processors that other programs use, too, threads then starve each other: with 20,000
+# looks, a step of a small network took 2.3 ms; on one thread it takes 0.25 ms.
 SPINS = 5_000
 
 NOT_BUILT = (

@@ -38,7 +38,7 @@ from cconv.plan.status import error_of
 
 
 class Update(Protocol):
-    """What a plan asks of an optimizer; see cconv/train/optim.py."""
+    """What a plan asks of an optimizer; see cconv/train/optim/state.py."""
 
     def emit(self, lower: Lowering, pairs: Sequence[tuple[str, Tensor, Tensor]]) -> None:
         """Emit the steps that move each weight along its gradient: (name, weight, gradient)."""
