@@ -1,4 +1,4 @@
-"""What is used by one thread at a time, and says so to a second one."""
+"""A lock for objects that only one thread may use at a time. A second thread gets an error and does not wait."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from cconv.errors import TrainingError, explain
 
 
 class Exclusive:
-    """Entered by one thread at a time, which may enter again within; another gets a TrainingError at once.
+    """A context manager that one thread at a time can enter, also more than once; other threads get a TrainingError.
 
-    A class and no generator: it is entered at every step, where a generator takes 9 microseconds more of a small
-    network's 700.
+    This is a class because every step enters it: `contextlib.contextmanager` costs 9 microseconds more, and a step of a
+    small network takes 700.
     """
 
     def __init__(self) -> None:

@@ -1,13 +1,14 @@
-"""The frozen part of a network in `fit`: computed once for every example, its outputs kept from epoch to epoch.
+"""Caching of frozen layers in `fit`: their outputs are computed once for each example and reused in later epochs.
 
-    keep    what `fit` trains on and validates with, kept where that pays and changes nothing; and a line that says so
-    Kept    a dataset of which the first epoch computes and keeps what crosses from the frozen part to the rest
+    keep    decides whether the outputs are cached, and gives a line that tells the user
+    Kept    the batches of the trained part of the network; the first epoch computes and caches their inputs
 
-What is kept lives for one `fit`; if frozen weights may have been written to between two epochs (graph/weights.py), it
-is computed anew. Losses and weights are the same bits as without. What a kernel makes of an example may hang on the
-size of the batch, since sums of large and of small batches are cut differently, but not on the example's place in it.
-So all are computed in batches of full size, and those of the last batch of an epoch, which may be smaller, once more
-in every epoch if that turns out to make a difference.
+The cache lives for one `fit`. It is discarded if the frozen weights may have been written to between two epochs
+(graph/weights.py). Losses and weights have the same bits as without a cache.
+
+The bits of an example's output may depend on the batch size, because large and small batches are summed in different
+blocks. They do not depend on the example's position in the batch. So all examples are computed in batches of full size.
+The last batch of an epoch may be smaller. If its outputs differ at that size, it is recomputed in every epoch.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from cconv.train.arrays import named
 from cconv.train.batch import Batch, Checked, Shapes, Source
 from cconv.train.network import Network
 
-# Share of the forward pass from which on the frozen part's outputs are worth their memory.
+# Outputs are cached if the frozen part does at least this share of the forward pass's arithmetic.
 LEAST_SHARE = 0.1
 
 
 class Kept:
-    """A loader's batches for the part of a network that is trained: their inputs are the boundary's values.
+    """A loader's batches for the trained part of a network. Its inputs are the outputs of the frozen part.
 
     Args:
         source: the loader and the checks of its batches.
@@ -41,7 +42,7 @@ class Kept:
 
     Attributes:
         network: the part that is trained.
-        nbytes: memory that the values of all examples will take.
+        nbytes: memory that the cache takes once it holds all examples.
     """
 
     def __init__(self, source: Checked, network: Network, split: Split, batch_size: int, shuffle: bool) -> None:

@@ -1,8 +1,8 @@
 """Trainer: a model with a loss and an optimizer, stepped by hand or by `fit`.
 
-One plan for each set of input shapes holds a whole step. Plans come and go (a last batch of another size needs its
-own); weights, optimizer state and the count of updates live outside of them. What differs between steps is written to
-the plan's control record (seed, number of the step) and to the state's learning rates.
+A plan holds a whole training step for one set of input shapes. A last batch of another size needs a plan of its own.
+Weights, optimizer state and the count of updates live outside of the plans. Values that change from step to step are
+written to the plan's control record (seed, number of the step) and to the state's learning rates.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ DEFAULT_OPTIMIZER = SGD(lr=0.01, momentum=0.9)
 class Trainer:
     """Trains a model's weights in place.
 
-    In a training step numbers closer to 0 than 1.2e-38 are 0, as many processors compute with them a hundred times as
-    slowly; `evaluate` and `Model.run` compute with them as they are.
+    A training step treats subnormal numbers (closer to 0 than 1.2e-38) as 0, because many processors compute with them
+    a hundred times as slowly. `evaluate` and `Model.run` do not.
 
     Args:
         model: the model; its graph must not be edited while this trainer is in use.
         loss: "cross_entropy", "mse" or an object like CrossEntropy(); for a model of several outputs a dict
             of them by output name, whose losses are added.
         optimizer: SGD, Adam, AdamW, or a name such as "adam" for its default options.
-        trainable: names or glob patterns of the weights to train, or a function of the name; None: all that a
-            gradient of the loss reaches. Weights that only set an operator's behaviour (the bounds of a Clip, scales of
-            quantisation) are trained if their own name is given, or a pattern that matches no others. The gradients of
-            such numbers are sums over whole feature maps and need a small learning rate.
+        trainable: names or glob patterns of the weights to train, or a function of the name; None: all weights that are
+            reachable from the loss. Weights that only set an operator's behaviour (the bounds of a Clip, scales of
+            quantisation) are trained if their own name is given, or a pattern that matches no other weights. Their
+            gradients are sums over whole feature maps and need a small learning rate.
         batchnorm: "batch" (batch statistics, running averages updated), "frozen" (running averages used and
             untouched) or "statistics" (running averages updated, scale and bias fixed); or a dict of them
             by node name or pattern, of which the first that matches counts.
@@ -70,19 +70,18 @@ class Trainer:
         seed: of dropout and of the order in which `fit` shuffles.
         max_gradient_norm: where the norm of all gradients together is larger, they are scaled down to it.
         check_inputs: look for NaN and infinity in every batch.
-        precision: "fast" computes 3x3 convolutions of stride 1 by Winograd's algorithm, whose rms error is up to
-            5 times a direct float32 convolution's, in weight gradients up to 10 times; "direct" computes all by the
-            direct one.
-        metrics: names or objects, such as "accuracy", for the first output whose loss has metrics of its own, or a
-            dict of
-            them by output name; None: the metrics that the losses name.
+        precision: "fast" computes 3x3 convolutions of stride 1 by Winograd's algorithm. Its rms error is up to 5 times
+            that of a direct float32 convolution, in weight gradients up to 10 times. "direct" computes all convolutions
+            directly.
+        metrics: names or objects, such as "accuracy", for the first output whose loss has metrics; or a dict of them by
+            output name; None: the metrics that the losses name.
 
     Attributes:
-        optimizer: the optimizer. It cannot be exchanged, as its state belongs to it.
+        optimizer: the optimizer. It cannot be replaced, because the state belongs to it.
         trained: names of the weights that are trained.
         steps: updates done.
         epoch: epochs that `fit` has finished.
-        history: what `fit` has found out so far, all calls together.
+        history: losses and metrics of all epochs so far, of all calls of `fit`.
 
     Raises:
         TrainingError: nothing to train, or an entry of `trainable` that matches nothing.
@@ -257,8 +256,8 @@ class Trainer:
     ) -> History:
         """Train for `epochs` more epochs.
 
-        Ctrl-C or an error leaves the trainer as the last whole step left it; finished epochs are in
-        `self.history`, and the epoch that was under way is begun anew by the next `fit`.
+        After Ctrl-C or an error the trainer is as the last complete step left it. Finished epochs are in
+        `self.history`. The next `fit` begins the interrupted epoch anew.
 
         Args:
             train: a pair (x, y), a dataset or a loader; see cconv.data.
@@ -266,12 +265,12 @@ class Trainer:
             shuffle: in an order that depends on the trainer's seed and the epoch's number.
             callbacks: see cconv.callbacks.
             progress: show a bar on stderr, if that is a terminal.
-            cache_frozen: compute the layers before the first trained weight once for each example and keep what
-                they give until the end of this call, if it has several epochs. Losses and weights are the same
-                bits. This needs data whose examples are the same in every epoch: a pair of arrays, which must
-                not be written to meanwhile, or a dataset that says so (`deterministic`). Outputs that depend on batch
-                statistics or dropout are not kept. A line above the bars says what is kept, or why not.
-            cache_limit: bytes that may be kept.
+            cache_frozen: if this call has several epochs, compute the layers before the first trained weight once for
+                each example and cache their outputs until the end of the call. Losses and weights have the same bits.
+                The examples must be the same in every epoch: a pair of arrays, which must not be written to meanwhile,
+                or a dataset that says so (`deterministic`). Outputs that depend on batch statistics or dropout are not
+                cached. A line above the bars says what is cached, or why nothing is.
+            cache_limit: largest size of the cache in bytes.
 
         Returns:
             self.history, with a row for each epoch.
