@@ -28,7 +28,7 @@ from cconv.ops.tensor import Spec, Tensor
 from cconv.ops.unary import Unary
 
 
-class Part(NamedTuple):
+class ChainNode(NamedTuple):
     """A node of a chain: its operator and its call, with gradients_needed filled in.
 
     Attributes:
@@ -50,19 +50,19 @@ class Fusion(Operator):
         parts: the nodes of the chain, two or more.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[ChainNode]) -> None:
         self.parts = list(parts)
         self.type = "+".join(part.call.op_type for part in parts)
         count = sum(len(part.call.specs) for part in parts)
         self.inputs = (count, count)
 
     @classmethod
-    def starts(cls, lower: Lowering, part: Part) -> bool:
+    def starts(cls, lower: Lowering, part: ChainNode) -> bool:
         """Whether a chain may start with this node."""
         raise NotImplementedError(cls.__name__)
 
     @classmethod
-    def continues(cls, lower: Lowering, parts: Sequence[Part], part: Part) -> bool:
+    def continues(cls, lower: Lowering, parts: Sequence[ChainNode], part: ChainNode) -> bool:
         """Whether `part` may be appended to the chain `parts`. It is the only reader of the chain's result."""
         last = parts[-1].operator
         if isinstance(last, Unary):
@@ -70,7 +70,7 @@ class Fusion(Operator):
         return cls.activates(lower, parts, part) or (not isinstance(last, Arithmetic) and is_sum(part))
 
     @classmethod
-    def activates(cls, lower: Lowering, parts: Sequence[Part], part: Part) -> bool:
+    def activates(cls, lower: Lowering, parts: Sequence[ChainNode], part: ChainNode) -> bool:
         """Whether `part` is an activation that the head's kernel can apply to the result of the chain `parts`."""
         raise NotImplementedError(cls.__name__)
 
@@ -81,11 +81,11 @@ class Fusion(Operator):
         return self.parts[0].call
 
     @property
-    def sum(self) -> Part | None:
+    def sum(self) -> ChainNode | None:
         return next((part for part in self.parts if isinstance(part.operator, Arithmetic)), None)
 
     @property
-    def activation(self) -> Part | None:
+    def activation(self) -> ChainNode | None:
         return next((part for part in self.parts if isinstance(part.operator, Unary)), None)
 
     def residual(self) -> Tensor | None:
@@ -139,7 +139,7 @@ class Fusion(Operator):
         raise NotImplementedError(self.type)
 
 
-def is_sum(part: Part) -> bool:
+def is_sum(part: ChainNode) -> bool:
     """Whether the node is an Add of two floating-point values of the same shape."""
     if not isinstance(part.operator, Arithmetic) or part.operator.kind != "add":
         return False
@@ -147,7 +147,7 @@ def is_sum(part: Part) -> bool:
     return a.shape == b.shape and np.issubdtype(a.dtype, np.floating) and np.issubdtype(b.dtype, np.floating)
 
 
-def other(part: Part) -> int:
+def other(part: ChainNode) -> int:
     """Index of the sum's operand that does not come from the chain: the residual."""
     assert part.at is not None
     return 1 - part.at
@@ -157,11 +157,11 @@ class FusedConvolution(Fusion):
     """Conv or ConvTranspose, fused with the BatchNormalization, Add, Relu or Clip that follow it."""
 
     @classmethod
-    def starts(cls, lower: Lowering, part: Part) -> bool:
+    def starts(cls, lower: Lowering, part: ChainNode) -> bool:
         return isinstance(part.operator, Convolution)
 
     @classmethod
-    def continues(cls, lower: Lowering, parts: Sequence[Part], part: Part) -> bool:
+    def continues(cls, lower: Lowering, parts: Sequence[ChainNode], part: ChainNode) -> bool:
         if len(parts) == 1 and isinstance(part.operator, BatchNormalization):
             frozen = part.operator.mode(lower, part.call) == "frozen"
             return (
@@ -173,7 +173,7 @@ class FusedConvolution(Fusion):
         return super().continues(lower, parts, part)
 
     @classmethod
-    def activates(cls, lower: Lowering, parts: Sequence[Part], part: Part) -> bool:
+    def activates(cls, lower: Lowering, parts: Sequence[ChainNode], part: ChainNode) -> bool:
         return clamp_of(part) is not None
 
     def run(self, lower: Lowering) -> Tensor:
@@ -206,7 +206,7 @@ class FusedConvolution(Fusion):
         return dx, dz if self.wants_residual() else None
 
 
-def clamp_of(part: Part) -> tuple[float, float] | None:
+def clamp_of(part: ChainNode) -> tuple[float, float] | None:
     """Bounds (low, high) of the interval that the node clamps to. None if the node does anything else."""
     if not isinstance(part.operator, Unary) or part.operator.kind not in ("relu", "clip"):
         return None
@@ -219,11 +219,11 @@ class FusedBatchNormalization(Fusion):
     """BatchNormalization, fused with the Add and the activation that follow it."""
 
     @classmethod
-    def starts(cls, lower: Lowering, part: Part) -> bool:
+    def starts(cls, lower: Lowering, part: ChainNode) -> bool:
         return isinstance(part.operator, BatchNormalization)
 
     @classmethod
-    def activates(cls, lower: Lowering, parts: Sequence[Part], part: Part) -> bool:
+    def activates(cls, lower: Lowering, parts: Sequence[ChainNode], part: ChainNode) -> bool:
         function = part.operator
         if not isinstance(function, Unary) or not function.is_loop(part.call):
             return False

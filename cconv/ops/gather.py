@@ -19,7 +19,7 @@ from cconv.errors import DTypeError, ModelError, ShapeError, ValueRangeError
 from cconv.kernels.core.axes import dense_strides
 from cconv.kernels.move.index import Offsets, Put, Reversed, Take
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
-from cconv.ops.strided import Part, copy, zeros
+from cconv.ops.strided import StridedPart, copy, zeros
 from cconv.ops.tensor import Layout, Spec, Tensor
 
 
@@ -196,12 +196,12 @@ class Gather(Operator):
         dx = self.addressing(call, x).added(lower, dy, call.saved["places"], x.shape, x.layout)
         return [dx if dx.shape == call.spec(0).shape else dx.reshaped(call.spec(0).shape), *absent]
 
-    def slice(self, call: Call, index: int) -> Part:
+    def slice(self, call: Call, index: int) -> StridedPart:
         """The part of the input that a single index selects. The indexed axis stays, with size 1."""
         shape = call.spec(0).shape
         axis = self.axis(call, len(shape))
         first = [index if i == axis else 0 for i in range(len(shape))]
-        return Part(first, [1] * len(shape), [1 if i == axis else n for i, n in enumerate(shape)])
+        return StridedPart(first, [1] * len(shape), [1 if i == axis else n for i, n in enumerate(shape)])
 
     def with_axis(self, call: Call, strides: tuple[int, ...]) -> tuple[int, ...]:
         """Insert a stride of 0 for the indexed axis, which the result of a scalar index does not have."""

@@ -22,7 +22,7 @@ from cconv.errors import ModelError, ShapeError, UnsupportedOpError, ValueRangeE
 from cconv.kernels.move.copy import Fill
 from cconv.kernels.move.resample import Resample
 from cconv.ops.operator import Call, Lowering, Operator, normalize_axis
-from cconv.ops.strided import Part, copy
+from cconv.ops.strided import StridedPart, copy
 from cconv.ops.tensor import Spec, Tensor, natural_layout
 
 # coordinate_transformation_mode: the opset that introduced it.
@@ -39,7 +39,7 @@ NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 
 @dataclass(frozen=True)
-class Table:
+class TapTable:
     """The taps of each output position along one axis. Position i has the taps bounds[i] .. bounds[i + 1] - 1.
 
     Attributes:
@@ -63,16 +63,16 @@ class Table:
         return self.bounds, self.index, self.weight
 
     @property
-    def transposed(self) -> Table:
+    def transposed(self) -> TapTable:
         """The table of the gradient: for each input position, the output positions that read it."""
         place = np.repeat(np.arange(self.size), np.diff(self.bounds))
         order = np.argsort(self.index, kind="stable")
         bounds = np.concatenate([[0], np.cumsum(np.bincount(self.index, minlength=self.source))])
-        return Table(self.size, bounds, place[order], self.weight[order])
+        return TapTable(self.size, bounds, place[order], self.weight[order])
 
 
-def table_of(index: np.ndarray, weight: np.ndarray, source: int) -> Table:
-    """Make a Table from arrays of taps.
+def table_of(index: np.ndarray, weight: np.ndarray, source: int) -> TapTable:
+    """Make a TapTable from arrays of taps.
 
     Indices outside of the axis are clamped to it. Taps of one output position that have the same index are added, and
     taps of weight 0 are dropped.
@@ -87,7 +87,7 @@ def table_of(index: np.ndarray, weight: np.ndarray, source: int) -> Table:
     total = np.bincount(which, weights=weight.reshape(-1), minlength=len(taps))
     taps, total = taps[total != 0], total[total != 0]
     bounds = np.concatenate([[0], np.cumsum(np.bincount(taps // source, minlength=len(index)))])
-    return Table(source, bounds, taps % source, total)
+    return TapTable(source, bounds, taps % source, total)
 
 
 class Axis(NamedTuple):
@@ -169,8 +169,8 @@ class Resampling(Operator):
     def nearest_mode(self, call: Call) -> str:
         return "floor"
 
-    def table(self, call: Call, axis: Axis, x: np.ndarray) -> Table:
-        """Table of the taps around the coordinates x, with their weights."""
+    def table(self, call: Call, axis: Axis, x: np.ndarray) -> TapTable:
+        """TapTable of the taps around the coordinates x, with their weights."""
         mode = self.mode(call)
         if mode == "nearest":
             index = nearest(x, self.nearest_mode(call))[:, None]
@@ -191,7 +191,7 @@ class Resampling(Operator):
         weight = weight / np.where(total == 0, 1, total)
         return table_of(index.astype(np.int64), weight, axis.source)
 
-    def tables(self, call: Call) -> tuple[dict[int, Table], Part | None]:
+    def tables(self, call: Call) -> tuple[dict[int, TapTable], StridedPart | None]:
         """A table for each axis to resize, and the part of the output that the resampled values fill.
 
         The part is None if they fill all of the output. With tf_crop_and_resize, elements outside of the part are
@@ -208,7 +208,7 @@ class Resampling(Operator):
                 x = x[inside]
             result[i] = self.table(call, axis, x)
             shape[i] = len(x)
-        part = Part(first, [1] * len(shape), shape)
+        part = StridedPart(first, [1] * len(shape), shape)
         return result, None if part.shape == call.results[0].shape else part
 
     def shapes(self, call: Call) -> list[Spec]:
@@ -249,7 +249,7 @@ class Resampling(Operator):
         turned = {axis: table.transposed for axis, table in reversed(tables.items())}
         return [resampled(lower, dy, turned), *[None] * (len(call.specs) - 1)]
 
-    def moved(self, lower: Lowering, call: Call, x: Tensor, tables: Mapping[int, Table]) -> Tensor:
+    def moved(self, lower: Lowering, call: Call, x: Tensor, tables: Mapping[int, TapTable]) -> Tensor:
         """Mode nearest for dtypes that are not floating-point: copy elements without arithmetic."""
         if self.coordinate_mode(call) == "tf_crop_and_resize":
             raise call.error(UnsupportedOpError, "crops and resizes floating-point numbers", f"{x.dtype}")
@@ -259,7 +259,7 @@ class Resampling(Operator):
         return y
 
 
-def resampled(lower: Lowering, x: Tensor, tables: Mapping[int, Table]) -> Tensor:
+def resampled(lower: Lowering, x: Tensor, tables: Mapping[int, TapTable]) -> Tensor:
     """Emit the steps that resample x along the axes that have a table, in the order of `tables`.
 
     One step resamples two axes if they are neighbours in memory.

@@ -24,7 +24,7 @@ from cconv.kernels.move.copy import Copy
 from cconv.ops.elementwise import binary, unary
 from cconv.ops.gather import Addressing, element_addressing, element_kind, nd_addressing, require_indices
 from cconv.ops.operator import Call, Lowering, Operator
-from cconv.ops.strided import Part, zeros
+from cconv.ops.strided import StridedPart, zeros
 from cconv.ops.tensor import Layout, Spec, Tensor
 from cconv.ops.window import explicit_pads, kernel_of, per_axis
 
@@ -230,10 +230,10 @@ class MaxUnpool(Operator):
         size = math.prod(self.unpooled(call))
         return Addressing((call.spec(0).size,), (0,), (size,), (1,), 1)
 
-    def part(self, call: Call) -> Part:
+    def part(self, call: Call) -> StridedPart:
         """The part of the output that the unpooled feature map fills: from index 0 on along each axis."""
         shape = self.unpooled(call)
-        return Part([0] * len(shape), [1] * len(shape), shape)
+        return StridedPart([0] * len(shape), [1] * len(shape), shape)
 
     def forward(self, lower: Lowering, call: Call) -> Sequence[Tensor]:
         x, addressing = lower.as_layout(call.input(0), Layout.ROW_MAJOR), self.addressing(call)

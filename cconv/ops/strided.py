@@ -55,7 +55,7 @@ def zeros(lower: Lowering, shape: Sequence[int], layout: Layout, dtype: np.dtype
     return y
 
 
-class Part:
+class StridedPart:
     """A strided part of an array. Along each axis it has the indices first, first + step, first + 2 * step, ...
 
     Attributes:
@@ -105,7 +105,7 @@ class Slice(Operator):
     inputs = (1, 5)
     differentiable: ClassVar[tuple[int, ...] | None] = (0,)
 
-    def part(self, call: Call) -> Part:
+    def part(self, call: Call) -> StridedPart:
         shape = call.spec(0).shape
         if call.opset < 10:
             starts, ends = call.attribute("starts"), call.attribute("ends")
@@ -128,7 +128,7 @@ class Slice(Operator):
         ranges = [range(n) for n in shape]
         for axis, start, end, step in zip(axes, starts, ends, steps):
             ranges[axis] = ranges[axis][_bounds(start, end, step, shape[axis])]
-        return Part([r.start for r in ranges], [r.step for r in ranges], [len(r) for r in ranges])
+        return StridedPart([r.start for r in ranges], [r.step for r in ranges], [len(r) for r in ranges])
 
     def shapes(self, call: Call) -> list[Spec]:
         return [Spec(self.part(call).shape, call.spec(0).dtype)]
@@ -194,12 +194,12 @@ class Split(Operator):
             raise call.error(ShapeError, "split has a size for each output, and they add up to the axis", found)
         return sizes
 
-    def parts(self, call: Call) -> list[Part]:
+    def parts(self, call: Call) -> list[StridedPart]:
         axis, shape = self.axis(call), call.spec(0).shape
         result, before = [], 0
         for n in self.sizes(call):
             first = [before if i == axis else 0 for i in range(len(shape))]
-            result.append(Part(first, [1] * len(shape), (*shape[:axis], n, *shape[axis + 1 :])))
+            result.append(StridedPart(first, [1] * len(shape), (*shape[:axis], n, *shape[axis + 1 :])))
             before += n
         return result
 

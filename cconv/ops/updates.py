@@ -110,7 +110,7 @@ class Update(Operator):
         return binary(lower, "div", x, root)
 
 
-class Adagrad(Update):
+class AdagradOperator(Update):
     """Adaptive rates by the sum of all squared gradients."""
 
     def updated(
@@ -123,7 +123,7 @@ class Adagrad(Update):
         return [binary(lower, "sub", x, step), squares]
 
 
-class Adam(Update):
+class AdamOperator(Update):
     """Adaptive rates by running means of the gradient and of its square."""
 
     def updated(
@@ -144,7 +144,7 @@ class Adam(Update):
         return [scaled(lower, binary(lower, "sub", x, step), after), mean, squares]
 
 
-class Momentum(Update):
+class MomentumOperator(Update):
     """Gradient descent with momentum, or Nesterov's."""
 
     def check_attributes(self, call: Call) -> None:
@@ -166,4 +166,4 @@ class Momentum(Update):
         return [binary(lower, "sub", x, binary(lower, "mul", rate, step)), speed]
 
 
-OPERATORS: list[Operator] = [Adagrad("Adagrad", 1), Adam("Adam", 2), Momentum("Momentum", 1)]
+OPERATORS: list[Operator] = [AdagradOperator("Adagrad", 1), AdamOperator("Adam", 2), MomentumOperator("Momentum", 1)]

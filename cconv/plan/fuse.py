@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from cconv.ops.fused import FUSIONS, Fusion, Part
+from cconv.ops.fused import FUSIONS, ChainNode, Fusion
 from cconv.ops.operator import Call, Lowering
 from cconv.plan.gradient import Lowered
 from cconv.plan.match import JoinedNode, matched, originals
@@ -60,9 +60,9 @@ def fused(lower: Lowering, items: Sequence[Lowered], visible: Collection[str]) -
     return [replaced.get(i, item) for i, item in enumerate(items) if i in replaced or i not in taken]
 
 
-def _part(item: Lowered, at: int | None = None) -> Part:
+def _part(item: Lowered, at: int | None = None) -> ChainNode:
     assert item.node.operator is not None
-    return Part(item.node.operator, item.call, at)
+    return ChainNode(item.node.operator, item.call, at)
 
 
 def _joined(chain: Sequence[Lowered], fusion: Fusion) -> Lowered:

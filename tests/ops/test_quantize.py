@@ -167,7 +167,7 @@ def test_a_scale_is_trained_where_it_is_named_and_learns():
 def test_only_scales_to_train_is_an_error_that_says_so():
     arrays = {"scale": np.float32(0.1), "zero": np.int8(0)}
     model = cconv.load(network(arrays, pair("x", "y"), [("x", ["N", 8])]))
-    with pytest.raises(TrainingError, match="scales of quantisation, which must be named"):
+    with pytest.raises(TrainingError, match="scales of quantisation, which are trained if they are named"):
         cconv.Trainer(model, "mse")
     cconv.Trainer(model, "mse", trainable="scale")
 
