@@ -1,4 +1,5 @@
-"""The backward walk: from the outputs' gradients to the weights', operator by operator, knowing none."""
+"""The backward pass: from the outputs' gradients to those of the weights. Each node's operator emits its own gradient;
+this file contains no operator's name."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from cconv.plan.status import error_of
 
 
 class Update(Protocol):
-    """What a plan asks of an optimizer; see cconv/train/optim/state.py."""
+    """What a plan needs of an optimizer; see cconv/train/optim/state.py."""
 
     def emit(self, lower: Lowering, pairs: Sequence[tuple[str, Tensor, Tensor]]) -> None:
         """Emit the steps that move each weight along its gradient: (name, weight, gradient)."""
@@ -50,17 +50,17 @@ class Plan:
     """Steps and memory for one set of shapes; not safe for two threads at once.
 
     Attributes:
-        inputs, targets: arrays to write before a run, by name, in ONNX's shapes; a channels-last one (N, spatial, C).
-        outputs: the outputs' arrays after a run, likewise; overwritten by the next.
+        inputs, targets: arrays to write before a run, by name, in ONNX's shapes, or (N, spatial, C) if channels-last.
+        outputs: arrays of the outputs after a run, in shapes as above. The next run overwrites them.
         layouts: of the outputs.
         gradients: the trained weights' gradients after a run up to "update".
         control: the record of kernels/core/control.py.
         memory: program, marks, sizes.
-        weights: those the plan was laid out for; see graph/weights.py for how their changes are noticed.
-        sources: names of the weights that the steps before the body derive something from.
+        weights: the weights the plan was made for; graph/weights.py says how their changes are noticed.
+        sources: names of the weights that the prologue reads.
         written: names of the weights that a whole run changes.
-        fixed: weights and inputs whose values the steps were made with (a Clip's bounds, an input that holds a new
-            shape), each with that value as bytes.
+        fixed: weights and inputs whose values were read when the steps were made (the bounds of a Clip, an input that
+            holds a shape), each with that value as bytes.
     """
 
     inputs: dict[str, np.ndarray]
@@ -76,7 +76,7 @@ class Plan:
     written: Sequence[str] = ()
     fixed: Sequence[tuple[np.ndarray, bytes]] = ()
     _derived: list[object] | None = None
-    """States of `sources` when what follows from them was derived; None: it is to be derived anew."""
+    """States of `sources` at the last run of the prologue; None: the prologue must run again."""
 
     @property
     def nbytes(self) -> int:
@@ -94,6 +94,7 @@ class Plan:
         Raises:
             NotFinite: a loss or gradient that is NaN or infinite.
             OutOfRange: an index that its axis does not have.
+            StatisticsNotFinite: a running mean or variance would become NaN or infinite.
         """
         marks = self.memory.marks
         states = states_of(self.weights, self.sources)  # before they are read: a write meanwhile is seen next time
@@ -111,7 +112,7 @@ class Plan:
 
     @property
     def outdated(self) -> bool:
-        """Whether a weight or input whose value the steps were made with has changed: they must be made anew."""
+        """Whether a value in `fixed` has changed. The plan must then be made anew."""
         return any(array.tobytes() != value for array, value in self.fixed)
 
 
@@ -130,14 +131,15 @@ def _forward(
     trained: Collection[str],
     visible: Collection[str],
 ) -> tuple[dict[str, Tensor], list[Lowered], set[str]]:
-    """Lower the nodes; returns the values' tensors, the calls, and names of those whose value the steps are made with.
+    """Lower the nodes.
 
-    Of values that are not `visible`, those inside of a chain that is run as one have no tensor.
+    Returns the tensors of the values by name, the calls in order, and the names of the weights whose values were read
+    while the steps were made. A value inside a fused chain has no tensor unless it is `visible`.
     """
     values = {**inputs, **weights}
     specs = {name: Spec(tensor.shape, tensor.dtype) for name, tensor in values.items()}
     walk = Values(specs, constants)
-    # Some nodes ask for gradients within the forward pass; what leads to them is differentiated, too.
+    # The operator Gradient computes gradients in the forward pass, so its inputs must be differentiable, too.
     asking = [(node, node.operator.independent(node.attributes)) for node in nodes if node.operator]
     reached = set(trained).union(*(node.inputs[:count] for node, count in asking))
     lowered = []
@@ -157,7 +159,7 @@ def _forward(
         for i, name in enumerate(node.inputs):
             if name and name not in values:
                 if name not in walk.known and i in call.read_by_shape_rule:
-                    continue  # nobody has computed what only the dtype or the shape was asked of
+                    continue  # a shape rule read only the dtype or shape of this value, so it was never computed
                 value = walk.known[name]
                 kind = builder.dtype if np.issubdtype(value.dtype, np.floating) else value.dtype
                 values[name] = builder.external(np.array(value, dtype=kind, order="C"), name)
@@ -182,7 +184,7 @@ def _differentiate(
     of: int,
     to: Sequence[int],
 ) -> list[Tensor]:
-    """See Lowering.differentiate; of the node `at`, those before which have been lowered."""
+    """See Lowering.differentiate; for the node at index `at`. All nodes before it have been lowered."""
 
     def filled(like: Tensor, value: float) -> Tensor:
         result = builder.tensor(like.shape, like.layout)
@@ -199,18 +201,18 @@ def _differentiate(
 
 
 def _needed(items: Sequence[Lowered], visible: Collection[str]) -> list[Lowered]:
-    """The items that somebody reads at run time, in their order.
+    """Remove dead code: the items whose outputs are read at run time, in their order.
 
-    Shape arithmetic leaves nodes behind of which only the shape, or a value that is known, was of interest.
+    An item is dead if shape rules alone have read its outputs, as those of shape arithmetic.
     """
-    wanted = set(visible)
-    kept = []
+    read = set(visible)
+    alive = []
     for item in reversed(items):
-        if wanted.intersection(item.node.outputs):
-            kept.append(item)
+        if read.intersection(item.node.outputs):
+            alive.append(item)
             inputs = enumerate(item.node.inputs)
-            wanted.update(name for i, name in inputs if name and i not in item.call.read_by_shape_rule)
-    return kept[::-1]
+            read.update(name for i, name in inputs if name and i not in item.call.read_by_shape_rule)
+    return alive[::-1]
 
 
 def _real(spec: Spec, dtype: np.dtype) -> Spec:
@@ -221,7 +223,7 @@ def _real(spec: Spec, dtype: np.dtype) -> Spec:
 def _placed(
     builder: PlanBuilder, specs: Mapping[str, Spec], layouts: Mapping[str, Layout] | None = None
 ) -> dict[str, Tensor]:
-    """A pinned tensor for each spec, row-major unless `layouts` says otherwise. Python writes to it between runs."""
+    """A tensor for each spec, row-major unless `layouts` says otherwise. Pinned, as Python writes to it between runs."""
     result = {}
     for name, spec in specs.items():
         spec = _real(spec, builder.dtype)
@@ -256,7 +258,7 @@ def inference_plan(
         precision: "fast" or "direct"; see kernels/schedule/algorithms.py.
         fuse: whether chains of nodes are run as one where cconv can; results differ by rounding.
         layouts: of inputs that are not row-major.
-        as_computed: leave the outputs in the layouts in which they are computed, for a plan that goes on from them.
+        as_computed: leave the outputs in the layouts in which they are computed, for another plan that reads them.
         input_values: values of inputs that shape rules may read (sizes, axes). The plan is outdated once one that
             was read changes.
     """
@@ -296,7 +298,7 @@ def training_plan(
 
     Args:
         losses: for each output that is trained on, its loss; they are added.
-        trained: names of the weights to find gradients for.
+        trained: names of the weights whose gradients are computed.
         precision, fuse, layouts: see inference_plan.
 
     Raises:
@@ -338,7 +340,7 @@ def training_plan(
             explain(
                 "training",
                 "the loss must depend on every trained weight",
-                f"none on {', '.join(repr(name) for name in missing)}",
+                f"a loss that does not depend on {', '.join(repr(name) for name in missing)}",
                 "Leave them out with trainable=...",
             )
         )

@@ -85,12 +85,12 @@ def test_gradients_at_kinks(kind, attributes, inputs, expected):
 
 @pytest.mark.parametrize("kind", ["Floor", "Ceil", "Round", "Sign"])
 def test_no_gradient_where_it_is_zero_almost_everywhere(kind):
-    with pytest.raises(TrainingError, match="none on 'x0'"):
+    with pytest.raises(TrainingError, match="does not depend on 'x0'"):
         gradients(Case(kind, [(3,)]), 1.0)
 
 
 def test_casts_pass_gradients_between_floats_alone():
     (found,) = gradients(Case("Cast", [(3,)], {"to": 11}), array(1, 2, 3))
     assert found.tolist() == [1, 2, 3]
-    with pytest.raises(TrainingError, match="none on 'x0'"):
+    with pytest.raises(TrainingError, match="does not depend on 'x0'"):
         gradients(Case("Cast", [(3,)], {"to": 7}), 1)
