@@ -223,7 +223,7 @@ def _real(spec: Spec, dtype: np.dtype) -> Spec:
 def _placed(
     builder: PlanBuilder, specs: Mapping[str, Spec], layouts: Mapping[str, Layout] | None = None
 ) -> dict[str, Tensor]:
-    """A tensor for each spec, row-major unless `layouts` says otherwise. Pinned, as Python writes to it between runs."""
+    """A tensor for each spec, row-major unless `layouts` says otherwise. Pinned: Python writes to it between runs."""
     result = {}
     for name, spec in specs.items():
         spec = _real(spec, builder.dtype)
