@@ -1,8 +1,9 @@
-"""Fusion: several nodes replaced by one, in the plan alone: patterns first (match.py), then chains.
+"""Fusion: several nodes are replaced by one, in the plan only. Patterns come first (match.py), then chains.
 
-A chain goes from a node to the only reader of its output, on and on as far as a fusion of cconv/ops/fused.py takes
-it. What another node reads too, or somebody outside of the plan, must exist, and ends a chain. The one node stands
-where the chain's last stood: by then all inputs are there, and nobody has asked for the output before.
+A chain goes from a node to the only reader of its output, and on from there, as far as a fusion of cconv/ops/fused.py
+accepts the nodes. A value that a second node reads, or that is read from outside the plan, must be computed, so it ends
+a chain. The fused node takes the position of the chain's last node: all inputs are computed by then, and no node before
+reads the output.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def fused(lower: Lowering, items: Sequence[Lowered], visible: Collection[str]) -
     """The nodes with patterns and chains replaced, in an order in which they can run.
 
     Args:
-        items: nodes and calls in their order, `wants` filled in, not yet lowered.
+        items: nodes and calls in their order, with `gradients_needed` filled in, not yet lowered.
         visible: names of values that are read from outside.
     """
     items = matched(items, visible)
@@ -29,7 +30,7 @@ def fused(lower: Lowering, items: Sequence[Lowered], visible: Collection[str]) -
             readers.setdefault(name, []).append((i, at))
 
     def follower(i: int) -> tuple[int, int] | None:
-        """The node that alone reads what node i gives, and as which input."""
+        """The only reader of node i's output: its index, and which of its inputs. None if there are several readers."""
         value, *others = items[i].node.outputs
         uses = readers.get(value, [])
         if not value or len(uses) != 1 or value in visible:

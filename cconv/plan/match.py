@@ -44,7 +44,7 @@ def matched(items: Sequence[Lowered], visible: Collection[str]) -> list[Lowered]
     """The nodes with patterns replaced, in an order in which they can run.
 
     Args:
-        items: nodes and calls in their order, `wants` filled in, not yet lowered.
+        items: nodes and calls in their order, `gradients_needed` filled in, not yet lowered.
         visible: names of values that are read from outside.
     """
     return Matcher(items, visible).replaced()

@@ -1,8 +1,8 @@
-"""The order of steps, where it is free: what takes more memory than it is made from is made as late as can be.
+"""The order of steps: a step whose result takes more memory than its inputs is postponed as far as possible.
 
-The gradient of a fully connected layer's weights is far larger than the two small matrices that it is the product of,
-and is found early on the way back, when all feature maps are still held. Nobody reads it before the update. Made after
-the last feature map is given up, it takes the memory that those had.
+The gradient of a fully connected layer's weights is far larger than the two small matrices whose product it is. It would
+be computed early in the backward pass, when all feature maps are still in memory. No step reads it before the update. If
+it is computed after the last feature map is freed, it can use the memory of the feature maps.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from cconv.plan.plan_builder import Emission, Operands
 
 
 def postponed(emissions: list[Emission], begin: int, end: int) -> list[Emission]:
-    """The steps; of begin..end-1 those whose results are read from `end` on and take more memory than what they read
-    come last, in their order.
+    """The steps in their new order. A step in begin..end-1 moves to the end of that range if its results are first read
+    from `end` on and take more memory than its inputs. Postponed steps keep their order.
 
-    No result changes: the buffers that a postponed step reads are not written again before `end`. At no step is more
-    memory needed: what is held longer is smaller than what is taken later.
+    No result changes, because the buffers that a postponed step reads are not written again before `end`. Peak memory does
+    not grow, because the inputs that live longer are smaller than the results that are allocated later.
     """
     uses = Counter(key for emission in emissions[:end] for key in _in_arena(emission.operands))
     written = {
