@@ -1,8 +1,8 @@
 """The order of steps: a step whose result takes more memory than its inputs is postponed as far as possible.
 
-The gradient of a fully connected layer's weights is far larger than the two small matrices whose product it is. It would
-be computed early in the backward pass, when all feature maps are still in memory. No step reads it before the update. If
-it is computed after the last feature map is freed, it can use the memory of the feature maps.
+The gradient of a fully connected layer's weights is far larger than the two small matrices whose product it is. It
+would be computed early in the backward pass, when all feature maps are still in memory. No step reads it before the
+update. If it is computed after the last feature map is freed, it can use the memory of the feature maps.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ def postponed(emissions: list[Emission], begin: int, end: int) -> list[Emission]
     """The steps in their new order. A step in begin..end-1 moves to the end of that range if its results are first read
     from `end` on and take more memory than its inputs. Postponed steps keep their order.
 
-    No result changes, because the buffers that a postponed step reads are not written again before `end`. Peak memory does
-    not grow, because the inputs that live longer are smaller than the results that are allocated later.
+    No result changes, because the buffers that a postponed step reads are not written again before `end`. Peak memory
+    does not grow, because the inputs that live longer are smaller than the results that are allocated later.
     """
     uses = Counter(key for emission in emissions[:end] for key in _in_arena(emission.operands))
     written = {

@@ -1,4 +1,4 @@
-"""Axes of arrays with strides: fewer of them describe the same elements."""
+"""Strides of dense arrays, and merging of axes: describe a strided array with as few axes as possible."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ Axis = tuple[int, ...]
 
 
 def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
-    """Elements between neighbours along each axis of a dense array, slowest axis first."""
+    """Strides in elements of a dense array in C order (slowest axis first)."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def merge_axes(shape: Sequence[int], *strides: Sequence[int], order_of: int | None = None) -> list[Axis]:
-    """Merge neighbouring axes that all operands step through alike, and drop axes of size 1.
+    """Merge adjacent axes that are contiguous with each other in all operands, and drop axes of size 1.
 
     Args:
         shape: sizes, slowest axis first.
-        strides: for each operand the elements between neighbours along each axis.
-        order_of: first sort the axes by the strides of this operand, largest first; None: keep the order of `shape`.
+        strides: for each operand, its strides in elements.
+        order_of: index of an operand; before merging, sort the axes by its strides, largest first. None: keep the order
+            of `shape`.
 
     Returns:
-        (size, stride of the first operand, stride of the second, ...) of each axis that is left, slowest first.
+        For each remaining axis, slowest first: (size, stride of the first operand, stride of the second, ...).
     """
     axes = [axis for axis in zip(shape, *strides) if axis[0] != 1]
     if order_of is not None:

@@ -3,11 +3,11 @@ from cconv.kernels.core.loop cimport chunk_loop
 cdef class Build:
     cdef readonly str name
     cdef readonly object dtype
-    cdef readonly Py_ssize_t itemsize       # bytes of a real
-    cdef readonly Py_ssize_t lanes          # reals of a vector
+    cdef readonly Py_ssize_t itemsize       # bytes of a real: 4 for float32, 8 for float64
+    cdef readonly Py_ssize_t lanes          # reals per vector
     cdef readonly Py_ssize_t tile_rows      # rows of the register tile
-    cdef readonly Py_ssize_t tile_columns   # its columns: output channels of a packed block
-    cdef readonly Py_ssize_t line           # reals of a cache line
+    cdef readonly Py_ssize_t tile_columns   # columns of the register tile: output channels per packed block
+    cdef readonly Py_ssize_t line           # reals per cache line
     cdef dict tables
     cdef chunk_loop loop(self, str module, str name) except NULL
     cdef void* address(self, str module, str table, str name) except NULL

@@ -1,9 +1,9 @@
 """Build: the loops compiled for one instruction set and dtype, and the sizes they were compiled with.
 
-A kernel's class is compiled once. Its constructor takes a Build, lays out its chunks and scratch memory by the build's
-sizes, and looks up its loops by name. The loops of `cconv/kernels/pool/pool_loops.pyx` are compiled to
-`cconv.kernels.avx512.pool_loops`, `cconv.kernels.avx2.pool_loops` and so on. Each such module has a dict LOOPS of
-addresses of C functions by name. Modules are imported when the first kernel asks for them.
+A kernel's class is compiled once, its loops once per build. The constructor of the class takes a Build, uses the
+build's sizes to lay out chunks and scratch memory, and looks up its loops by name. `cconv/kernels/pool/pool_loops.pyx`
+becomes `cconv.kernels.avx512.pool_loops`, `cconv.kernels.avx2.pool_loops` and so on. Each of these modules has a dict
+LOOPS that maps names to addresses of C functions. A module is imported when a kernel first looks up one of its loops.
 """
 
 import importlib
@@ -16,14 +16,14 @@ CACHE_LINE = 64
 
 
 cdef class Build:
-    """The loops of one build.
+    """The compiled loops of one build and their sizes.
 
     Attributes:
         name: "avx512", "avx2", "generic" or "float64".
         dtype: of the arithmetic, float32 or float64.
 
     Raises:
-        ModuleNotFoundError: no such build is installed.
+        ModuleNotFoundError: the build is not installed.
     """
 
     def __init__(self, str name):
@@ -44,29 +44,29 @@ cdef class Build:
         return Build, (self.name,)
 
     def table(self, str module, str table="LOOPS"):
-        """A dict of a module of loops: addresses, or numbers of rows, by name."""
+        """The dict `table` of a module of loops. LOOPS maps names to addresses; some modules have further dicts."""
         key = module, table
         if key not in self.tables:
             self.tables[key] = getattr(importlib.import_module(f"cconv.kernels.{self.name}.{module}_loops"), table)
         return self.tables[key]
 
     cdef chunk_loop loop(self, str module, str name) except NULL:
-        """The loop of that name, such as loop("pool", "max_pool")."""
+        """The address of a compiled loop, for example loop("pool", "max_pool")."""
         return <chunk_loop>self.address(module, "LOOPS", name)
 
     cdef void* address(self, str module, str table, str name) except NULL:
-        """The address that a table of a module holds under that name."""
+        """The address that a table of a module of loops holds for a name."""
         return <void*><uintptr_t>self.table(module, table)[name]
 
     cdef int block_vectors(self, Py_ssize_t columns) noexcept nogil:
-        """Vectors of a packed block that holds so many columns; see tile.h."""
+        """Number of vectors per row of a packed block of this many columns: 1 or 2, as in tile.h."""
         return 1 if columns <= self.lanes else 2
 
     cdef Py_ssize_t packed_columns(self, Py_ssize_t columns) noexcept nogil:
-        """Columns of all packed blocks of so many columns together: the last block is padded to whole vectors."""
+        """Number of columns after packing into blocks: the last block is padded to whole vectors."""
         cdef Py_ssize_t rest = columns % self.tile_columns
         return columns - rest + (self.block_vectors(rest) * self.lanes if rest else 0)
 
     cdef Py_ssize_t odd_lines(self, Py_ssize_t n) noexcept nogil:
-        """At least n elements, an odd number of cache lines; see simd.h."""
+        """Round n elements up to an odd number of cache lines, which avoids cache set conflicts; see simd.h."""
         return ((n + self.line - 1) // self.line | 1) * self.line

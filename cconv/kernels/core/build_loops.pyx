@@ -1,4 +1,4 @@
-"""The sizes that this build was compiled with; see build.pyx."""
+"""The sizes of vectors and register tiles that this build was compiled with; class Build (build.pyx) reads them."""
 
 from cconv.kernels.core.simd cimport TILE_COLS, TILE_ROWS, VL, real
 

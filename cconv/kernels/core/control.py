@@ -1,8 +1,8 @@
-"""The record of scalars that change between runs of a plan; steps read it through a pointer."""
+"""The record of scalars that change between runs of a plan, such as the learning rate. Steps access it by a pointer."""
 
 import numpy as np
 
-# The same fields, in the same order, as `struct Control` in control.pxd.
+# Must have the same fields, in the same order, as `struct Control` in control.pxd.
 CONTROL = np.dtype(
     [
         ("gradient_scale", np.float64),

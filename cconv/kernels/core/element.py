@@ -1,13 +1,13 @@
-"""Elements of arrays, as constructors of kernels name them that work for several dtypes."""
+"""Names of element types, for the constructors of kernels that work for several dtypes."""
 
-KINDS = ("real", "int32", "int64")  # the order of `Kind` in element.pxd; "real" is float32 or float64, as the build
+KINDS = ("real", "int32", "int64")  # in the order of `Kind` in element.pxd; "real" is the build's float32 or float64
 
 
 def kind_of(name: str) -> int:
-    """Number of a kind.
+    """The number of an element type, as in the enum `Kind` of element.pxd.
 
     Raises:
-        ValueError: no such kind.
+        ValueError: the name is not in KINDS.
     """
     if name not in KINDS:
         raise ValueError(f"an element is one of {', '.join(KINDS)}; found {name!r}")

@@ -1,7 +1,7 @@
-"""The only allocator: regions of memory, zeroed, aligned to a cache line (large ones to a huge page).
+"""The only allocator: zeroed memory, aligned to a cache line, or to a huge page if it is large.
 
-Large regions ask the system for huge pages: a plan walks its arena end to end at every step, and with 4 KiB
-pages the TLB misses cost more than the loads.
+Large regions request huge pages from the system. A plan reads and writes its whole arena in every training step, and
+with 4 KiB pages the TLB misses would cost more than the loads.
 """
 
 import numpy as np
@@ -29,10 +29,10 @@ ALIGNMENT = 64
 
 
 cdef class Region:
-    """`nbytes` of zeroed memory; NumPy arrays on it keep it alive.
+    """A region of `nbytes` bytes of zeroed memory. NumPy arrays that view the region keep it alive.
 
     Raises:
-        MemoryError: the system does not have that much.
+        MemoryError: the system cannot provide the memory.
     """
 
     cdef void* start
@@ -61,7 +61,7 @@ cdef class Region:
 
 
 def zeros(shape, dtype) -> np.ndarray:
-    """An aligned array of zeros, C order, on a Region of its own."""
+    """Allocate an array of zeros in C order, with the alignment of a Region."""
     dtype = np.dtype(dtype)
     shape = tuple(int(n) for n in np.atleast_1d(np.asarray(shape, dtype=np.int64))) if shape != () else ()
     count = 1
@@ -72,7 +72,7 @@ def zeros(shape, dtype) -> np.ndarray:
 
 
 def aligned(array) -> np.ndarray:
-    """A copy of `array`, C order, on a Region of its own."""
+    """Copy `array` to a new array in C order, with the alignment of a Region."""
     result = zeros(array.shape, array.dtype)
     result[...] = array
     return result

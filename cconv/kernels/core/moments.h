@@ -1,8 +1,8 @@
-/* moments.h: mean and squared deviations of each channel, found from values that are in registers anyway.
+/* moments.h: each channel's mean and sum of squared deviations, computed while the values are in registers.
  *
- * The sums are of deviations from a pivot, the first value of a channel. The pivot is near enough to the mean that the
- * sum of squares holds no large mean that would cancel. Memory has three rows, `apart` elements from one to the next:
- * pivot, sum, sum of squares.
+ * Each channel sums deviations from a pivot, the channel's first value, and their squares. The pivot is close to the
+ * mean, so subtracting sum * sum / count from the sum of squares at the end causes no large cancellation. The memory of
+ * the moments has three rows, `apart` elements from one to the next: pivot, sum, sum of squares.
  */
 #ifndef CCONV_MOMENTS_H
 #define CCONV_MOMENTS_H
@@ -13,19 +13,21 @@ typedef struct {
     vf pivot, sum, squares;
 } moments;
 
-/* Load the moments of a vector of channels. With `begin` there are none yet, and `first` becomes the pivot. */
+/* Load the moments of a vector of channels. If `begin`, start new moments with the pivot `first` instead. */
 INLINE moments moments_open(const real *at, ptrdiff_t apart, int begin, vf first)
 {
     const vi fresh = (vi){0} - (lane)(begin != 0);
     return (moments){vselect(fresh, first, vload(at)), vselect(fresh, vzero(), vload(at + apart)),
                      vselect(fresh, vzero(), vload(at + 2 * apart))};
 }
+/* Add one value of each channel to the moments. */
 INLINE void moments_take(moments *m, vf value)
 {
     const vf d = value - m->pivot;
     m->sum += d;
     m->squares += d * d;
 }
+/* Store the moments of a vector of channels to memory. */
 INLINE void moments_close(real *at, ptrdiff_t apart, moments m)
 {
     vstore(at, m.pivot);
@@ -33,7 +35,7 @@ INLINE void moments_close(real *at, ptrdiff_t apart, moments m)
     vstore(at + 2 * apart, m.squares);
 }
 
-/* Mean and sum of squared deviations from it, of `count` values of each channel. */
+/* Convert moments of `count` values per channel to the mean and the sum of squared deviations from the mean. */
 __attribute__((unused)) static void moments_found(const real *at, ptrdiff_t apart, ptrdiff_t channels, ptrdiff_t count,
                                                   double *mean, double *squares)
 {

@@ -1,4 +1,5 @@
-# Mean and squared deviations of channels; moments.h describes them. Tiles find them with TILE_MEASURE.
+# Cython declaration of moments.h: mean and squared deviations of channels. Tiles compute them with TILE_MEASURE
+# (tile.h).
 
 from cconv.kernels.core.simd cimport real
 

@@ -2,7 +2,7 @@ from cconv.kernels.core.loop cimport chunk_loop
 
 cdef enum:
     MAX_OPERANDS = 14
-    FLOPS_PER_LANE = 8   # of a vector, in a nanosecond, by one core at two thirds of its peak; for Step.work
+    FLOPS_PER_LANE = 8   # estimated FLOPs per nanosecond and vector lane: one core at two thirds of its peak
 
 cdef enum Status:
     OK = 0
@@ -11,34 +11,34 @@ cdef enum Status:
     STATISTICS_NOT_FINITE = 3    # a mean or variance that is NaN or infinite
 
 cdef class Step:
-    cdef char* operand[MAX_OPERANDS]   # addresses, in the order that the class's docstring gives
-    cdef void* arguments               # the struct that the loops read
-    cdef chunk_loop loop               # what the default `run` runs, `chunks` times
+    cdef char* operand[MAX_OPERANDS]   # addresses of the operands, in the order of the class's docstring
+    cdef void* arguments               # struct of sizes that the compiled loops read
+    cdef chunk_loop loop               # compiled loop that the default `run` calls for each of `chunks` chunks
     cdef readonly Py_ssize_t chunks
-    cdef list held                     # owners of memory that `arguments` points to
-    cdef char* scratch                 # `threads` pieces of scratch_bytes each
+    cdef list held                     # Python objects that own the memory `arguments` points to
+    cdef char* scratch                 # scratch memory, scratch_bytes for each of `threads` threads
     cdef readonly Py_ssize_t scratch_bytes
-    cdef readonly int operands         # how many of them the step uses
+    cdef readonly int operands         # number of operands that the step uses
     cdef int threads
-    cdef double work                   # estimated nanoseconds of its arithmetic on one core; 0: not known
-    cdef double cost                   # estimated nanoseconds of a run, set by `weigh`; 0: not known
-    cdef double gain                   # estimated nanoseconds saved by more threads; negative: lost
-    cdef bint cold                     # the plan takes more memory than the last-level cache holds
+    cdef double work                   # estimated nanoseconds of arithmetic on one core; 0: not known
+    cdef double cost                   # estimated nanoseconds of a run on one core, set by `weigh`; 0: not known
+    cdef double gain                   # estimated nanoseconds that more threads save; negative: they cost time
+    cdef bint cold                     # the plan's memory exceeds COLD_PLAN_BYTES, so operands are not in the caches
     cdef int run(self) noexcept nogil
-    # Run loop(arguments, operand, i, scratch) for i in 0..chunks-1, in any order, on any thread; returns when all ran.
+    # Call loop(arguments, operand, i, scratch) for i in 0..chunks-1, in any order on any thread; wait for all of them.
     cdef void run_chunks(self, chunk_loop loop, Py_ssize_t chunks) noexcept nogil
-    # Whether results of `nbytes` stored to operand `target` should bypass the caches.
-    # row: bytes from one row to the next; run: bytes stored side by side.
+    # Whether the results, `nbytes` stored to operand `target`, should bypass the caches (non-temporal stores).
+    # row: bytes from one row to the next; run: bytes of each contiguous piece that is stored.
     cdef bint streams_to(self, int target, Py_ssize_t nbytes, Py_ssize_t row, Py_ssize_t run) noexcept nogil
-    # The numbers as a C array that lives as long as the step.
+    # Copy a sequence of integers to a C array that lives as long as the step.
     cdef const Py_ssize_t* longs(self, values) except NULL
 
 
-# Elements that a chunk should process, unless a kernel has measured a better number. Large enough that the cost of handing
-# out a chunk is small, small enough that two operands of it stay in L2.
+# Default number of elements per chunk; some kernels have a measured number of their own. Large enough that starting a
+# chunk costs little in comparison, small enough that two operands of a chunk stay in L2.
 cdef enum:
     CHUNK = 32768
 
 cdef inline Py_ssize_t per_chunk(Py_ssize_t elements, Py_ssize_t chunk=CHUNK) noexcept nogil:
-    """How many items, of so many elements each, make up a chunk: at least one."""
+    """Number of items per chunk, at least one, if each item has this many elements."""
     return max(<Py_ssize_t>1, chunk // max(<Py_ssize_t>1, elements))

@@ -1,13 +1,14 @@
-"""Step, one piece of arithmetic with its memory bound, and Program, the array of steps that a plan runs.
+"""Step, one kernel call with fixed sizes and operand addresses, and Program, the array of steps that a plan runs.
 
-A step lives in two phases. Its constructor checks its sizes and says how much scratch memory a thread needs. At that time
-the plan is being laid out and nothing has an address. `bind` then gives it addresses. From then on `run` touches no Python
-object: no checks, no allocation, no exceptions, only a status.
+A step has two phases. In the first phase, the constructor checks the sizes and computes how much scratch memory a
+thread needs. The plan is still being laid out then, so operands have no addresses. `bind` sets the addresses and starts
+the second phase: from then on `run` uses no Python objects. It makes no checks, allocates nothing, raises nothing, and
+returns a status.
 
-A subclass is a kernel's class. It is compiled once and holds no arithmetic on arrays. Its constructor fills in a struct of
-sizes (`arguments`), looks up its loops in a Build, and cuts them into chunks. The number of chunks depends on the sizes,
-never on the number of threads. Most steps set `loop` and `chunks` and inherit `run`. One with several loops calls
-`run_chunks` for each of them.
+Each kernel is a subclass of Step. The class is compiled once and does no arithmetic on arrays. Its constructor fills in
+a struct of sizes (`arguments`), looks up its compiled loops in a Build, and splits them into chunks. The number of
+chunks depends on the sizes, never on the number of threads. Most steps set `loop` and `chunks` and inherit `run`. A
+step with several loops overrides `run` and calls `run_chunks` for each loop.
 """
 
 from array import array
@@ -29,7 +30,7 @@ cdef extern from "<time.h>" nogil:
     const int CLOCK_MONOTONIC
     int clock_gettime(int clock, timespec* now)
 
-# Read once: the loops below run without Python.
+# Copied to C variables, because the code below reads them without the GIL.
 cdef double WORTH_THREADS = settings.WORTH_THREADS
 cdef double NANOSECONDS_PER_BYTE = settings.NANOSECONDS_PER_BYTE
 cdef double EXCHANGE_PER_BYTE = settings.EXCHANGE_PER_BYTE
@@ -42,7 +43,7 @@ cdef Py_ssize_t CACHE_LINE = 64
 
 
 cdef struct Context:
-    # What a chunk needs of its step.
+    # The fields of a step that its chunks read.
     chunk_loop loop
     const void* arguments
     char** operand
@@ -56,7 +57,7 @@ cdef void run_loop(void* context, Py_ssize_t i, int thread) noexcept nogil:
 
 
 cdef class Step:
-    """Base of all steps. A subclass sets `operands` and `scratch_bytes` in its constructor."""
+    """Base class of all steps. A subclass sets `operands` and `scratch_bytes` in its constructor."""
 
     cdef int run(self) noexcept nogil:
         self.run_chunks(self.loop, self.chunks)
@@ -69,8 +70,11 @@ cdef class Step:
         parallel_for(run_loop, &context, chunks, 1 if 0 < self.cost < WORTH_THREADS else self.threads)
 
     cdef bint streams_to(self, int target, Py_ssize_t nbytes, Py_ssize_t row, Py_ssize_t run) noexcept nogil:
-        """It is large, is written in whole cache lines (see vstream), and no operand is read from there, which would have
-        fetched it."""
+        """Whether stores to the target should bypass the caches.
+
+        They should if the target is large, is written in whole cache lines (see vstream), and has no other operand at
+        the same address: reading that operand would load the lines into the caches anyway.
+        """
         cdef int i
         if nbytes < (COLD_STREAM_BYTES if self.cold else STREAM_BYTES):
             return False
@@ -89,8 +93,14 @@ cdef class Step:
         return <const Py_ssize_t*><uintptr_t>array.ctypes.data
 
     def weigh(self, double nbytes, Py_ssize_t plan_bytes=0):
-        """Judge from its arithmetic and from the bytes of its operands what a run costs, and from its plan's memory what
-        is in the caches and what threads gain. A step that was not weighed uses all its threads, however small."""
+        """Estimate the cost of a run, the gain by more threads, and whether operands are in the caches.
+
+        A step without an estimate uses all its threads, even if it is small.
+
+        Args:
+            nbytes: bytes of all operands.
+            plan_bytes: bytes of memory of the whole plan.
+        """
         self.cost = max(self.work, nbytes * NANOSECONDS_PER_BYTE)
         self.gain = self.cost
         if max(<double>plan_bytes, nbytes) <= CORE_CACHE:
@@ -100,10 +110,10 @@ cdef class Step:
         self.cold = plan_bytes > COLD_PLAN_BYTES
 
     def bind(self, addresses, size_t scratch, int threads):
-        """Give the step its operands' addresses (0 for an absent one), its scratch and its threads.
+        """Set the addresses of the operands (0 if absent) and of the scratch memory, and the number of threads.
 
         Raises:
-            ValueError: not as many addresses as the step has operands.
+            ValueError: the number of addresses is not the number of operands.
         """
         if len(addresses) != self.operands:
             raise ValueError(f"{type(self).__name__} takes {self.operands} operands, got {len(addresses)}")
@@ -117,11 +127,11 @@ cdef struct Stretch:
     void** items
     Py_ssize_t next, end
     int status
-    double* least   # seconds of each step
+    double* least   # for each step, the shortest time measured so far, in seconds
 
 
 cdef void run_stretch(void* context) noexcept nogil:
-    """The steps next..end-1, up to one whose status is not OK."""
+    """Run steps next..end-1. Stop at the first step whose status is not OK."""
     cdef Stretch* s = <Stretch*>context
     while s.next < s.end:
         s.status = (<Step>s.items[s.next]).run()
@@ -131,7 +141,7 @@ cdef void run_stretch(void* context) noexcept nogil:
 
 
 cdef void time_stretch(void* context) noexcept nogil:
-    """All steps next..end-1, whatever their status."""
+    """Run steps next..end-1 and time each of them, whatever their status."""
     cdef Stretch* s = <Stretch*>context
     cdef timespec t0, t1
     cdef double seconds
@@ -145,18 +155,19 @@ cdef void time_stretch(void* context) noexcept nogil:
 
 
 cdef class Program:
-    """Bound steps in the order they run; the whole of it runs without the GIL.
+    """A sequence of bound steps, run in this order without the GIL.
 
     Args:
-        flush: numbers below the least normal one (1.2e-38 in float32) are taken for 0, and none is a result.
+        steps: the steps; `bind` must be called on each before `run`.
+        flush: flush subnormal numbers to zero, as inputs and as results (in float32, magnitudes below 1.2e-38).
 
     Raises:
-        TypeError: something in `steps` is no Step.
+        TypeError: an element of `steps` is not a Step.
     """
 
     cdef readonly tuple steps
     cdef readonly bint flush
-    cdef void** items   # borrowed from `steps`
+    cdef void** items   # the steps as pointers; `steps` holds the references
 
     def __cinit__(self, steps, bint flush=False):
         self.steps = tuple(steps)
@@ -176,7 +187,14 @@ cdef class Program:
         return len(self.steps)
 
     def run(self, Py_ssize_t begin=0, Py_ssize_t end=-1):
-        """Run steps begin..end-1 (default: all). Returns (steps run, status); a status other than 0 stopped it."""
+        """Run steps begin..end-1 (default: all), or until the first step whose status is not 0.
+
+        Returns:
+            (index, status): `end` and 0, or the index of the step that failed and its status.
+
+        Raises:
+            IndexError: not 0 <= begin <= end <= number of steps.
+        """
         cdef Stretch stretch
         if end < 0:
             end = len(self.steps)
@@ -188,7 +206,7 @@ cdef class Program:
         return stretch.next, stretch.status
 
     def profile(self, int repeats=1):
-        """Seconds that each step took, the least of `repeats` whole runs, as a list beside `steps`."""
+        """Time each step: a list of seconds in the order of `steps`, the shortest of `repeats` runs of the program."""
         cdef Stretch stretch
         cdef Py_ssize_t n = len(self.steps)
         cdef double[::1] least = array("d", [float("inf")]) * max(1, n)
@@ -201,11 +219,14 @@ cdef class Program:
 
     @property
     def threads(self):
-        """Threads that a run of all steps has."""
+        """Number of threads that a run of all steps uses."""
         return self.threads_of(0, len(self.steps))
 
     cdef int threads_of(self, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-        """As many as its steps have, if it is worth it for them together; for one that was not weighed it is."""
+        """Number of threads for a run of steps begin..end-1: the most that any step has, or 1 if they save no time.
+
+        If any step has no estimate (`weigh` was not called), more threads are assumed to save time.
+        """
         cdef Py_ssize_t i
         cdef int most = 1
         cdef bint known = True
@@ -218,7 +239,7 @@ cdef class Program:
 
 
 def gains_by_threads(steps):
-    """Whether more threads than one are worth it for a run of these steps, which have been weighed."""
+    """Whether more than one thread saves time in a run of these steps, as estimated by `weigh`. True if unknown."""
     cdef double gain = 0
     for step in steps:
         gain += (<Step>step).gain

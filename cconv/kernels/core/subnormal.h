@@ -1,6 +1,6 @@
-/* subnormal.h: numbers closer to 0 than the least normal one (1.2e-38) taken for 0, on the thread that asks for it.
+/* subnormal.h: switches the calling thread to flush subnormal numbers (magnitudes below 1.2e-38 in float32) to zero.
  *
- * Processors compute with them in microcode: some 150 cycles an operation instead of half of one. */
+ * Processors compute with subnormal numbers in microcode: about 150 cycles per operation instead of half a cycle. */
 #ifndef CCONV_SUBNORMAL_H
 #define CCONV_SUBNORMAL_H
 
@@ -9,7 +9,7 @@
 #if defined(__SSE2__)
 #include <immintrin.h>
 typedef uint32_t float_mode;
-static const float_mode NO_SUBNORMALS = 0x8040; /* MXCSR: none as results, none as operands */
+static const float_mode NO_SUBNORMALS = 0x8040; /* MXCSR bits FTZ and DAZ: flush results, flush operands */
 static inline float_mode get_float_mode(void) { return _mm_getcsr(); }
 static inline void set_float_mode(float_mode mode) { _mm_setcsr(mode); }
 #elif defined(__aarch64__)
@@ -23,13 +23,13 @@ static inline float_mode get_float_mode(void)
 }
 static inline void set_float_mode(float_mode mode) { __asm__ volatile("msr fpcr, %0" : : "r"(mode)); }
 #else
-typedef int float_mode; /* another processor computes with them */
+typedef int float_mode; /* other processors: no switch, subnormal numbers are computed */
 static const float_mode NO_SUBNORMALS = 0;
 static inline float_mode get_float_mode(void) { return 0; }
 static inline void set_float_mode(float_mode mode) { (void)mode; }
 #endif
 
-/* Returns the mode to be set again. */
+/* Flush subnormal numbers to zero from now on, if `flush`. Returns the previous mode, for set_float_mode. */
 static inline float_mode flush_subnormals(int flush)
 {
     const float_mode before = get_float_mode();

@@ -1,11 +1,11 @@
-/* A team: the thread that runs a program, and helpers that stand by and take chunks of its loops.
+/* A team: a leader, the thread that runs a program, and helper threads that run chunks of the program's parallel loops.
 
-   The leader puts a loop up and begins at once; a helper that sees it in time joins. When no chunk is left the leader
-   closes the loop and waits for the helpers that are still in a chunk, and for these alone: one whose processor is
-   taken away meanwhile, as on a shared machine, holds nobody up unless it has a chunk.
+   The leader publishes a loop and starts on it at once. A helper that notices the loop in time joins. When no chunk is
+   left, the leader closes the loop and waits only for helpers that are still running a chunk. So a helper that the
+   system has descheduled, as happens on a shared machine, delays nobody unless it is running a chunk.
 
-   `word` says it all in one place: the number of the loop, whether it may still be joined, how many helpers are in it.
-   What the loop is lies in the same cache line, so that a helper fetches one. */
+   One atomic `word` holds the whole state: the number of the loop, whether helpers may still join, and how many have
+   joined. The description of the loop is in the same cache line, so that a helper loads one line. */
 #ifndef CCONV_TEAM_H
 #define CCONV_TEAM_H
 
@@ -18,9 +18,9 @@
 
 enum { MOST_THREADS = 256, CACHE_LINE = 64 };
 
-/* How often a helper looks for the next loop before it goes to sleep, and the leader for the last helper before it
-   yields: some tenths of a millisecond in all. Where there are more threads than processors, who looks is in the way of
-   those that have work. */
+/* Number of spins: of a helper that waits for the next loop, before it sleeps; of the leader that waits for the last
+   helper, before it yields. PATIENCE is some tenths of a millisecond. LITTLE_PATIENCE is used if there are more threads
+   than processors, because a spinning thread then takes a processor from a thread that has work. */
 enum { PATIENCE = 10000, LITTLE_PATIENCE = 50 };
 
 static const uint64_t OPEN = (uint64_t)1 << 31, NEXT = (uint64_t)1 << 32, DISMISSED = ~(uint64_t)0;
@@ -28,23 +28,24 @@ static const uint64_t OPEN = (uint64_t)1 << 31, NEXT = (uint64_t)1 << 32, DISMIS
 typedef void (*team_body)(void* context, ptrdiff_t chunk, int thread);
 typedef void (*team_program)(void* context);
 
-/* The chunks that a thread has yet to run, first in the upper half and end in the lower; alone in a cache line. */
+/* The range of chunks that a thread still has to run: the first in the upper 32 bits, the end in the lower 32 bits.
+   Each share has a cache line of its own. */
 typedef struct { _Alignas(CACHE_LINE) uint64_t range; } share;
 
 typedef struct {
-    _Alignas(CACHE_LINE) uint64_t word; /* loops put up * NEXT + OPEN + helpers in this one; or DISMISSED */
+    _Alignas(CACHE_LINE) uint64_t word; /* number of loops so far * NEXT + OPEN + helpers in this loop; or DISMISSED */
     team_body body;
     void* context;
-    int threads;                        /* that may join; each has a share */
-    int flush;                          /* subnormal numbers are 0 in this program */
-    _Alignas(CACHE_LINE) int asleep;
-    int patience;
+    int threads;                        /* threads that may run the loop, each with a share */
+    int flush;                          /* whether subnormal numbers are flushed to 0 */
+    _Alignas(CACHE_LINE) int asleep;    /* number of helpers that sleep or are about to */
+    int patience;                       /* spins before a wait blocks or yields */
     pthread_mutex_t mutex;
     pthread_cond_t awake;
     share shares[MOST_THREADS];
 } team;
 
-/* The team that this thread leads, unless it is in a loop already. */
+/* The team that this thread leads; NULL while the thread runs chunks of a loop. */
 static _Thread_local team* led;
 
 static inline void pause_briefly(void)
@@ -56,21 +57,22 @@ static inline void pause_briefly(void)
 #endif
 }
 
-/* Take the first chunk of a share, or its last; -1: it is empty. */
+/* Take the first chunk of a share, or the last one if `last`. Returns -1 if the share is empty. */
 static inline int64_t take(share* s, int last)
 {
-    uint64_t found = __atomic_load_n(&s->range, __ATOMIC_RELAXED);
+    uint64_t range = __atomic_load_n(&s->range, __ATOMIC_RELAXED);
     for (;;) {
-        uint64_t first = found >> 32, end = found & 0xffffffffu;
+        uint64_t first = range >> 32, end = range & 0xffffffffu;
         if (first >= end)
             return -1;
-        uint64_t left = last ? found - 1 : found + NEXT;
-        if (__atomic_compare_exchange_n(&s->range, &found, left, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        uint64_t left = last ? range - 1 : range + NEXT;
+        if (__atomic_compare_exchange_n(&s->range, &range, left, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
             return (int64_t)(last ? end - 1 : first);
     }
 }
 
-/* What one thread does of a loop: its own share from the front, then others' from the back. */
+/* Run one thread's part of a loop: the chunks of its own share from the front, then those of other shares from the
+   back. */
 static void work(team* t, int thread)
 {
     for (int i = 0; i < t->threads; i++) {
@@ -96,7 +98,8 @@ static void team_destroy(team* t)
     pthread_mutex_destroy(&t->mutex);
 }
 
-/* The leader's new word. Either it sees that a helper is about to sleep, or that helper sees the word. */
+/* Publish the leader's new word, and wake sleeping helpers. No wake-up is lost: either the leader sees that a helper is
+   about to sleep, or that helper sees the new word. */
 static void announce(team* t, uint64_t word)
 {
     __atomic_store_n(&t->word, word, __ATOMIC_SEQ_CST);
@@ -117,10 +120,10 @@ static void sleep_until_other(team* t, uint64_t word)
     pthread_mutex_unlock(&t->mutex);
 }
 
-/* A helper's life. */
+/* The main loop of a helper: join loops until the leader dismisses the team. */
 static void team_help(team* t, int thread)
 {
-    uint64_t joined = 0; /* the last loop that this helper was in */
+    uint64_t joined = 0; /* number of the last loop that this helper joined */
     int looks = 0;
     const float_mode before = flush_subnormals(t->flush);
     for (;;) {
@@ -145,8 +148,8 @@ static void team_help(team* t, int thread)
     set_float_mode(before);
 }
 
-/* The leader's life: the program, whose loops are put up by team_loop. It sets its mode here, when its helpers are there:
-   a thread begins with the mode of the one that makes it, and keeps that for other programs. */
+/* Run a program as the leader; team_loop publishes its loops. The float mode is set only here, after the helper threads
+   were created: a new thread inherits the mode of its creator and would keep it for other programs. */
 static void team_lead(team* t, team_program program, void* context)
 {
     const float_mode before = flush_subnormals(t->flush);
@@ -157,7 +160,7 @@ static void team_lead(team* t, team_program program, void* context)
     announce(t, DISMISSED);
 }
 
-/* The leader runs a loop of `chunks` with at most `threads` of its team. */
+/* Run a loop of `chunks` chunks as the leader, on at most `threads` threads of the team. */
 static void team_loop(team* t, team_body body, void* context, ptrdiff_t chunks, int threads)
 {
     for (int i = 0; i < threads; i++)
@@ -166,7 +169,7 @@ static void team_loop(team* t, team_body body, void* context, ptrdiff_t chunks, 
     t->context = context;
     t->threads = threads;
     announce(t, (t->word / NEXT + 1) * NEXT + OPEN);
-    led = NULL; /* a loop within a chunk is this thread's own */
+    led = NULL; /* a nested loop runs on this thread alone */
     work(t, 0);
     led = t;
     __atomic_and_fetch(&t->word, ~OPEN, __ATOMIC_ACQUIRE);
@@ -174,7 +177,7 @@ static void team_loop(team* t, team_body body, void* context, ptrdiff_t chunks, 
         if (looks % t->patience)
             pause_briefly();
         else
-            sched_yield(); /* the helper may need this processor */
+            sched_yield(); /* the last helper may need this processor */
     }
 }
 

@@ -1,6 +1,6 @@
-# What a team's leader runs.
+# The function that a team's leader runs: a whole program.
 ctypedef void (*leader_body)(void* context) noexcept nogil
-# body(context, chunk, thread): the work of one chunk. `thread` < the number of threads, and picks the scratch.
+# body(context, chunk, thread): the work of one chunk. `thread`, from 0, selects the thread's scratch memory.
 ctypedef void (*chunk_body)(void* context, Py_ssize_t chunk, int thread) noexcept nogil
 
 cdef void parallel_for(chunk_body body, void* context, Py_ssize_t chunks, int threads) noexcept nogil

@@ -1,21 +1,22 @@
-"""Threads: the only file that touches OpenMP.
+"""Threads. This is the only file that uses OpenMP.
 
-A kernel cuts its loop into chunks *by the shape* and hands them to `parallel_for`. Which thread runs which
-chunk must not matter, so a chunk must not add to what another chunk writes; partial sums go to a place per
-chunk and are added afterwards in the order of the chunks. That is why the number of threads never changes a
-bit of any result.
+Determinism: a kernel splits its loop into chunks by the shape alone and passes them to `parallel_for`. Any thread may
+run any chunk, so a chunk must not add to memory that another chunk writes. Each chunk stores partial sums to memory of
+its own, and the sums are added afterwards in the order of the chunks. So the number of threads never changes a bit of
+any result.
 
-Each thread begins with an equal run of neighbouring chunks, since what it wrote in the loop before is in its own
-cache: threads that take whatever comes next read half of their input from another core's (MobileNetV2 on one
-image, 2 threads: depthwise convolutions 0.84 -> 0.56 ms, the others 3.3 -> 3.1 ms). A thread that is done takes
-chunks from the other ends of the others' runs, as on a busy machine one core may fall behind.
+Scheduling: each thread begins with a contiguous range of chunks, and all ranges are equally long. A thread then mostly
+reads data that it wrote in the loop before, which is in its own cache. With dynamic scheduling, threads would read half
+of their input from another core's cache (MobileNetV2 on one image, 2 threads: depthwise convolutions took 0.84 ms, with
+ranges 0.56 ms; the others 3.3 and 3.1 ms). A thread that is done steals chunks from the ends of other threads' ranges,
+because on a busy machine one core may fall behind.
 
-A program opens one parallel region, in which its loops are put up for the other threads by a team (team.h): a region
-for each loop takes more than twice as long to begin and end (0.9 and 0.4 us on 2 cores of a Xeon), and waits for all of
-its threads even where one of them could have run all chunks meanwhile.
+Parallel regions: a program opens one OpenMP region, in which a team (team.h) passes each loop to the waiting threads.
+An OpenMP region per loop would take more than twice as long to begin and end (0.9 instead of 0.4 us on 2 cores of a
+Xeon). It would also wait for all threads, even if one thread could run all chunks in the meantime.
 
-Fork: libgomp's worker threads do not survive fork(), and a parallel region in the child would wait for them
-for ever. A forked child therefore runs every chunk on its one thread; results are the same bits.
+Fork: the worker threads of libgomp do not survive fork(), and a parallel region in the child would wait for them for
+ever. A forked child therefore runs every chunk on its only thread. The results have the same bits.
 """
 
 import numbers
@@ -56,9 +57,9 @@ cdef int processors
 
 
 cdef void with_team(leader_body body, void* context, int threads, bint flush) noexcept nogil:
-    """Run body(context) on this thread; `parallel_for` within it has `threads` threads, this one among them.
+    """Run body(context) on this thread. Each `parallel_for` in it may use `threads` threads, including this one.
 
-    `flush`: to them all, numbers below the least normal one are 0; see subnormal.h.
+    If `flush`, all these threads treat subnormal numbers as 0; see subnormal.h.
     """
     cdef team t
     cdef float_mode before
@@ -78,7 +79,7 @@ cdef void with_team(leader_body body, void* context, int threads, bint flush) no
 
 
 cdef void parallel_for(chunk_body body, void* context, Py_ssize_t chunks, int threads) noexcept nogil:
-    """Run body(context, c, thread) for c in 0..chunks-1 on at most `threads` threads of the team; returns when all ran."""
+    """Run body(context, c, thread) for c in 0..chunks-1 on at most `threads` threads; returns when all are done."""
     cdef Py_ssize_t chunk
     if threads <= 1 or chunks <= 1 or led == NULL:
         for chunk in range(chunks):
@@ -96,12 +97,12 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def has_openmp() -> bool:
-    """Whether this build can use more than one thread."""
+    """Whether cconv was compiled with OpenMP, without which only one thread is used."""
     return bool(CCONV_OPENMP)
 
 
 def available_processors() -> int:
-    """Processors this process may run on (its affinity mask, not the machine's total)."""
+    """Number of processors that this process may run on: its affinity mask, not the machine's total."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
@@ -112,21 +113,22 @@ processors = available_processors()
 
 
 def _initial_threads() -> int:
-    wish = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return int(wish) if wish.isdigit() and int(wish) > 0 else processors
+    requested = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(requested) if requested.isdigit() and int(requested) > 0 else processors
 
 
-# More threads than this for each processor only wait for each other; as many as this are allowed on any machine.
+# Limits on the number of threads. More than PER_PROCESSOR threads per processor only wait for each other. On a machine
+# with few processors, ALWAYS_ALLOWED threads are still accepted.
 PER_PROCESSOR, ALWAYS_ALLOWED = 4, 8
 
 
 def useful_threads(n: int) -> int:
-    """`n`, or the largest number of threads that is of use here."""
+    """n, or the largest useful number of threads on this machine if n is larger."""
     return min(n, max(PER_PROCESSOR * processors, ALWAYS_ALLOWED), MOST_THREADS)
 
 
 def _capped(n: int, place: str) -> int:
-    """useful_threads(n), with a warning if that is less."""
+    """Return useful_threads(n); warn if that is less than n. `place` names the origin of n in the warning."""
     most = useful_threads(n)
     if most < n:
         warnings.warn(f"{place}: {n} threads on {processors} processors would wait for each other; {most} are used",
@@ -138,15 +140,17 @@ _threads = _capped(_initial_threads(), "OMP_NUM_THREADS")
 
 
 def get_num_threads() -> int:
-    """Threads that new plans use unless told otherwise."""
+    """The default number of threads of new plans."""
     return _threads if CCONV_OPENMP else 1
 
 
-def set_num_threads(n: object) -> None:  # with `int` Cython would take the check below for granted
-    """Let new plans use `n` threads, or as many as are of use. Results do not depend on it.
+def set_num_threads(n: object) -> None:  # with `int`, Cython would assume that the check below is true
+    """Set the default number of threads of new plans. Results do not depend on it.
+
+    If n is more than the machine can use, a smaller number is set, with a warning.
 
     Raises:
-        ValueError: n is not a whole number of at least 1.
+        ValueError: n is not an integer of at least 1.
     """
     global _threads
     if not isinstance(n, numbers.Integral) or isinstance(n, bool) or n < 1:

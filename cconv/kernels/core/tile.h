@@ -1,18 +1,21 @@
-/* tile.h: the micro-kernel: one register tile of a product of matrices. Everything that multiplies uses it.
+/* tile.h: the micro-kernel, which computes one register tile of a matrix product. All convolutions
+ * but depthwise ones use it, and Gemm.
  *
  *     C[i][j] = sum over segments s, steps k of  A(s, i, k) * B[s][k][j]   (+ C[i][j]) (+ bias[j]) (+ R[i][j])
  *
- * The result is clamped to an interval last, if asked for, so the epilogue of a convolution costs no pass of its own.
- * C has up to TILE_ROWS rows and `vectors` vectors of columns, which stay in registers throughout. Each step k loads
- * two vectors of B and broadcasts each row's A from memory, so 14 x 2 FMAs take 16 loads. Sums start from zero and are
- * added to C at the end. Compared with starting from C this costs nothing and halves the rounding error.
+ * R is a residual. The result can also be clamped, as the last operation. So the epilogue of a convolution needs no
+ * pass of its own. C has up to TILE_ROWS rows and `vectors` vectors of columns, which stay in registers throughout.
+ * Each step k loads two vectors of B and broadcasts each row's A from memory, so 14 x 2 FMAs take 16 loads. Sums start
+ * from zero and are added to C at the end. Compared with starting from C this costs nothing and halves the rounding
+ * error.
  *
- * Rows come in two halves with a base address each: rows 0..ceil(n/2)-1 at a0, a0 + row, ..., the others at a1.
- * A run of n neighbouring pixels has a1 = a0 + ceil(n/2) * row. Two short rows of an image have any two addresses. A
- * half has at most seven rows, which is what x86 can address from one base without spilling: multiples 1, 2, 4 of row,
- * of 3 row and of 5 row.
+ * The rows of A form two halves with a base address each: rows 0..ceil(n/2)-1 at a0, a0 + row, ...; the others at a1,
+ * a1 + row, .... For n neighbouring pixels, a1 = a0 + ceil(n/2) * row. For two short rows of an image, a0 and a1 are
+ * independent. A half has at most seven rows, because x86 can address seven rows from one base without spilling
+ * registers: 0, 1, 2 and 4 times `row`, 1 and 2 times 3 * row, and 5 * row.
  *
- * `row`, `step` and `offset` are in bytes, so that the compiler needs no shifts in the loop. There are two families:
+ * `row`, `step` and `offset` are in bytes, so that the compiler needs no shifts in the loop. There are two families of
+ * tiles:
  *     across   step is one element: a row is a pixel, steps are its channels (forward, input gradient)
  *     along    row is one element: a row is a channel, steps are pixels (weight gradient, transposed A)
  */
@@ -21,39 +24,39 @@
 
 #include "moments.h"
 
-/* What happens to a sum before it is stored, in this order. Bits can be combined. */
+/* What is done with a sum before it is stored, in this order. The bits can be combined. */
 enum tile_mode { TILE_STORE = 0, TILE_ADD = 1, TILE_BIAS = 2, TILE_RESIDUAL = 4, TILE_CLAMP = 8,
-                 TILE_STREAM = 16,  /* store past the caches; all vectors are whole and aligned */
-                 TILE_MEASURE = 32, /* also add the values that are stored to the columns' moments (tile_across) */
-                 TILE_BEGIN = 64,   /* these values are the first of the moments */
-                 TILE_FETCH = 128 /* segments fetch from `stream` instead of `ahead` (tile_across) */ };
+                 TILE_STREAM = 16,  /* stores bypass the caches; requires whole, aligned vectors */
+                 TILE_MEASURE = 32, /* add the stored values to the columns' statistics, see moments.h (tile_across) */
+                 TILE_BEGIN = 64,   /* with TILE_MEASURE: initialise the statistics with these values */
+                 TILE_FETCH = 128 /* prefetch from `stream` instead of `ahead` (tile_across) */ };
 
 enum { TILE_STREAMS = 6 };
 
 typedef struct {
-    const ptrdiff_t *offset; /* of each segment, bytes from a0 and a1 */
+    const ptrdiff_t *offset; /* [segments] bytes from a0 and a1 */
     ptrdiff_t segments;
-    ptrdiff_t depth;         /* steps of a segment */
+    ptrdiff_t depth;         /* number of steps k per segment */
     ptrdiff_t row, step;     /* bytes between rows, between steps */
     const real *b;           /* [segments][depth][vectors * VL] */
     const real *bias;        /* [columns], for TILE_BIAS */
-    ptrdiff_t columns;       /* of C that exist, <= vectors * VL */
+    ptrdiff_t columns;       /* number of columns of C, <= vectors * VL */
     ptrdiff_t ldc;           /* elements between rows of C */
-    ptrdiff_t residual;      /* bytes from an element of C to that of R, for TILE_RESIDUAL */
+    ptrdiff_t residual;      /* bytes from an element of C to the same of R, for TILE_RESIDUAL */
     real low, high;          /* for TILE_CLAMP; a NaN stays NaN */
-    const char *ahead;       /* what is read after this tile; each step prefetches one line of it to L2 */
-    ptrdiff_t ahead_step;    /* bytes from one line to the next; 0 fetches only the first */
+    const char *ahead;       /* data read after this tile; each step prefetches one cache line of it to L2 */
+    ptrdiff_t ahead_step;    /* bytes from one prefetch to the next; 0: prefetch only the first line */
     ptrdiff_t ahead_row;     /* additional bytes after each segment (tile_along) */
-    const char *stream[TILE_STREAMS]; /* for TILE_FETCH: where each segment begins to fetch */
-    ptrdiff_t streams;                /* how many of them are used; further segments fetch from the first */
+    const char *stream[TILE_STREAMS]; /* for TILE_FETCH: where each segment begins to prefetch */
+    ptrdiff_t streams;                /* number of streams in use; any further segments use the first */
     int mode;                /* bits of tile_mode */
-    real *moments;           /* of the columns, for TILE_MEASURE; see moments.h */
-    ptrdiff_t moments_apart;
+    real *moments;           /* statistics of the columns, for TILE_MEASURE; see moments.h */
+    ptrdiff_t moments_apart; /* elements between the rows of `moments` */
 } tile_job;
 
 typedef void (*tile_fn)(const tile_job *job, const char *a0, const char *a1, real *c0, real *c1);
 
-/* Row i of a half: one, three and five times the stride are in registers. */
+/* Address of row i of a half. r1, r3, r5 are 1, 3 and 5 times the stride between rows, which are in registers. */
 INLINE const char *row_at(const char *p, int i, ptrdiff_t r1, ptrdiff_t r3, ptrdiff_t r5)
 {
     switch (i) {
@@ -67,12 +70,12 @@ INLINE const char *row_at(const char *p, int i, ptrdiff_t r1, ptrdiff_t r3, ptrd
     }
 }
 
-/* For each vector of the tile: its place in C, and the residual that is added to it. */
+/* A loop over all vectors of the tile; the address in C of the current vector; the address of its residual. */
 #define EACH_VECTOR UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < vectors; v++)
 #define PLACE ((i < n0 ? c0 + i * ldc : c1 + (i - n0) * ldc) + v * VL)
 #define RESIDUAL ((const real *)((const char *)PLACE + job->residual))
 
-/* Column vector v to the moments. */
+/* Add column vector v of all rows to the columns' statistics. */
 INLINE void tile_measure(const int n, const int v, const tile_job *job, vf acc[TILE_ROWS][TILE_VECTORS])
 {
     moments m = moments_open(job->moments + v * VL, job->moments_apart, job->mode & TILE_BEGIN, acc[0][v]);
@@ -80,7 +83,7 @@ INLINE void tile_measure(const int n, const int v, const tile_job *job, vf acc[T
     moments_close(job->moments + v * VL, job->moments_apart, m);
 }
 
-/* Apply the steps of job->mode to the sums and store them. The last vector has `tail` lanes. */
+/* Apply the operations in job->mode to the sums and store them. The last vector of each row has `tail` valid lanes. */
 INLINE void tile_finish(const int n, const int vectors, const ptrdiff_t tail, const int measures, const tile_job *job,
                         vf acc[TILE_ROWS][TILE_VECTORS], real *c0, real *c1)
 {
@@ -114,7 +117,7 @@ INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const
     const ptrdiff_t ahead_step = job->ahead_step;
     vf acc[TILE_ROWS][TILE_VECTORS];
     EACH_VECTOR acc[i][v] = vzero();
-    /* C is written and R is read at the end. Their lines are fetched to L1 meanwhile. */
+    /* C and R are needed at the end. Prefetch their cache lines to L1 now. */
     if (!(job->mode & TILE_STREAM)) EACH_VECTOR __builtin_prefetch(PLACE, 1);
     if (job->mode & TILE_RESIDUAL) EACH_VECTOR __builtin_prefetch(RESIDUAL);
 
@@ -148,10 +151,10 @@ INLINE void tile_body(const int n, const int vectors, const ptrdiff_t row, const
 #undef PLACE
 #undef RESIDUAL
 
-/* Whether the tiles of a family support TILE_MEASURE and TILE_FETCH. Those of a weight gradient need not. */
+/* Whether a family of tiles supports TILE_MEASURE and TILE_FETCH. Weight gradients ("along") do not need them. */
 enum { measures_across = 1, measures_along = 0 };
 
-/* There is one function per number of rows and vectors, so that every bound is a constant: tile_across_14_2, ... */
+/* Define one function per number of rows and vectors, so that all loop bounds are constants: tile_across_14_2, ... */
 #define TILE_FUNCTION(family, n, vectors, row, step)                                                         \
     __attribute__((noinline, unused)) static void tile_##family##_##n##_##vectors(                           \
         const tile_job *job, const char *a0, const char *a1, real *c0, real *c1)                              \
@@ -189,10 +192,10 @@ __attribute__((unused)) static const tile_fn tile_along[][2] = {TILE_TABLE_LOW(a
 #error "tile.h: no table for this TILE_ROWS"
 #endif
 
-/* Vectors of a packed row of a block of `columns` columns. */
+/* Number of vectors per packed row of a block of `columns` columns. */
 INLINE int block_vectors(ptrdiff_t columns) { return columns > VL ? 2 : 1; }
 
-/* Copy `count` pixels of `channels` each; strides in elements. */
+/* Copy `count` pixels of `channels` channels each. Strides are in elements. */
 INLINE void copy_pixels(const real *source, ptrdiff_t source_stride, real *target, ptrdiff_t target_stride,
                         ptrdiff_t count, ptrdiff_t channels)
 {
@@ -208,8 +211,8 @@ INLINE void copy_pixels(const real *source, ptrdiff_t source_stride, real *targe
         target += target_stride;
     }
 }
-/* Copy to panels of `panel` channels, panel_size elements apart. Each pixel is read in one go, because it is one run of
- * memory. A pixel of a panel has room for whole vectors. */
+/* Copy `count` pixels and split their channels into panels of `panel` channels, panel_size elements apart. Each pixel
+ * is read as one contiguous piece. In a panel, each pixel has room for whole vectors. */
 INLINE void split_pixels(const real *source, ptrdiff_t source_stride, real *target, ptrdiff_t target_stride,
                          ptrdiff_t count, ptrdiff_t channels, ptrdiff_t panel, ptrdiff_t panel_size)
 {
@@ -226,6 +229,7 @@ INLINE void split_pixels(const real *source, ptrdiff_t source_stride, real *targ
             }
     }
 }
+/* Set `count` pixels of `channels` channels each to 0. The stride is in elements. */
 INLINE void zero_pixels(real *target, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t channels)
 {
     if (stride == channels) channels *= count, count = count > 0;
@@ -235,7 +239,7 @@ INLINE void zero_pixels(real *target, ptrdiff_t stride, ptrdiff_t count, ptrdiff
         if (c < channels) vstore_n(target + c, vzero(), channels - c);
     }
 }
-/* Copy `count` pixels of `channels` each to rows of whole vectors, `width` wide. The rest of a row is 0. */
+/* Copy `count` pixels of `channels` channels each to rows of `width` elements (whole vectors), padded with 0. */
 INLINE void pad_pixels(const real *source, ptrdiff_t source_stride, real *target, ptrdiff_t width, ptrdiff_t count,
                        ptrdiff_t channels)
 {

@@ -1,4 +1,4 @@
-# The register tile, and copies to the layouts that it reads; tile.h describes them.
+# Cython declarations of tile.h: the matrix product of one register tile, and copies into the layouts that it reads.
 
 from cconv.kernels.core.simd cimport real
 
@@ -26,7 +26,7 @@ cdef extern from "tile.h" nogil:
         real* moments
         Py_ssize_t moments_apart
     ctypedef void (*tile_fn)(const tile_job* job, const char* a0, const char* a1, real* c0, real* c1) noexcept nogil
-    # [rows][vectors - 1]
+    # Tables of functions, indexed by [rows][vectors - 1].
     const tile_fn tile_across[15][2]
     const tile_fn tile_along[15][2]
     int block_vectors(Py_ssize_t columns)

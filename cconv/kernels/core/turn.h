@@ -1,17 +1,18 @@
-/* turn.h: rows of a matrix to columns, VL x VL elements at a time in registers.
+/* turn.h: matrix transposition, VL x VL elements at a time in registers.
  *
- * Weights in ONNX's order have their outputs as rows; kernels read them with the outputs as lanes. Element by element
- * a copy takes one and a half cycles an element; by these squares, half of one to one.
+ * In ONNX's order, each output channel's weights are a row. Kernels read weights with output channels as vector lanes.
+ * A copy element by element takes 1.5 cycles per element, these transposed squares 0.5 to 1 cycle.
  */
 #ifndef CCONV_TURN_H
 #define CCONV_TURN_H
 
 #include "simd.h"
 
-enum { LANES = VECTOR_BYTES / sizeof(real) }; /* VL as an array's length */
+enum { LANES = VECTOR_BYTES / sizeof(real) }; /* VL as a constant, usable as an array length */
 
 #if defined(__GNUC__) && !defined(__clang__)
-/* Rows i and i + s exchange the lanes whose bit s is not theirs; after all s a row is what was a column. */
+/* One stage of the transposition, for a power of two s and row pairs (i, i + s) where i has bit s clear. Row i's lanes
+ * with bit s set are exchanged with row i + s's lanes with bit s clear. After all stages the rows are the columns. */
 #define TURN_BY(s)                                                                                                  \
     if ((s) < VL) {                                                                                                 \
         const vi up = (vi)((lanes & (lane)(s)) != 0), low = lanes + (up & (lane)(VL - (s)));                        \
@@ -46,7 +47,8 @@ INLINE void turn(vf *r)
 }
 #endif
 
-/* r[j] = element j of `live` rows that lie `stride` elements apart, for j < count; lanes of further rows are 0. */
+/* Load and transpose: lane i of to[j] = element j of row i, for j < count. Rows are `stride` elements apart. Only
+ * `live` rows are read; lanes from `live` on are 0. */
 static void load_turned(const real *from, ptrdiff_t stride, ptrdiff_t live, ptrdiff_t count, vf *to)
 {
     vf r[LANES];
@@ -60,7 +62,8 @@ static void load_turned(const real *from, ptrdiff_t stride, ptrdiff_t live, ptrd
     UNROLL for (int i = 0; i < VL; i++) to[i] = r[i];
 }
 
-/* The other way: lane i of from[j] is element j of row i. Of `live` rows `count` elements are written. */
+/* Transpose and store: element j of row i = lane i of from[j]. Writes `count` elements of each of `live` rows, which
+ * are `stride` elements apart. */
 static void store_turned(const vf *from, ptrdiff_t live, ptrdiff_t count, real *to, ptrdiff_t stride)
 {
     vf r[LANES];

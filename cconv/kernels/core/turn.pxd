@@ -1,3 +1,5 @@
+# Cython declarations of turn.h: loads and stores that transpose.
+
 from cconv.kernels.core.simd cimport real, vf
 
 cdef extern from "turn.h" nogil:

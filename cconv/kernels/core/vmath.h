@@ -1,16 +1,16 @@
-/* vmath.h: functions of whole vectors.
+/* vmath.h: mathematical functions of vectors.
  *
- * In float32 by range reduction and a polynomial, with Moshier's coefficients (Cephes: expf.c, logf.c, sinf.c and
- * tanhf.c), for erf and e^x - 1 with minimax fits of our own. The largest errors over float32's whole range stand
- * beside the functions; test_elementwise.py holds them to that. NaN stays NaN.
- * The float64 build serves gradient checks and calls libm lane by lane; so does float32 for what is rare.
+ * In float32 the functions use range reduction and a polynomial, with Moshier's coefficients (Cephes: expf.c, logf.c,
+ * sinf.c and tanhf.c). erf and e^x - 1 use minimax fits made for cconv. The comment of each function gives its largest
+ * error over the whole float32 range; test_elementwise.py checks it. NaN gives NaN.
+ * Rarely used functions call libm lane by lane. So do all functions in the float64 build, which serves gradient checks.
  */
 #ifndef CCONV_VMATH_H
 #define CCONV_VMATH_H
 
 #include "simd.h"
 
-/* vname(x) by libm's name, in `real`, lane by lane. */
+/* LANES(name) defines vname(x), which calls libm's function `name` for each lane, in float or double as `real` is. */
 #ifdef CCONV_FLOAT64
 #define LIBM(name) name
 #else
@@ -25,7 +25,7 @@
 LANES(sqrt)
 LANES(floor)
 LANES(ceil)
-LANES(rint) /* halves go to the even neighbour */
+LANES(rint) /* halves round to even */
 LANES(tan)
 LANES(asin)
 LANES(acos)
@@ -37,10 +37,10 @@ LANES(acosh)
 LANES(atanh)
 
 INLINE vf vabs(vf x) { return (vf)((vi)x & ~(vi)vset((real)-0.0)); }
-/* |x| with y's sign */
+/* |x| with the sign of y */
 INLINE vf vcopysign(vf x, vf y) { return (vf)((vi)vabs(x) | ((vi)y & (vi)vset((real)-0.0))); }
 
-/* The largest lane. */
+/* The largest of all lanes. */
 INLINE real vtop(vf v)
 {
     real top = v[0];
@@ -48,7 +48,8 @@ INLINE real vtop(vf v)
     return top;
 }
 
-/* The sum of all lanes, halves added to one another: a short chain, where many sums are needed. */
+/* The sum of all lanes, by adding one half of the vector to the other: a short dependency chain. For code that needs
+ * many such sums. */
 #if VECTOR_BYTES > 32
 typedef real half_of_64 __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
 #endif
@@ -85,14 +86,14 @@ LANES(cos)
 
 #else
 
-/* 2^n for whole n in -126..127, n given as the low bits of n + 1.5 * 2^23. */
+/* 2^n for integers n in -126..127: the exponent bits of a float32 are n + 127. */
 INLINE vf vpower_of_two(vi n) { return (vf)((n + 127) << 23); }
 
-/* e^x, error at most 2 ulp. x = n ln 2 + r with |r| <= ln 2 / 2; the factor
- * 2^n is applied in two halves, since 2^128 and 2^-149 are no normal numbers. */
+/* e^x, error at most 2 ulp. x = n ln 2 + r with |r| <= ln 2 / 2, and e^x = 2^n e^r. The factor 2^n is applied as a
+ * product of two powers, because 2^128 and 2^-149 are not normal numbers. */
 INLINE vf vexp(vf x)
 {
-    const vf magic = vset(12582912.0f); /* 1.5 * 2^23: adding it rounds to a whole number */
+    const vf magic = vset(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
     x = vselect(x < -104.0f, vset(-104.0f), x);
     x = vselect(x > 89.0f, vset(89.0f), x);
     vf shifted = x * 1.44269504088896341f + magic;
@@ -110,11 +111,11 @@ INLINE vf vexp(vf x)
     return p * vpower_of_two(half) * vpower_of_two(whole - half);
 }
 
-/* e^x - 1 for x <= 88, error at most 2 ulp: 2^n (e^r - 1) + (2^n - 1) with n and r as above. */
+/* e^x - 1 for x <= 88, error at most 2 ulp: 2^n (e^r - 1) + (2^n - 1), where x = n ln 2 + r as in vexp. */
 INLINE vf vexpm1(vf x)
 {
     const vf magic = vset(12582912.0f);
-    x = vselect(x < -25.0f, vset(-25.0f), x); /* there it is -1 to the last bit */
+    x = vselect(x < -25.0f, vset(-25.0f), x); /* below -25 the result rounds to -1 */
     vf shifted = x * 1.44269504088896341f + magic;
     vf n = shifted - magic;
     vf r = x - n * 0.693359375f - n * -2.12194440e-4f;
@@ -129,11 +130,11 @@ INLINE vf vexpm1(vf x)
     return p * power + (power - 1.0f);
 }
 
-/* log x, error at most 1 ulp; -inf at 0, NaN below. x = 2^n m with m within a factor sqrt 2 of 1. */
+/* log x, error at most 1 ulp; -inf at 0, NaN for x < 0. x = 2^n m with 1 / sqrt 2 <= m < sqrt 2. */
 INLINE vf vlog(vf x)
 {
     const vf infinity = vset(INFINITY);
-    vi small = x < 1.17549435e-38f; /* no normal number */
+    vi small = x < 1.17549435e-38f; /* subnormal: scale by 2^23 */
     vi bits = (vi)vselect(small, x * 8388608.0f, x) + (0x3f800000 - 0x3f3504f3);
     vf n = __builtin_convertvector((bits >> 23) - 127, vf) - vselect(small, vset(23.0f), vzero());
     vf f = (vf)((bits & 0x007fffff) + 0x3f3504f3) - 1.0f;
@@ -149,12 +150,12 @@ INLINE vf vlog(vf x)
     p = p * f + 3.3333331174e-1f;
     vf y = p * f * s + n * -2.12194440e-4f - 0.5f * s;
     y = (f + y) + n * 0.693359375f;
-    y = vselect(x < infinity, y, x); /* inf and NaN */
+    y = vselect(x < infinity, y, x); /* inf and NaN stay as they are */
     y = vselect(x == 0.0f, -infinity, y);
     return vselect(x < 0.0f, vset(NAN), y);
 }
 
-/* log(1 + x), error at most 3 ulp: log(u) of the rounded u = 1 + x, and what the rounding took. */
+/* log(1 + x), error at most 3 ulp: log(u) of the rounded sum u = 1 + x, corrected for the rounding error of u. */
 INLINE vf vlog1p(vf x)
 {
     vf u = 1.0f + x;
@@ -162,7 +163,8 @@ INLINE vf vlog1p(vf x)
     return vselect(u == 1.0f, x, vlog(u) - vselect(u < INFINITY, lost / u, vzero()));
 }
 
-/* erf x, error at most 2 ulp: x + x P(x^2) up to 1, then 1 - e^(x Q(x)), which is 1 to the last bit from 4 on. */
+/* erf x, error at most 2 ulp: x + x P(x^2) for |x| < 1, else 1 - e^(x Q(x)) with the sign of x. From |x| = 4 on the
+ * result rounds to 1. */
 INLINE vf verf(vf x)
 {
     vf size = vabs(x), s = x * x;
@@ -183,8 +185,8 @@ INLINE vf verf(vf x)
     return vselect(size < 1.0f, p * x + x, vcopysign(1.0f - vexp(q * t), x));
 }
 
-/* sin x and cos x, error at most 2 ulp. x - n pi/2 with pi/2 in four parts, of which all but the last times n are
- * exact; lanes beyond 8192, where that ends, by libm. */
+/* sin x (quarter = 0) and cos x (quarter = 1), error at most 2 ulp. Range reduction subtracts n pi/2, with pi/2 split
+ * into four parts; n times each part but the last is exact up to |x| = 8192. Lanes beyond that call libm. */
 INLINE vf vsin_or_cos(vf x, int quarter)
 {
     const vf magic = vset(12582912.0f);
@@ -216,7 +218,8 @@ INLINE vf vsin_or_cos(vf x, int quarter)
 INLINE vf vsin(vf x) { return vsin_or_cos(x, 0); }
 INLINE vf vcos(vf x) { return vsin_or_cos(x, 1); }
 
-/* tanh x, error at most 3 ulp: (1 - e^-2|x|) / (1 + e^-2|x|), and a polynomial where that would cancel. */
+/* tanh x, error at most 3 ulp: (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x; a polynomial for |x| < 0.625, where
+ * that formula cancels. */
 INLINE vf vtanh(vf x)
 {
     vf size = vselect(x < 0.0f, -x, x);
@@ -244,8 +247,8 @@ INLINE vf vsigmoid(vf x)
 /* log(1 + e^x) without overflow. */
 INLINE vf vsoftplus(vf x) { return vmax(x, vzero()) + vlog1p(vexp(-vabs(x))); }
 
-/* x^y: the powers that networks raise whole tensors to by multiplication, others by libm. A lane's bits do not depend
- * on the other lanes. */
+/* x^y: by multiplication for y = 0, 1, 2, 3, which networks apply to whole tensors, else by libm. The result of a lane
+ * does not depend on the other lanes, to the bit. */
 INLINE real power(real x, real y)
 {
     return y == 0 ? 1 : y == 1 ? x : y == 2 ? x * x : y == 3 ? x * x * x : LIBM(pow)(x, y);
@@ -261,13 +264,13 @@ INLINE vf vpow(vf x, vf y)
     for (int i = 0; i < VL; i++) x[i] = power(x[i], y[i]);
     return x;
 }
-/* What is left of x / y rounded to zero, with x's sign; and that quotient. */
+/* Remainder of x / y with the quotient rounded towards zero; it has the sign of x. */
 INLINE vf vfmod(vf x, vf y)
 {
     for (int i = 0; i < VL; i++) x[i] = LIBM(fmod)(x[i], y[i]);
     return x;
 }
-/* What is left of x / y rounded down, with y's sign. */
+/* Remainder of x / y with the quotient rounded down; it has the sign of y. */
 INLINE vf vmod(vf x, vf y)
 {
     vf r = vfmod(x, y);
