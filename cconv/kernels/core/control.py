@@ -1,4 +1,4 @@
-"""The record of scalars that change between runs of a plan, such as the learning rate. Steps access it by a pointer."""
+"""The record of scalars that change between runs of a plan, such as the seed. Steps access it by a pointer."""
 
 import numpy as np
 
