@@ -236,35 +236,36 @@ BAD = {
     "nested beyond reason": (b"[" * 100_000, "must be JSON"),
     "another kind of file": (b"[1, 2]", "must have schema 1, .*; found schema None"),
     "another schema": (damaged(schema=2), "must have schema 1, .*; found schema 2"),
-    "a field missing": (damaged(processor=None), "the table has the fields schema, cconv"),
-    "a field too many": (damaged(parameters={}), "the table has the fields .*; found .*parameters"),
-    "threads no number": (damaged(threads=True), "threads of the table is of type int; found True"),
-    "choices no list": (damaged(choices={}), "choices of the table is of type list"),
-    "a choice of another kind": (damaged(choices=[1]), "choice 0 has the fields role.*; found int"),
-    "a pass unknown": (choice_with(role="backward"), "a choice is for forward, .*; found 'backward'"),
+    "a field missing": (damaged(processor=None), "the table must have the fields schema, cconv"),
+    "a field too many": (damaged(parameters={}), "the table must have the fields .*; found .*parameters"),
+    "threads no number": (damaged(threads=True), "threads of the table must be of type int; found True"),
+    "choices no list": (damaged(choices={}), "choices of the table must be of type list"),
+    "a choice of another kind": (damaged(choices=[1]), "choice 0 must have the fields role.*; found int"),
+    "a pass unknown": (choice_with(role="backward"), "a choice must be for forward, .*; found 'backward'"),
     "a precision missing": (choice_with(algorithms={"fast": "conv_direct"}), "with algorithms for fast and direct"),
-    "algorithms no names": (choice_with(algorithms={"fast": 1, "direct": 2}), "algorithms of choice 0 are names"),
-    "ms no numbers": (choice_with(ms={"conv_direct": "1"}), "ms of choice 0 are numbers"),
-    "a size no number": (geometry_with(channels="64"), "channels of the geometry of choice 0 is of type int"),
-    "two axes": (geometry_with(pad=[1, 1]), "pad of the geometry of choice 0 is three whole numbers"),
-    "groups that do not divide": (geometry_with(groups=7), "geometry of choice 0 is a convolution's"),
-    "no batch": (geometry_with(batch=0), "has a batch, channels and outputs"),
+    "algorithms no names": (choice_with(algorithms={"fast": 1, "direct": 2}), "algorithms of choice 0 must be names"),
+    "ms no numbers": (choice_with(ms={"conv_direct": "1"}), "ms of choice 0 must be numbers"),
+    "a size no number": (geometry_with(channels="64"), "channels of the geometry of choice 0 must be of type int"),
+    "two axes": (geometry_with(pad=[1, 1]), "pad of the geometry of choice 0 must be three integers"),
+    "groups that do not divide": (geometry_with(groups=7), "geometry of choice 0 must be a valid convolution"),
+    "no batch": (geometry_with(batch=0), "must have a batch, channels and outputs of at least 1"),
     "an algorithm unknown": (choice_with(algorithms={"fast": "os", "direct": "conv_direct"}), "; found os"),
     "an algorithm of another pass": (
         choice_with(algorithms={"fast": "conv_weight", "direct": "conv_direct"}),
-        r"the forward of ConvGeometry\(batch=16, .*, fast, is computed by conv_direct or conv_winograd; found conv_w",
+        r"the forward of ConvGeometry\(batch=16, .*, fast, can be computed by conv_direct or conv_winograd; "
+        r"found conv_w",
     ),
     "Winograd where precision is direct": (
         choice_with(algorithms={"fast": "conv_winograd", "direct": "conv_winograd"}),
-        "direct, is computed by conv_direct; found conv_winograd",
+        "direct, can be computed by conv_direct; found conv_winograd",
     ),
     "Winograd for 5x5": (
         geometry_with(kernel=[1, 5, 5], pad=[0, 2, 2]).replace(b'"fast": "conv_direct"', b'"fast": "conv_winograd"'),
-        "fast, is computed by conv_direct; found conv_winograd",
+        "fast, can be computed by conv_direct; found conv_winograd",
     ),
     "Winograd where it is not accurate": (
         geometry_with(input=[1, 3, 3], output=[1, 3, 3]).replace(b'"fast": "conv_direct"', b'"fast": "conv_winograd"'),
-        "fast, is computed by conv_direct; found conv_winograd",
+        "fast, can be computed by conv_direct; found conv_winograd",
     ),
 }
 
@@ -277,7 +278,7 @@ def test_what_is_no_table_is_refused(name, case):
         algorithm(SQUARE, "forward")
     assert isinstance(caught.value, CconvError)
     assert str(caught.value).startswith(f"schedule '{path}': ")
-    assert str(caught.value).endswith("Make it anew with tools/tune.py, or unset CCONV_SCHEDULE.")
+    assert str(caught.value).endswith("Create the table again with tools/tune.py, or unset CCONV_SCHEDULE.")
 
 
 def test_two_choices_for_one_pass_are_refused(name):
@@ -309,7 +310,7 @@ def test_the_first_plan_is_refused_until_the_table_is_mended(name):
 
 def test_another_builds_table_is_left_aside_with_one_warning(name):
     path = name(table(choice(), build="another"))
-    with pytest.warns(UserWarning, match=rf"'{path}': is used by the build it was tuned for, .*; found another\."):
+    with pytest.warns(UserWarning, match=rf"'{path}': applies only to the build it was tuned for, .*; found another\."):
         assert algorithm(SQUARE, "forward") == "conv_winograd"
     with warnings.catch_warnings():
         warnings.simplefilter("error")

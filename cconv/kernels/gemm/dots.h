@@ -1,11 +1,12 @@
-/* dots.h: dot products of one vector with the rows of a matrix. The matrix is read in place, once. */
+/* dots.h: dot products of a vector with each row of a matrix. The matrix is read in place, once. */
 #ifndef CCONV_DOTS_H
 #define CCONV_DOTS_H
 
 #include "turn.h"
 
-/* c[j] = sum over k < depth of a[k] * b[j * stride + k] for `count` rows j, times alpha (+ bias[j], unless bias is
- * NULL). Lane l of a row's accumulator sums the k with k % VL == l. The lanes are added in their order. */
+/* For j < count: c[j] = alpha * sum over k < depth of a[k] * b[j * stride + k] (+ bias[j], unless bias is NULL). Each
+ * row j has a vector accumulator; its lane l sums all k with k % VL == l. The lanes are then added in ascending order.
+ * */
 static void dots(const real *a, const real *b, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t depth, real alpha,
                  const real *bias, real *c)
 {
@@ -15,7 +16,7 @@ static void dots(const real *a, const real *b, ptrdiff_t stride, ptrdiff_t count
         const ptrdiff_t live = count - j < VL ? count - j : VL;
         vf sums[LANES] = {{0}};
         if (live == VL) {
-            /* Four rows share a base address: x86 can address four multiples of the stride from one base. */
+            /* Four rows share one base pointer, which saves registers: rows 0 to 3 are at 0 to 3 times the stride. */
             const ptrdiff_t one = stride, two = 2 * stride, three = 3 * stride;
             const real *p[(LANES + 3) / 4];
             UNROLL for (int i = 0; i < (LANES + 3) / 4; i++) p[i] = b + 4 * i * stride;

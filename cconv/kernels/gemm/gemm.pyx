@@ -1,17 +1,18 @@
-"""Products of matrices: C[b] = alpha * A[b] @ B[b] (+ bias), batched, float32 or float64.
+"""Batched matrix products C[b] = alpha * A[b] @ B[b] (+ bias), float32 or float64.
 
 There are three algorithms:
 
-    blocks         Blocked for the register tile of the convolutions (tile.h). A block of B is packed by columns into
-                   the thread's buffer. The block stays in L1 while all rows of the job's block of A pass over it. A is
-                   read in place, by rows or by columns.
-    dot_products   For very few rows of A, as in a fully connected layer. B must have stride 1 along K. B is read in
-                   place, once, and multiplied by dot products (dots.h).
-    transposed     For some more rows of A. B must have stride 1 along K. The product is computed as C's transpose: the
-                   rows of A are packed, and B is read in place.
+    blocks         Blocked for the register tile of the convolutions (tile.h). A block of columns of B is packed into
+    the
+                   thread's buffer, stays in L1, and is multiplied by all rows of the job's block of A. A is read in
+                   place, by rows or by columns.
+    dot_products   For very few rows of A, as in a fully connected layer with a small batch. Requires stride 1 of B
+                   along K. B is read in place, once; each element of C is a dot product (dots.h).
+    transposed     For somewhat more rows of A. Requires stride 1 of B along K. Computes the transpose of C: the rows of
+                   A are packed, and B is read in place.
 
-With few rows of A, packing B would cost more than the product. Each element of C is summed in one job, over the blocks
-of the inner axis K in their order.
+The last two exist because, with few rows of A, packing B would cost more than the product. Each element of C is summed
+in one job, in the order of the blocks of the inner axis K.
 """
 
 from cconv.kernels.core.build cimport Build, ceil_div
@@ -27,12 +28,12 @@ cdef class Gemm(Step):
     Parallel over matrices of the batch, blocks of rows and shares of the columns.
 
     Args:
-        build: whose loops run.
+        build: the Build whose compiled loops run.
         rows, columns, inner: sizes M, N, K.
-        a_strides, b_strides: elements between neighbours along (m, k) of A and (k, n) of B; one of A's is 1.
+        a_strides, b_strides: strides in elements along (m, k) of A and (k, n) of B. One stride of A must be 1.
         a_offsets, b_offsets: for each batch element, where its matrices begin, in elements.
         alpha: factor on the product.
-        bias: whether there is one.
+        bias: whether a bias is added.
 
     Operands: A, B, bias (N,) or none, C (batch, M, N), dense.
 
@@ -83,7 +84,7 @@ cdef class Gemm(Step):
             self.scratch_bytes = whole_lines(s.packed * build.itemsize)
 
     cdef Py_ssize_t cut_columns(self, Py_ssize_t batch, Py_ssize_t unit) except -1:
-        """Cut the columns of C into jobs of whole units; returns the number of jobs."""
+        """Split the columns of C into jobs of a multiple of `unit` columns. Returns the number of jobs."""
         cdef gemm_arguments* s = &self.sizes
         s.job_columns = ceil_div(s.columns, max(1, ceil_div(settings.GEMM_LEAST_JOBS, max(1, batch))))
         s.job_columns = ceil_div(s.job_columns, unit) * unit
@@ -91,5 +92,5 @@ cdef class Gemm(Step):
 
 
 cdef Py_ssize_t whole_lines(Py_ssize_t nbytes) noexcept nogil:
-    """At least so many bytes, whole cache lines."""
+    """Round a number of bytes up to whole cache lines."""
     return ceil_div(nbytes, 64) * 64

@@ -1,4 +1,4 @@
-"""Loops of matrix products; gemm.pyx says which of them computes which product."""
+"""Compiled loops of matrix products, one per algorithm; gemm.pyx describes and chooses the algorithms."""
 
 from libc.stdint cimport uintptr_t
 
@@ -15,7 +15,7 @@ cdef extern from "dots.h" nogil:
 
 
 cdef void dot_products(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
-    """Some columns of C. VL rows of B stay in L1 while the rows of A pass over them."""
+    """Compute some columns of C by dot products. VL columns of B stay in L1 while all rows of A use them."""
     cdef const gemm_arguments* s = <const gemm_arguments*>arguments
     cdef Py_ssize_t jobs = ceil_div(s.columns, s.job_columns), batch = i // jobs
     cdef Py_ssize_t n = i % jobs * s.job_columns, last = min(n + s.job_columns, s.columns), m
@@ -31,7 +31,7 @@ cdef void dot_products(const void* arguments, char** operand, Py_ssize_t i, char
 
 
 cdef void transposed(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
-    """Some columns of C, as rows of its transpose."""
+    """Compute some columns of C as rows of its transpose, and transpose them at the end."""
     cdef const gemm_arguments* s = <const gemm_arguments*>arguments
     cdef Py_ssize_t jobs = ceil_div(s.columns, s.job_columns), batch = i // jobs, columns = s.columns
     cdef Py_ssize_t first = i % jobs * s.job_columns, count = min(s.job_columns, columns - first)
@@ -76,7 +76,7 @@ cdef void transposed(const void* arguments, char** operand, Py_ssize_t i, char* 
 
 
 cdef void blocks(const void* arguments, char** operand, Py_ssize_t i, char* scratch) noexcept nogil:
-    """Some rows and columns of C."""
+    """Compute a block of rows and columns of C with register tiles."""
     cdef const gemm_arguments* s = <const gemm_arguments*>arguments
     cdef Py_ssize_t n = i % s.jobs_n, m = i // s.jobs_n % s.jobs_m, batch = i // (s.jobs_n * s.jobs_m)
     cdef Py_ssize_t first = s.rows * m // s.jobs_m, last = s.rows * (m + 1) // s.jobs_m
@@ -123,7 +123,7 @@ cdef void blocks(const void* arguments, char** operand, Py_ssize_t i, char* scra
 
 cdef void pack(const gemm_arguments* s, const real* b, real* packed, Py_ssize_t depth, Py_ssize_t columns,
                Py_ssize_t width) noexcept nogil:
-    """packed[k][n] = alpha * B[k, n]. Columns from `columns` to `width` are 0."""
+    """Pack a block of B: packed[k][n] = alpha * B[k, n]. Columns from `columns` to width - 1 are 0."""
     cdef Py_ssize_t k, n, row = s.b_row, column = s.b_column
     cdef real alpha = <real>s.alpha
     if row == 1:
@@ -138,7 +138,7 @@ cdef void pack(const gemm_arguments* s, const real* b, real* packed, Py_ssize_t 
 
 cdef inline void pack_transposed(const real* source, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t depth, real alpha,
                                  real* packed, Py_ssize_t vectors) noexcept nogil:
-    """packed[k][m] = alpha * source[m * stride + k]. Rows m from `rows` on are 0."""
+    """Transpose and pack: packed[k][m] = alpha * source[m * stride + k]. Where m is not below `rows`, packed is 0."""
     cdef Py_ssize_t k = 0, v, j, count
     cdef vf turned[LANES]
     while k < depth:

@@ -1,21 +1,21 @@
-"""The FMA peak of this machine: the limit that benchmarks compare with."""
+"""Measures the peak rate of FMA instructions of this machine, with which benchmarks compare the kernels."""
 
 from cconv.kernels.core.build cimport Build
 from cconv.kernels.core.step cimport Step
 
 
 cdef class Peak(Step):
-    """Loops of nothing but FMAs.
+    """Runs a loop of FMA instructions only.
 
     Args:
-        build: whose loop runs.
-        rounds: of the loop, in a chunk.
-        chunks: independent runs of the loop.
+        build: the Build whose compiled loop runs.
+        rounds: iterations of the loop in each chunk.
+        chunks: number of independent runs of the loop, which threads share.
 
     Attributes:
-        flops: floating-point operations of a run of the step.
+        flops: floating-point operations of one run of the step.
 
-    Operands: seed (3,), results (chunks,).
+    Operands: seed (3,), the start values of the FMA chains; results (chunks,), their sums.
     """
 
     cdef Py_ssize_t rounds

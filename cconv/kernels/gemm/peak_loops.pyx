@@ -1,4 +1,4 @@
-"""The loop that measures the FMA peak; its arguments are one Py_ssize_t, the number of rounds."""
+"""The compiled loop that measures the FMA peak. Its `arguments` point to one Py_ssize_t, the number of rounds."""
 
 from libc.stdint cimport uintptr_t
 
@@ -7,7 +7,7 @@ from cconv.kernels.core.simd cimport real
 cdef extern from *:
     """
     #include "simd.h"
-    /* Makes the compiler assume that the register is read and written, so that it keeps every round. */
+    /* Make the compiler assume that the register is read and written here, so that it optimises no round away. */
     #if defined(__x86_64__)
     #define KEEP(v) __asm__ volatile("" : "+v"(v))
     #elif defined(__aarch64__)
@@ -15,7 +15,7 @@ cdef extern from *:
     #else
     #define KEEP(v) __asm__ volatile("" : "+m"(v))
     #endif
-    /* 24 or 12 independent chains hide the latency of the FMA. With |a| < 1, c * a + b stays finite. */
+    /* 24 or 12 independent chains hide the latency of the FMA. If |a| < 1, c = c * a + b stays finite. */
     enum { PEAK_CHAINS = TILE_ROWS == 14 ? 24 : 12 };
     static real fma_chains(ptrdiff_t rounds, const real *seed)
     {

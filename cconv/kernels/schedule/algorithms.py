@@ -1,23 +1,24 @@
-"""Which algorithm computes which convolution.
+"""Chooses the algorithm that computes a pass of a convolution.
 
-    algorithm    what a plan asks: the table in force where it knows the geometry, else the built-in rule
-    builtin      the rule: depthwise convolutions by channels, Winograd's algorithm where WINOGRAD_PAYS, input gradients
-                 of few channels by scattering where SCATTER_PAYS, few outputs with several pixels as one where
-                 ABREAST_PAYS
+    algorithm    the choice that a plan uses: that of the tuned table if it has this geometry, else that of `builtin`
+    builtin      the built-in rule: conv_depthwise for depthwise convolutions; Winograd's algorithm for geometries in
+                 WINOGRAD_PAYS; conv_scatter for input gradients with few channels if it saves SCATTER_PAYS;
+                 conv_abreast for few output channels if it saves ABREAST_PAYS; else the direct algorithm
     candidates   all algorithms that can compute a pass; tools/tune.py measures these
-    in_force     the table that the environment variable CCONV_SCHEDULE names; see tuned.py
+    in_force     the tuned table, from the file that the environment variable CCONV_SCHEDULE names; see tuned.py
 
-The choice depends on the geometry and on the table, never on the number of threads, so that it cannot change a bit
-of a result. Another table may: Winograd's algorithm rounds otherwise than the direct one. The table is read once in a
-process, and all plans follow it.
+The choice depends on the geometry and on the table, never on the number of threads. So the number of threads does not
+change a bit of any result. A different table may change results, because Winograd's algorithm rounds differently from
+the direct one. The table is read once per process and applies to all plans.
 
-An algorithm is a kernel module that offers
+An algorithm is a kernel module that provides
 
-    packed_size(build, geometry, role)               elements of the packed weights; 0: they are read in ONNX's order
+    packed_size(build, geometry, role)               elements of the packed weights; 0: weights are read unpacked
     Pack(build, geometry, role)                      the step that packs them
     Gather(build, geometry, role, bias, residual, clamp)
-                                                     role "forward" or "input_gradient"; .workspace elements;
-                                                     .add_statistics(), if it can: see conv/direct.pyx
+                                                     the step that computes the pass; role "forward" or
+                                                     "input_gradient"; attribute `workspace`: elements; optional
+                                                     method add_statistics(): see conv/direct.pyx
 
 or, for the role "weight_gradient",
 
@@ -42,14 +43,14 @@ PRECISIONS = ("fast", "direct")
 ROLES = ("forward", "input_gradient", "weight_gradient")
 VARIABLE = "CCONV_SCHEDULE"
 
-# By pass: the algorithm that can compute every geometry, and Winograd's.
+# For each pass: the algorithm that can compute every geometry, and Winograd's algorithm.
 DIRECT = {"forward": "conv_direct", "input_gradient": "conv_direct", "weight_gradient": "conv_weight"}
 WINOGRAD = {"forward": "conv_winograd", "input_gradient": "conv_winograd", "weight_gradient": "conv_winograd_weight"}
 DEPTHWISE = "conv_depthwise"
 SCATTER = "conv_scatter"
 ABREAST = "conv_abreast"
 
-# Modules of cconv.kernels.conv by the names that tables use.
+# The modules of cconv.kernels.conv, by the names of algorithms in tables.
 MODULES = {
     "conv_direct": "direct",
     "conv_weight": "weight",
@@ -62,38 +63,42 @@ MODULES = {
 
 
 def implementation(name: str) -> Any:
-    """The kernel module of an algorithm, imported when it is first asked for."""
+    """The kernel module of an algorithm. It is imported at the first call."""
     return importlib.import_module(f"cconv.kernels.conv.{MODULES[name]}")
 
 
 class Limits(NamedTuple):
-    """The least sizes of a geometry."""
+    """Smallest sizes of a convolution's geometry for which a rule holds."""
 
-    channels: int  # channels or outputs, the fewer of them
-    size: int  # height or width, before or after, the smallest of them
+    channels: int  # lower limit of both the input and the output channels
+    size: int  # lower limit of height and width, of both x and y
 
     def hold(self, g: ConvGeometry) -> bool:
         return min(g.channels, g.outputs) >= self.channels and min(*g.input[1:], *g.output[1:]) >= self.size
 
 
-# Winograd's rms error stays within 5 times the direct algorithm's: of 179 geometries drawn at random the worst had 4.6
-# times (512 channels at 4x4), most 2.5 to 4; with 16 channels it is 3.5 times at 6x6, 4.2 at 4x4. No table goes below.
-# (In weight gradients the worst had 9.7 times, most 5 to 8.)
+# Geometries for which the rms error of Winograd's algorithm is at most 5 times that of the direct algorithm. Of 179
+# random geometries the worst had 4.6 times (512 channels at 4x4), most had 2.5 to 4 times. With 16 channels the factor
+# is 3.5 at 6x6 and 4.2 at 4x4. Tables cannot choose Winograd's algorithm for smaller geometries. In weight gradients
+# the worst had 9.7 times, most had 5 to 8 times.
 ACCURATE = (Limits(channels=16, size=6), Limits(channels=64, size=4))
 
-# From any of these on Winograd's algorithm saves time, where tiles of 4x4 outputs fill the map (4x4, 6x6 and more, but
-# not 5x5, of which 39 in 64 outputs would be thrown away) and are as many in all as a weight's transform is worth.
-# Elsewhere its transforms cost more than they save. See MEASURED.
+# The built-in rule uses Winograd's algorithm if any of these limits holds and two more conditions are met. Tiles of 4x4
+# outputs must fill at least LEAST_FILLED of the map: 4x4 and 6x6 do, 5x5 does not, because 39 of 64 computed outputs
+# would be discarded. There must be at least LEAST_TILES tiles in all images, so that transforming the weights pays.
+# Otherwise the transforms cost more time than they save. See MEASURED.
 WINOGRAD_PAYS = (Limits(channels=32, size=6), Limits(channels=64, size=4), Limits(channels=16, size=10))
 LEAST_FILLED = 0.5
 LEAST_TILES = 8
-# Whole vectors of channels on every build, so that all of them choose alike.
+# Lanes of the widest vector of any build. Winograd's algorithm requires whole vectors of channels. The built-in rule
+# requires multiples of WIDEST channels, so that it chooses the same algorithm on every build.
 WIDEST = 16
 
 
-# Where conv_scatter computes at least so many times fewer vectors than conv_direct, it is faster; adding a product to
-# the buffer costs as much as summing over so many outputs. Zen 4, AVX-512, one thread, milliseconds, direct / scatter;
-# batch, channels, outputs, size of x, kernel, stride, pad:
+# SCATTER_PAYS: conv_scatter is used for an input gradient if conv_direct computes at least this many times as many
+# vectors of products. SCATTER_ADDS: adding a product to conv_scatter's buffer costs as much as summing over this many
+# output channels. Measurements: factor saved; geometry as batch x channels -> outputs, size of x, kernel, stride, pad;
+# milliseconds, direct / scatter (Zen 4, AVX-512, one thread).
 #     saves 3.9   32 x 6 -> 16, 14, 5, 1, 0    1.74 / 0.24        1.25   16 x 10 -> 20, 24, 3, 1, 1   0.50 / 0.38
 #     saves 3.8   16 x 3 -> 64, 64, 4, 2, 1    5.59 / 2.05        1.20   32 x 6 -> 16, 12, 3, 1, 1    0.20 / 0.15
 #     saves 3.0   16 x 20 -> 50, 12, 5, 1, 0   1.69 / 0.59        1.05   16 x 40 -> 64, 12, 3, 2, 1   0.34 / 0.28
@@ -102,8 +107,9 @@ WIDEST = 16
 SCATTER_PAYS = 1.1
 SCATTER_ADDS = 4
 
-# Where conv_abreast multiplies so many times fewer vectors than conv_direct and conv_weight, it is faster. Zen 4,
-# AVX-512, one thread, times as fast, forward / weight gradient; batch, channels, outputs, size of x, kernel, stride:
+# conv_abreast is used if conv_direct or conv_weight multiplies at least this many times as many vectors. Measurements:
+# factor saved; geometry as batch x channels -> outputs, size of x, kernel, stride; speed-up, forward pass / weight
+# gradient (Zen 4, AVX-512, one thread).
 #     saves 4.0   4 x 32 -> 1, 64, 5, 1    3.6 / 3.6        1.7   16 x 1 -> 6, 28, 5, 1     1.6 / 1.6
 #     saves 3.0   4 x 64 -> 3, 64, 9, 1    2.7 / 2.8        1.6   8 x 3 -> 8, 64, 7, 2      1.5 / 1.6
 #     saves 2.4   4 x 16 -> 2, 64, 3, 1    2.2 / 2.6        1.5   16 x 3 -> 8, 32, 3, 1     1.5 / 1.7
@@ -112,17 +118,18 @@ ABREAST_PAYS = 1.2
 
 
 class Measured(NamedTuple):
-    """Milliseconds of a 3x3 convolution of stride 1, direct and Winograd: batch 16, AVX-512, 2 threads, square maps."""
+    """Times of a 3x3 convolution of stride 1 in ms, (direct, Winograd). Batch 16, AVX-512, 2 threads, square maps."""
 
     processor: str
-    channels: int  # and outputs
-    size: int
+    channels: int  # number of input channels and of output channels
+    size: int  # height and width
     forward: tuple[float, float]
     weight_gradient: tuple[float, float]
 
 
-# An input gradient takes as long as a forward pass, within 5 %. By tools/tune.py on tools/shapes/winograd.txt; the
-# builds for AVX2 and SSE2 change the times, but hardly where one algorithm overtakes the other.
+# Times measured by tools/tune.py on tools/shapes/winograd.txt. An input gradient takes as long as a forward pass,
+# within 5 %. With AVX2 and SSE2 the times differ, but the sizes from which Winograd's algorithm is faster hardly
+# change.
 MEASURED = (
     Measured("Zen 5", 64, 56, (7.83, 3.48), (8.41, 3.70)),
     Measured("Zen 5", 128, 28, (7.53, 2.80), (8.41, 3.51)),
@@ -153,13 +160,13 @@ MEASURED = (
 
 
 def algorithm(geometry: ConvGeometry, role: str, precision: str = "fast", build: Build = FLOAT32) -> str:
-    """Name of the kernel module that computes this pass of this geometry.
+    """The name of the algorithm that computes a pass of a convolution: that of the tuned table, or the built-in choice.
 
     Args:
         role: one of ROLES.
-        precision: "fast" also allows Winograd's algorithm, whose rms error is up to 5 times a direct float32
-            convolution's, in weight gradients up to 10 times; "direct" does not.
-        build: the build that computes; a table speaks for the float32 build in use alone.
+        precision: "fast" allows Winograd's algorithm, whose rms error is up to 5 times that of a direct float32
+            convolution, in weight gradients up to 10 times. "direct" excludes it.
+        build: the Build that computes. The tuned table applies only to the float32 build in use.
 
     Raises:
         ScheduleError: CCONV_SCHEDULE names a table that cannot be used.
@@ -170,10 +177,10 @@ def algorithm(geometry: ConvGeometry, role: str, precision: str = "fast", build:
 
 
 def builtin(geometry: ConvGeometry, role: str, precision: str = "fast", build: Build = FLOAT32) -> str:
-    """The choice where no table has one."""
+    """The name of the algorithm that the built-in rule chooses, if no tuned table has the geometry."""
     able = candidates(geometry, role, precision, build)
-    # A depthwise convolution has one input channel per output: as a matrix product it would use one row of
-    # a tile; by channels it is bound by memory, as it should be.
+    # A depthwise convolution has one input channel per output channel. As a matrix product it would use one column of a
+    # register tile. With channels as vector lanes it is limited only by memory bandwidth.
     if geometry.depthwise:
         return DEPTHWISE
     pays = (
@@ -192,16 +199,17 @@ def builtin(geometry: ConvGeometry, role: str, precision: str = "fast", build: B
 
 
 def winograd_fills(g: ConvGeometry) -> bool:
-    """Whether tiles of 4x4 outputs are enough, and enough of each is wanted."""
+    """Whether there are at least LEAST_TILES tiles of 4x4 outputs, filled with outputs to at least LEAST_FILLED."""
     tiles = math.prod(-(-size // 4) for size in g.output)
     return g.batch * tiles >= LEAST_TILES and math.prod(g.output) >= LEAST_FILLED * 16 * tiles
 
 
 def scatter_saves(g: ConvGeometry) -> float:
-    """How many times as many vectors of products conv_direct computes for an input gradient as conv_scatter.
+    """Estimated speed-up of conv_scatter over conv_direct for an input gradient: the ratio of vectors of products.
 
-    The one has a vector of channels for each tap and pixel of dx, borders included, the other a kernel row's taps and
-    channels side by side for each pixel of dy, and what these are added to is read and written again.
+    conv_direct computes vectors of channels for each tap and each pixel of dx, including the padding. conv_scatter
+    computes, for each pixel of dy, vectors of all taps and channels of a kernel row. It also reads and writes the
+    buffer to which these are added, which SCATTER_ADDS accounts for.
     """
     pixels = math.prod(g.input) / max(1, math.prod(g.stride) * math.prod(g.output))
     gathered = pixels * g.kernel[2] * -(-g.channels // WIDEST)
@@ -210,27 +218,27 @@ def scatter_saves(g: ConvGeometry) -> float:
 
 
 def candidates(geometry: ConvGeometry, role: str, precision: str = "fast", build: Build = FLOAT32) -> list[str]:
-    """Names of all kernel modules that can compute this pass of this geometry as precisely as asked for."""
-    found = [DIRECT[role]]
+    """The names of all algorithms that can compute a pass of a convolution at a precision, "fast" or "direct"."""
+    names = [DIRECT[role]]
     if geometry.groups == geometry.channels == geometry.outputs:
-        found.append(DEPTHWISE)
+        names.append(DEPTHWISE)
     accurate = any(limits.hold(geometry) for limits in ACCURATE)
     if role == "input_gradient" and implementation("conv_scatter").supports(build, geometry):
-        found.append(SCATTER)
+        names.append(SCATTER)
     if role != "input_gradient" and implementation("conv_abreast").supports(build, geometry):
-        found.append(ABREAST)
+        names.append(ABREAST)
     if precision == "fast" and accurate and implementation("conv_winograd").supports(build, geometry):
-        found.append(WINOGRAD[role])
-    return found
+        names.append(WINOGRAD[role])
+    return names
 
 
 @functools.cache
 def named_table() -> Table | None:
-    """The table in the file that CCONV_SCHEDULE names, for whichever build; None: it names none.
+    """The table in the file that CCONV_SCHEDULE names, even if it was tuned for another build. None: no file is named.
 
     Raises:
-        ScheduleError: the file cannot be read, is no table, or has this build compute a geometry by an algorithm that
-            cannot.
+        ScheduleError: the file cannot be read or is not a table; or the table is for this build and chooses an
+            algorithm that cannot compute the geometry.
     """
     path = os.environ.get(VARIABLE)
     if not path:
@@ -238,22 +246,22 @@ def named_table() -> Table | None:
     table = read(path)
     for choice in table.choices if table.build == FLOAT32.name else ():
         if choice.role not in ROLES or set(choice.algorithms) != set(PRECISIONS):
-            rule = f"a choice is for {', '.join(ROLES)}, with algorithms for {' and '.join(PRECISIONS)}"
+            rule = f"a choice must be for {', '.join(ROLES)}, with algorithms for {' and '.join(PRECISIONS)}"
             raise table.error(rule, f"{choice.role!r} with {dict(choice.algorithms)}")
         for precision in PRECISIONS:
             able = candidates(choice.geometry, choice.role, precision)
             if choice.algorithms[precision] not in able:
-                rule = f"the {choice.role} of {choice.geometry}, {precision}, is computed by {' or '.join(able)}"
+                rule = f"the {choice.role} of {choice.geometry}, {precision}, can be computed by {' or '.join(able)}"
                 raise table.error(rule, choice.algorithms[precision])
     return table
 
 
 @functools.cache
 def in_force() -> Table | None:
-    """The table that `algorithm` follows.
+    """The tuned table that `algorithm` uses. None: no table is named, or it was tuned for another build.
 
-    One that was tuned for another build is left aside with a warning, not refused: CCONV_ISA may change from run to run
-    while CCONV_SCHEDULE stays, and what the built-in rule chooses is right, if slower.
+    A table for another build is ignored with a warning, not an error: CCONV_ISA may change between runs while
+    CCONV_SCHEDULE stays, and the built-in choices are correct, if slower.
 
     Raises:
         ScheduleError: see named_table.
@@ -261,14 +269,14 @@ def in_force() -> Table | None:
     table = named_table()
     if table is None or table.build == FLOAT32.name:
         return table
-    rule = f"is used by the build it was tuned for, and {FLOAT32.name} is in use"
-    fix = "The built-in choices are in force; tune this build with tools/tune.py, or unset CCONV_SCHEDULE."
+    rule = f"applies only to the build it was tuned for, and {FLOAT32.name} is in use"
+    fix = "The built-in choices are used instead. Tune this build with tools/tune.py, or unset CCONV_SCHEDULE."
     warnings.warn(explain(table.place, rule, table.build, fix), stacklevel=2)
     return None
 
 
 def describe() -> str:
-    """The schedule in force, for show_versions."""
+    """One line of text that says which table of algorithm choices is used, for show_versions."""
     try:
         table = named_table()
     except ScheduleError as error:
