@@ -5,6 +5,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from cconv.model import Model, load
+from cconv.train.trainer import Trainer
 
 FEATURES, HIDDEN, CLASSES = 6, 9, 4
 
@@ -102,3 +103,8 @@ def images(count=20, seed=2) -> tuple[np.ndarray, np.ndarray]:
 def changed(before, after) -> set[str]:
     """Names of the arrays that are not what they were."""
     return {name for name, array in before.items() if not np.array_equal(array, after[name])}
+
+
+def run_and_step(model, x, y, results) -> None:
+    """What a spawned process does with a model. Here, as a child process cannot import a test module by its name."""
+    results.put((model.run(x), Trainer(model).step(x, y)))

@@ -12,6 +12,7 @@ import pytest
 import cconv
 from cconv import nn
 from cconv.errors import ValueRangeError
+from networks import run_and_step
 
 
 @pytest.fixture
@@ -24,10 +25,6 @@ def model():
 
 X = np.random.default_rng(0).standard_normal((5, 2, 6, 6)).astype(np.float32)
 Y = np.arange(5) % 3
-
-
-def in_another_process(model, results):
-    results.put((model.run(X), cconv.Trainer(model).step(X, Y)))
 
 
 COPIES = {
@@ -68,7 +65,7 @@ def test_a_model_and_a_trainer_go_to_a_spawned_process(model):
     expected = model.run(X), cconv.Trainer(model.copy()).step(X, Y)
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    process = context.Process(target=in_another_process, args=(model, results))
+    process = context.Process(target=run_and_step, args=(model, X, Y, results))
     process.start()
     outputs, loss = results.get(timeout=120)
     process.join(timeout=120)
