@@ -50,7 +50,8 @@ NONE = {
 }
 REASONS = {name: reason for reason, names in NONE.items() for name in names.split()}
 
-DEFINED = """ONNX defines the following operators in terms of other operators. cconv replaces them by their definition when it
+DEFINED = """\
+ONNX defines the following operators in terms of other operators. cconv replaces them by their definition when it
 makes a plan, so their gradients are those of the operators in the definition:"""
 
 
