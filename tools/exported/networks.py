@@ -109,8 +109,9 @@ NETWORKS: list[Network] = [
 # What a row needs that others do not, or why it is red where that is not cconv's fault.
 _BIAS = (
     "With `optimize=False`, the exporter adds a bias of the wrong shape (channels, 2) to three-dimensional "
-    "convolutions that have none. onnxruntime and cconv refuse it. The trainable file, which keeps BatchNorm, is therefore "
-    "exported from `torch.export.export(...).run_decompositions()`. The default file needs no other options."
+    "convolutions that have none. onnxruntime and cconv refuse it. The trainable file, which keeps BatchNorm, is "
+    "therefore exported from `torch.export.export(...).run_decompositions()`. The default file needs no other "
+    "options."
 )
 NOTES = {f"{name} dynamo": _BIAS for name in ("r3d_18", "mc3_18", "r2plus1d_18")}
 NOTES["ConvNeXtTiny tf2onnx"] = (
