@@ -142,7 +142,7 @@ def lead(options: argparse.Namespace) -> int:
             for worker in busy:
                 if stopped:
                     break
-                # Before its output is read: a process that has ended prints nothing more.
+                # Checked before the output is read, so that no output of a process that has ended is missed.
                 over = worker.process.poll() is not None
                 for line in worker.lines():
                     if "finding" in line:

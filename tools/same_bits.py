@@ -104,6 +104,7 @@ def unet() -> bytes:
 
 
 def images_of(model, path: Path, count: int, seed: int) -> np.ndarray:
+    """`count` random inputs of the model. Axes that the model leaves open have size 64."""
     (spec,) = model.input_specs.values()
     size = {"densenet121": 64, "convnext_tiny": 64}.get(path.stem)
     dims = [64 if not isinstance(n, int) else n for n in spec.dims[1:]]
@@ -135,7 +136,7 @@ def hashes(path: Path, threads: int) -> dict[str, str]:
 
 
 def hashes_float64(path: Path, threads: int) -> dict[str, str]:
-    """Sums of the network with all tensors in float64, not trained."""
+    """Hash of the outputs of the untrained network with all its tensors converted to float64."""
     import onnx
     from onnx import TensorProto, numpy_helper
 
@@ -159,12 +160,14 @@ def hashes_float64(path: Path, threads: int) -> dict[str, str]:
 
 
 def builds() -> list[str]:
+    """Names of the float32 builds that this processor can run, and "float64"."""
     from cconv.kernels import builds
 
     return [*builds(), "float64"]
 
 
 def run_all(folder: Path) -> dict[str, dict[str, str]]:
+    """Hashes of all networks in the folder by "build threads network", each computed in its own process."""
     result = {}
     for build in builds():
         for threads in THREADS:
