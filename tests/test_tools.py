@@ -90,7 +90,7 @@ def test_the_fuzzer_sees_what_it_is_for(tmp_path):
     done = tool(tmp_path / "spoilt.py", "--count", "12", "--workers", "1", "--keep-going", "--out", found)
     assert done.returncode == 1, done.stderr
     assert "12 in all" in done.stdout
-    for kind in ("KeyError", "dead by SIGSEGV", "MemoryError", "hang"):
+    for kind in ("KeyError", "killed by SIGSEGV", "MemoryError", "hang"):
         assert f"1  FINDING: {kind}" in done.stdout, done.stdout
     assert sorted(int(path.stem.rpartition("-")[2]) for path in found.glob("*.onnx")) == [3, 5, 7, 9]
     stopped = tool(tmp_path / "spoilt.py", "--count", "12", "--workers", "1", "--out", tmp_path / "other")

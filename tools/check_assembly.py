@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Check the machine code of the hot loops: all FMAs there, no vector spilled to the stack.
+"""Check the machine code of the hot loops: FMA instructions are used, and no vector is spilled to the stack.
 
     python tools/check_assembly.py
 
-For every build that has FMA instructions, looks at the functions of the micro-kernel (core/tile.h) and of depthwise
-convolutions (conv/depthwise.h) in the compiled modules, finds their innermost loops, and counts. A tile of n rows
-and v vectors takes n * v FMAs per step, a depthwise loop a multiple of its taps; any other number means that the
-compiler split multiply and add, and a vector on the stack that it ran out of registers. Loops of masked loads, which
-the last channels of a depthwise convolution go through, are not hot and not looked at. Needs `objdump`.
+For every build with FMA instructions, this script disassembles the compiled modules with `objdump`. It finds the
+innermost loops of the register tile (core/tile.h) and of depthwise convolutions (conv/depthwise.h) and checks them:
 
-Exit status 1 and one line per fault.
+- A tile of n rows and v vectors has n * v FMAs per step; a depthwise loop has a multiple of its number of taps. Any
+  other number means that the compiler split an FMA into multiply and add.
+- A vector on the stack means that the compiler ran out of registers.
+
+Loops with masked loads are skipped. They compute the last channels of a depthwise convolution and are not hot.
+
+Prints one line per fault. The exit status is 1 if there is a fault.
 """
 
 from __future__ import annotations
@@ -44,10 +47,11 @@ Code = list[tuple[int, str, str]]
 
 @dataclass
 class Function:
-    """One function's instructions: (address, mnemonic, operands).
+    """A function in a compiled module.
 
     Attributes:
-        unit: FMAs of one step of its loop; the compiler may unroll the loop, so a multiple will do.
+        unit: FMAs of one step of its loop. The compiler may unroll the loop, so a loop may have a multiple of them.
+        code: its instructions as (address, mnemonic, operands).
     """
 
     name: str
@@ -55,9 +59,10 @@ class Function:
     code: Code
 
     def loops(self) -> list[Code]:
-        """The innermost loops that hold FMAs and no masked loads: from the target of a backward jump to the jump.
+        """The innermost loops that contain FMAs and no masked loads.
 
-        With a return in between it is none: the compiler puts rare branches behind the function's end.
+        A loop is the code from the target of a backward jump to the jump. Code that contains a return is no loop: the
+        compiler places rare branches after the end of the function, and these jump backward.
         """
         places = {address: i for i, (address, _, _) in enumerate(self.code)}
         found: list[tuple[int, int]] = []
@@ -73,16 +78,17 @@ class Function:
         return [body for body in bodies if not any(MASKED.search(f"{line[1]} {line[2]}") for line in body)]
 
     def faults(self) -> Iterator[str]:
+        """Yield a message for each fault in the function's loops."""
         loops = self.loops()
         if not loops:
             yield f"{self.name}: no loop with FMAs"
         for loop in loops:
             fmas = sum(is_fma(mnemonic) for _, mnemonic, _ in loop)
             if fmas % self.unit:
-                yield f"{self.name}: {fmas} FMAs in the loop, no multiple of {self.unit}"
+                yield f"{self.name}: {fmas} FMAs in the loop, not a multiple of {self.unit}"
             spills = [operands for _, _, operands in loop if "%rsp" in operands or "%rbp)" in operands]
             if any(re.search(r"%[xyz]mm", operands) for operands in spills):
-                yield f"{self.name}: vectors on the stack within the loop"
+                yield f"{self.name}: vectors on the stack in the loop"
 
 
 def is_fma(mnemonic: str) -> bool:
@@ -90,7 +96,7 @@ def is_fma(mnemonic: str) -> bool:
 
 
 def unit_of(name: str) -> int | None:
-    """FMAs of a step of a function's loop; None: it is none to be looked at."""
+    """FMAs per step of the loop of the function `name`. None if the function has no hot loop."""
     if match := TILE.fullmatch(name):
         return int(match[1]) * int(match[2])
     if match := DEPTHWISE.fullmatch(name):
@@ -99,7 +105,7 @@ def unit_of(name: str) -> int | None:
 
 
 def functions(path: Path) -> list[Function]:
-    """The functions of a compiled module that hold hot loops."""
+    """The functions with hot loops in a compiled module."""
     text = subprocess.run(
         ["objdump", "-d", "--no-show-raw-insn", str(path)], capture_output=True, text=True, check=True
     ).stdout
@@ -117,7 +123,11 @@ def functions(path: Path) -> list[Function]:
 
 
 def check() -> list[str]:
-    """All faults; raises if there is nothing to look at."""
+    """The faults of all builds and modules.
+
+    Raises:
+        SystemExit: no function with a hot loop was found.
+    """
     faults, seen = [], 0
     for build in ("avx512", "avx2"):
         for module in MODULES:
@@ -130,7 +140,7 @@ def check() -> list[str]:
                         seen += 1
                         faults += [f"{build}/{module}: {fault}" for fault in function.faults()]
     if not seen:
-        raise SystemExit("check_assembly: no hot functions found in the compiled modules")
+        raise SystemExit("check_assembly: no functions with hot loops found in the compiled modules")
     print(f"{seen} functions, {len(faults)} faults")
     return faults
 

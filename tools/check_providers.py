@@ -1,11 +1,12 @@
-"""Check networks on every execution provider that the installed onnxruntime has, at every level of optimization.
+"""Compare cconv with onnxruntime on every execution provider of the installed onnxruntime, at every optimization level.
 
     python tools/check_providers.py cconv-demo/base.onnx --require OpenVINO
 
-Checked are the files given and a ResNet-18 with random weights, at two batch sizes. A provider other than the CPU comes
-with a build of onnxruntime of its own, which takes the place of the plain one: so this runs in an environment made for
-it (see .ci/run), and imports nothing but cconv and what that needs. Exit status 1: a check failed, or the provider that
-was required did not run.
+The checked models are the given files and a ResNet-18 with random weights, each at two batch sizes. A provider other
+than the CPU needs another build of onnxruntime, which replaces the standard package. CI therefore runs this script in a
+separate environment (see .ci/run), and the script imports only cconv and the dependencies of cconv.
+
+The exit status is 1 if a check failed, or if the provider named by --require did not run.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from onnx import helper
 import cconv
 from cconv.prove import random_inputs
 
-SIZE = 64  # of the images: ResNet-18's layers are those of size 224, only their maps are smaller
+# Height and width of the images. ResNet-18 has the same layers as at 224, only with smaller feature maps.
+SIZE = 64
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL.onnx")
-    parser.add_argument("--require", metavar="PROVIDER", help="one that must have run, such as OpenVINO")
+    parser.add_argument("--require", metavar="PROVIDER", help="fail unless this provider ran, such as OpenVINO")
     options = parser.parse_args()
 
     models = {path: cconv.load(path) for path in options.models}
@@ -47,9 +49,9 @@ def main() -> int:
 
 
 def refuses(provider: str) -> bool:
-    """Whether a node that the provider leaves to the CPU is refused at every level, instead of passed.
+    """Whether `cconv.check` reports REFUSED, at every level, if the provider leaves a node to the CPU.
 
-    The node is an LpPool, for which no provider but the CPU has a kernel.
+    The model is a single LpPool, for which only the CPU provider has a kernel.
     """
     graph = helper.make_graph(
         [helper.make_node("LpPool", ["x"], ["y"], kernel_shape=[2, 2])],
@@ -59,7 +61,7 @@ def refuses(provider: str) -> bool:
     )
     model = cconv.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))
     report = cconv.check(model, np.ones((1, 4, 6, 6), np.float32), providers=[provider], optimization="all")
-    print(f"\na node that {provider} leaves to the CPU:\n{report}")
+    print(f"\na model with a node that {provider} cannot run (must be refused):\n{report}")
     return not report.comparisons and all(run.refused for run in report.runs)
 
 

@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Which published networks cconv loads, runs and trains: measured here, and written to docs/coverage.md.
+"""Measure which published networks cconv loads, runs and trains, and write the results to docs/coverage.md.
 
-    python tools/coverage.py run                     all networks, both exporters
-    python tools/coverage.py run --resume            those that docs/coverage.json has no row of, or a failed one
+    python tools/coverage.py run                     measure all networks, with all exporters
+    python tools/coverage.py run --resume            only rows that are missing or not green in docs/coverage.json
     python tools/coverage.py run --only resnet18,dla34 --exporters dynamo
-    python tools/coverage.py load                    seconds to load and plan three of them; on an idle machine
-    python tools/coverage.py write                   docs/coverage.md out of docs/coverage.json
+    python tools/coverage.py load                    measure seconds to load and plan three networks (idle machine)
+    python tools/coverage.py write                   write docs/coverage.md from docs/coverage.json
 
-Needs torch, torchvision, timm and onnxscript; the networks of Keras need tensorflow and tf2onnx, which may be in an
-environment of their own (`--exporters tf2onnx` there, `--exporters legacy,dynamo` here). Weights are random, nothing is
-downloaded. Every row is measured in a process of its own (exported/measure.py says what) with a limit on its time, and
-goes to the file as soon as it is there: no failure costs more than its row. The exit status is 1 if a row failed.
+A row is the result for one network and one exporter. Each row is measured by exported/measure.py in its own process,
+with a time limit, and stored at once, so a failure loses only its own row. The exit status is 1 if a row failed.
+
+Weights are random; nothing is downloaded. The script needs torch, torchvision, timm and onnxscript. The networks of
+Keras need tensorflow and tf2onnx, which may be installed in another environment: run `--exporters tf2onnx` in that one
+and `--exporters legacy,dynamo` in the first.
 """
 
 from __future__ import annotations
@@ -41,14 +43,14 @@ PAGE = ROOT / "docs" / "coverage.md"
 TOOLS = Path(__file__).parent
 PACKAGES = ("torch", "torchvision", "timm", "onnxscript", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxruntime")
 
-# Processes of which the median counts.
+# Loading is timed in this many processes; the median counts.
 REPEATS = 3
 
 Rows = dict[str, dict[str, Any]]
 
 
 def stored() -> dict[str, Any]:
-    """The file's content: `machine`, `versions`, and `rows` by network and exporter."""
+    """The content of docs/coverage.json: `machine`, `versions`, and `rows` by "network exporter"."""
     if ROWS.exists():
         content: dict[str, Any] = json.loads(ROWS.read_text())
         return content
@@ -56,6 +58,7 @@ def stored() -> dict[str, Any]:
 
 
 def save(content: dict[str, Any]) -> None:
+    """Write docs/coverage.json atomically, with sorted rows."""
     content["rows"] = dict(sorted(content["rows"].items()))
     partial = ROWS.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
@@ -63,23 +66,23 @@ def save(content: dict[str, Any]) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of what is installed here; PyTorch and TensorFlow may each have an environment of their own."""
-    found = {}
+    """Versions of the PACKAGES that are installed. PyTorch and TensorFlow may be in different environments."""
+    installed = {}
     for name in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            installed[name] = version(name)
+    return installed
 
 
 def note(key: str, row: dict[str, Any]) -> None:
-    """Put a row into the file, where other processes may put theirs meanwhile."""
+    """Store a row in docs/coverage.json. Other processes may store rows at the same time."""
     with changed() as content:
         content["rows"][key] = row
 
 
 @contextlib.contextmanager
 def changed() -> Iterator[dict[str, Any]]:
-    """The file's content, to change, where other processes wait meanwhile."""
+    """Context manager: the content of docs/coverage.json under a lock. Changes to it are saved at the end."""
     with open(__file__) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         content = stored()
@@ -90,13 +93,13 @@ def changed() -> Iterator[dict[str, Any]]:
 
 
 def child() -> dict[str, Any]:
-    """How a process is started that imports `exported`."""
+    """Keyword arguments of subprocess calls for a process that can import the package `exported`."""
     paths = [str(TOOLS), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {"cwd": TOOLS, "env": {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}}
 
 
 def measured(name: str, exporter: str, seconds: float) -> dict[str, Any]:
-    """The row of one network and exporter, out of a process that may take so many seconds."""
+    """Measure the row of one network and exporter in a process that may take `seconds` seconds."""
     try:
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "exported.measure", name, exporter],
@@ -107,7 +110,7 @@ def measured(name: str, exporter: str, seconds: float) -> dict[str, Any]:
     try:
         row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, json.JSONDecodeError):
-        last = done.stderr.strip().splitlines()[-1:] or ["nothing said"]
+        last = done.stderr.strip().splitlines()[-1:] or ["no output"]
         return {"stage": "", "error": f"ended with status {done.returncode}: {last[0]}"[:600]}
     return row
 
@@ -123,6 +126,7 @@ def machine() -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Measure the requested rows and store them; returns the exit status."""
     wanted = [find(name) for name in arguments.only] if arguments.only else NETWORKS
     failed = 0
     for network in wanted:
@@ -132,8 +136,8 @@ def run(arguments: argparse.Namespace) -> int:
             key = f"{network.name} {exporter}"
             if arguments.resume and is_green(stored()["rows"].get(key, {})):
                 continue
-            found = measured(network.name, exporter, arguments.seconds)
-            row = {"library": network.library, "size": network.size, **found}
+            result = measured(network.name, exporter, arguments.seconds)
+            row = {"library": network.library, "size": network.size, **result}
             if key in NOTES:
                 row["note"] = NOTES[key]
             note(key, row)
@@ -143,7 +147,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def load(arguments: argparse.Namespace) -> int:
-    """Measure what exported/loading.py does."""
+    """Measure how long the networks of LOADING take to load and plan (exported/loading.py), and store the times."""
     python = [sys.executable, "-W", "ignore", "-m", "exported.loading"]
     with tempfile.TemporaryDirectory() as folder:
         for name in LOADING:
@@ -151,15 +155,16 @@ def load(arguments: argparse.Namespace) -> int:
                 path = str(Path(folder, f"{name}-{exporter}.onnx"))
                 subprocess.run([*python, "export", name, exporter, path], check=True, capture_output=True, **child())
                 runs = [subprocess.check_output([*python, "time", path], **child()) for _ in range(REPEATS)]
-                found = [json.loads(run) for run in runs]
-                seconds = statistics.median(run["seconds"] for run in found)
+                results = [json.loads(run) for run in runs]
+                seconds = statistics.median(result["seconds"] for result in results)
                 with changed() as content:
-                    content.setdefault("loading", {}).setdefault(name, {})[exporter] = [found[0]["nodes"], seconds]
+                    content.setdefault("loading", {}).setdefault(name, {})[exporter] = [results[0]["nodes"], seconds]
                 print(f"{name:20} {exporter:10} {seconds:.2f} s")
     return 0
 
 
 def write(arguments: argparse.Namespace) -> int:
+    """Write docs/coverage.md, or with --check compare it; returns the exit status."""
     text = page(stored())
     if arguments.check:
         return int(not PAGE.exists() or PAGE.read_text() != text)
@@ -173,15 +178,17 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = result.add_subparsers(dest="command", required=True)
     command = commands.add_parser("run", help="measure rows")
-    command.add_argument("--only", type=lambda text: text.split(","), help="names of networks, separated by commas")
+    command.add_argument(
+        "--only", type=lambda text: text.split(","), help="names of networks to measure, separated by commas"
+    )
     command.add_argument(
         "--exporters",
         type=lambda text: text.split(","),
         default=list(EXPORTERS),
-        help=f"of {','.join(EXPORTERS)}; default all",
+        help=f"names out of {','.join(EXPORTERS)}; default all",
     )
-    command.add_argument("--resume", action="store_true", help="leave rows that are green")
-    command.add_argument("--seconds", type=float, default=600, help="limit for one row (default 600)")
+    command.add_argument("--resume", action="store_true", help="skip rows that are already green")
+    command.add_argument("--seconds", type=float, default=600, help="time limit for one row (default 600)")
     command.set_defaults(call=run)
     command = commands.add_parser("load", help="measure how long loading and planning takes")
     command.set_defaults(call=load)

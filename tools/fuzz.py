@@ -1,18 +1,19 @@
-"""Fuzz loading: models changed at random, each loaded and, if it loads, planned, run and sometimes trained.
+"""Fuzz cconv: load randomly changed models (mutants) and, if they load, run them and sometimes train them.
 
     python tools/fuzz.py --count 20000 --seed 1 --workers 2
-    python tools/fuzz.py --seed 1 --only 4711                  that mutant again, with its traceback
-    python tools/fuzz.py --count 20000 --keep-going            collect findings, each place once
+    python tools/fuzz.py --seed 1 --only 4711                  repeat one mutant, with its traceback
+    python tools/fuzz.py --count 20000 --keep-going            collect all findings, each place in the code once
 
-A mutant is one of some hundred and fifty small models (one for each test case of an operator, networks of cconv.nn,
-models with functions, subgraphs and external data; now and then one of onnx's light models) with one to six changes:
-fields of any message of the protobuf set to odd values, entries deleted, doubled, swapped, or taken from elsewhere,
-bytes flipped. Mutant i of a seed is always the same.
+The original is one of about 150 small models: one for each test case of an operator, networks of cconv.nn, and models
+with functions, subgraphs and external data; sometimes one of onnx's light models. A mutant has one to six changes: a
+field of any protobuf message is set to an unusual value, an entry is deleted, duplicated, swapped or copied from
+elsewhere, or bytes are flipped. Mutant i of a seed is always the same.
 
-Workers are processes with a limit on memory and on processor time for each mutant. What may happen is that cconv raises
-a CconvError, or that the model runs. Anything else is a finding: another exception, a crash, a hang, memory beyond the
-limit; in two mutants of three, a write outside of a plan's buffers. The run stops there, unless told to keep going, and
-the mutant is written to --out. A worker that dies is replaced. Exit status: 0 nothing found, 1 something.
+Mutants run in worker processes with a limit on memory and on processor time for each mutant. A mutant passes if cconv
+raises a CconvError or if the model runs. Anything else is a finding: another exception, a crash, a hang, memory beyond
+the limit, or (checked for two mutants of three) a write outside the buffers of a plan. The mutant is then written to
+--out, and the run stops unless --keep-going is given. A worker that dies is replaced. The exit status is 1 if there was
+a finding, else 0.
 """
 
 from __future__ import annotations
@@ -36,23 +37,23 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
-SECONDS = 10  # of processor time for a mutant; a right one takes a hundredth
-PATIENCE = 120  # seconds after which a worker that says nothing is held to hang
-MEMORY = 1 << 30  # beyond what the imports take
-CHUNK = 200  # mutants handed to a worker at a time
+SECONDS = 10  # processor time limit of a mutant; normally a mutant takes a hundredth of it
+PATIENCE = 120  # seconds without output after which a worker counts as hanging
+MEMORY = 1 << 30  # memory limit of a worker in bytes, in addition to the memory that it has after the imports
+CHUNK = 200  # mutants that a worker gets at a time
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=10_000, metavar="N", help="mutants (10000)")
-    parser.add_argument("--first", type=int, default=0, metavar="I", help="number of the first one (0)")
+    parser.add_argument("--count", type=int, default=10_000, metavar="N", help="number of mutants (10000)")
+    parser.add_argument("--first", type=int, default=0, metavar="I", help="index of the first mutant (0)")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--only", type=int, metavar="I", help="run this one mutant, in this process")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N")
-    parser.add_argument("--minutes", type=float, metavar="X", help="stop after so long")
+    parser.add_argument("--minutes", type=float, metavar="X", help="stop after this time")
     parser.add_argument("--out", type=Path, default=Path("fuzz-findings"), metavar="DIR")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first finding")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts of the outcomes to this file")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -62,11 +63,16 @@ def main() -> int:
     return lead(options)
 
 
-# The leader.
+# The leading process, which distributes the mutants to workers.
 
 
 class Worker:
-    """A process that is told ranges of mutants, and tells what became of each."""
+    """A worker process. It reads ranges of mutants and prints the outcome of each, one JSON object a line.
+
+    Attributes:
+        current, end: the mutant that it is running, and the end of its range; -1 if it has none.
+        heard: time of its last output.
+    """
 
     def __init__(self, seed: int) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -82,13 +88,14 @@ class Worker:
         self._rest = b""
 
     def give(self, begin: int, end: int) -> None:
+        """Let the worker run the mutants begin..end-1."""
         assert self.process.stdin is not None
         self.current, self.end, self.heard = begin, end, time.monotonic()
         self.process.stdin.write(f"{begin} {end}\n".encode())
         self.process.stdin.flush()
 
     def lines(self) -> list[dict[str, Any]]:
-        """What has come since; [] and a process that is over once it is dead."""
+        """The outcomes printed since the last call. Does not block; returns [] if there is no output."""
         assert self.process.stdout is not None
         data = self.process.stdout.read()
         if data:
@@ -98,6 +105,7 @@ class Worker:
 
 
 def lead(options: argparse.Namespace) -> int:
+    """Distribute the mutants to workers, collect and print the outcomes; returns the exit status."""
     from tqdm import tqdm
 
     outcomes: collections.Counter[str] = collections.Counter()
@@ -134,7 +142,8 @@ def lead(options: argparse.Namespace) -> int:
             for worker in busy:
                 if stopped:
                     break
-                over = worker.process.poll() is not None  # asked before what it has said is read: it says no more
+                # Checked before the output is read, so that no output of a process that has ended is missed.
+                over = worker.process.poll() is not None
                 for line in worker.lines():
                     if "finding" in line:
                         found(line["i"], line["finding"], line["text"])
@@ -154,10 +163,14 @@ def lead(options: argparse.Namespace) -> int:
                     worker.process.kill()
                 if silent or over:
                     code = worker.process.wait()
-                    kind = f"dead by {signal.Signals(-code).name}" if code < 0 else f"dead with status {code}"
+                    kind = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
                     if silent or code == -signal.SIGPROF:
                         kind = "hang"
-                    found(worker.current, kind, "the process is gone; run it again to see more")
+                    found(
+                        worker.current,
+                        kind,
+                        "the worker process ended; repeat the mutant with the command above to see more",
+                    )
                     stopped |= not options.keep_going
                     bar.update()
                     if worker.current + 1 < worker.end:
@@ -177,10 +190,11 @@ def lead(options: argparse.Namespace) -> int:
     return 1 if findings else 0
 
 
-# The worker.
+# The worker process.
 
 
 def work(seed: int) -> int:
+    """Run the ranges of mutants that stdin names, and print the outcome of each."""
     mutants = Mutants(seed)
     trial = Trial()
     with open("/proc/self/statm", encoding="ascii") as file:
@@ -192,7 +206,7 @@ def work(seed: int) -> int:
         for line in sys.stdin:
             begin, end = map(int, line.split())
             for i in range(begin, end):
-                signal.setitimer(signal.ITIMER_PROF, SECONDS)  # what it sends ends the process, deep in C too
+                signal.setitimer(signal.ITIMER_PROF, SECONDS)  # its signal ends the process even inside C code
                 result: dict[str, Any] = {"i": i}
                 try:
                     data, heavy = mutants.make(i)
@@ -205,6 +219,7 @@ def work(seed: int) -> int:
 
 
 def one(options: argparse.Namespace) -> int:
+    """Run the mutant --only in this process, with its traceback; returns the exit status."""
     data, heavy = Mutants(options.seed).make(options.only)
     print(f"mutant {options.only} of seed {options.seed}: {len(data)} bytes", flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -221,7 +236,7 @@ def one(options: argparse.Namespace) -> int:
 
 
 def described(error: BaseException) -> tuple[str, str]:
-    """An exception's kind and where it comes from, and its traceback."""
+    """The exception's class with the line in cconv that raised it, and the traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if f"{os.sep}cconv{os.sep}" in f.filename] or list(frames)
     where = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "?"
@@ -230,7 +245,10 @@ def described(error: BaseException) -> tuple[str, str]:
 
 
 class Watch:
-    """Lays guards between a plan's buffers while it is on, and looks at them after each run of the plan made last."""
+    """Detects writes outside the buffers of a plan, with guards between them (guards.py).
+
+    While `on` is set, plans are laid out with guards. The guards of the latest plan are checked after its first run.
+    """
 
     def __init__(self) -> None:
         from guards import Guards
@@ -239,7 +257,7 @@ class Watch:
         from cconv.plan.plan import Plan
 
         self.on = False
-        self.laid: Guards | None = None  # of a plan that has not run yet
+        self.laid: Guards | None = None  # guards of the latest plan, until it has run
         place, run = plan_builder.place, Plan.run
 
         def watched_place(lifetimes: Any) -> tuple[list[int], int]:
@@ -255,16 +273,17 @@ class Watch:
             guards.fill(plan)
             result = run(plan, until)
             if guards.written(plan):
-                raise AssertionError("written outside of a buffer")
+                raise AssertionError("a write outside the buffers of a plan")
             return result
 
         plan_builder.place, Plan.run = watched_place, watched_run  # type: ignore[method-assign]
 
 
 class Trial:
-    """What is done with a mutant."""
+    """Loads, runs and trains mutants."""
 
     def prepare(self, folder: Path) -> None:
+        """Import cconv and write the file of external data to `folder`. Must be called before `run`."""
         import numpy as np
 
         import cconv
@@ -284,26 +303,35 @@ class Trial:
         (folder / "w.bin").write_bytes(bytes(range(256)) * 4)
 
     def run(self, data: bytes, heavy: bool, i: int, say: bool = False) -> str:
-        """What became of it; exceptions that are not CconvError's come out."""
+        """Load the mutant `data`; if it loads, run it and sometimes summarize, diagnose or train it.
+
+        Args:
+            heavy: whether the mutant comes from a large model, which is only loaded and summarized.
+            i: number of the mutant; it decides which of the stages are run.
+            say: print the message of a CconvError.
+
+        Returns:
+            The outcome. Exceptions other than CconvError propagate.
+        """
         stage = "loaded"
         self.watch.on, self.watch.laid = i % 3 > 0, None
         try:
             model = self.cconv.load(data, limits=self.limits, base=self.folder)
-            stage = "written again"
+            stage = "serialized again"
             model.proto().SerializeToString()
-            stage = "summed up"
+            stage = "summarized"
             if i % 4 == 0 or heavy:
                 repr(model)
                 model.summary()
             if heavy:
-                return "loaded and summed up (large)"
+                return "loaded and summarized (large)"
             stage = "diagnosed"
             if i % 16 == 4:
                 str(self.cconv.doctor(model))
             stage = "run"
             feeds = self.feeds(model, i)
             if feeds is None:
-                return "loaded; its inputs are not numbers, or too many"
+                return "loaded, not run: inputs not numeric or too large"
             model.run(feeds, threads=1)
             if i % 8:
                 return "ran"
@@ -316,6 +344,7 @@ class Trial:
             return f"not {stage}: {type(error).__name__}"
 
     def feeds(self, model: Any, i: int) -> dict[str, Any] | None:
+        """Random inputs by name. None if the inputs are not numeric or are too large."""
         np = self.np
         rng = np.random.default_rng(i)
         feeds, total = {}, 0
@@ -335,7 +364,7 @@ class Trial:
         return feeds
 
     def gradients(self, model: Any, feeds: dict[str, Any]) -> None:
-        """One pass back, from an output that is a float."""
+        """One backward pass, from the first float32 output if there is one."""
         results = model.run(feeds, threads=1)
         if not isinstance(results, dict):
             results = {model.output_names[0]: results}
@@ -345,7 +374,7 @@ class Trial:
             trainer.gradients(feeds, {name: self.np.nan_to_num(results[name]) + 1})
 
 
-# The mutator.
+# The changes.
 
 NUMBERS = [
     0, 1, -1, 2, 3, 4, 5, 7, 8, 16, -2, 63, 64, 65, 127, 128, 255, 256, 1000, 65535, 65536, 10**6, 2**24, 2**31 - 1,
@@ -357,7 +386,7 @@ MODES = [b"SAME_UPPER", b"SAME_LOWER", b"VALID", b"linear", b"cubic", b"reflect"
 
 
 class Mutants:
-    """Mutant i of a seed: bytes, and whether it comes of a large model."""
+    """The mutants of a seed."""
 
     def __init__(self, seed: int) -> None:
         sys.path.insert(0, str(ROOT / "tests"))
@@ -369,6 +398,7 @@ class Mutants:
         self.operators = sorted({name for _, name in CATALOGUE})
 
     def make(self, i: int) -> tuple[bytes, bool]:
+        """The bytes of mutant i, and whether it comes from a large model."""
         import random
 
         import onnx
@@ -381,7 +411,7 @@ class Mutants:
             for _ in range(rng.choice([1, 1, 1, 2, 2, 3, 4, 6])):
                 try:
                     self.change(proto, rng)
-                except (TypeError, ValueError, IndexError):  # a value that the field does not take
+                except (TypeError, ValueError, IndexError):  # the field does not accept the value
                     continue
             data = proto.SerializeToString()
         if rng.random() < 0.2:
@@ -403,7 +433,7 @@ class Mutants:
         return data, heavy
 
     def change(self, proto: Any, rng: Any) -> None:
-        """One change, somewhere; half of them where they are known to matter."""
+        """Make one random change. Half of the changes are in the message types that matter most."""
         messages = list(walk(proto))
         kind = rng.random()
         if kind < 0.5:
@@ -416,7 +446,7 @@ class Mutants:
             self.any_field(proto, message, rng)
 
     def aim(self, proto: Any, message: Any, rng: Any) -> None:
-        """A change that keeps the model near to a right one."""
+        """Make a change after which the model may still be valid."""
         name = message.DESCRIPTOR.name
         if name == "NodeProto":
             values = [v.name for v in (*proto.graph.input, *proto.graph.initializer)]
@@ -451,13 +481,13 @@ class Mutants:
             what = rng.randrange(5)
             if what == 0 and message.dims:
                 message.dims[rng.randrange(len(message.dims))] = rng.choice(NUMBERS)
-            elif what == 1:  # another shape of as many elements
+            elif what == 1:  # another shape with the same number of elements
                 count = 1
                 for n in message.dims:
                     count *= n
                 shape = rng.choice([[count], [1, count], [count, 1], [1, 1, count], [1] * 5 + [count], [0, count]])
                 message.dims[:] = shape
-            elif what == 2 and message.raw_data:  # other values in right shape
+            elif what == 2 and message.raw_data:  # other values, same shape
                 width = rng.choice([4, 8])
                 words = [rng.choice(NUMBERS) % 2 ** (8 * width) for _ in range(len(message.raw_data) // width)]
                 message.raw_data = b"".join(w.to_bytes(width, "little") for w in words)
@@ -480,7 +510,7 @@ class Mutants:
             self.any_field(proto, message, rng)
 
     def any_field(self, proto: Any, message: Any, rng: Any) -> None:
-        """Any field of the message, set to anything that it can hold."""
+        """Set a random field of the message to a random value that it can hold."""
         descriptor = message.DESCRIPTOR
         present = [field for field, _ in message.ListFields()]
         field = rng.choice(present if present and rng.random() < 0.7 else list(descriptor.fields))
@@ -520,6 +550,7 @@ class Mutants:
             entries.append(self.scalar(proto, field, entries[0] if len(entries) else None, rng))
 
     def scalar(self, proto: Any, field: Any, old: Any, rng: Any) -> Any:
+        """A random value for a scalar field whose value is `old` (None: no value)."""
         if field.type == field.TYPE_STRING:
             names = [m.name for m in walk(proto) if hasattr(m, "name")]
             return rng.choice([*names, *TEXTS])
@@ -540,7 +571,7 @@ class Mutants:
 
 
 def walk(message: Any) -> Any:
-    """The message and all messages within it."""
+    """Yield the message and all messages nested in it."""
     yield message
     for field, value in message.ListFields():
         if field.type == field.TYPE_MESSAGE:
@@ -548,11 +579,12 @@ def walk(message: Any) -> Any:
                 yield from walk(part)
 
 
-# What is changed.
+# The original models.
 
 
 def operator_models() -> list[bytes]:
-    """A model for each test case of an operator, its inputs given or stored."""
+    """A model for each small test case of an operator: its inputs are graph inputs or, in every second model,
+    initializers. Some models have a convolution before the operator."""
     from harness import behind_convolution, node_model
     from ops_cases import CASES
 
@@ -570,6 +602,7 @@ def operator_models() -> list[bytes]:
 
 
 def network_models() -> list[bytes]:
+    """Small networks of cconv.nn, four copies of each so that they are chosen more often."""
     from cconv import nn
 
     plain = nn.Sequential(
@@ -600,14 +633,14 @@ def network_models() -> list[bytes]:
 
 
 def odd_models() -> list[bytes]:
-    """Functions, subgraphs, shape arithmetic, external data."""
+    """Models with functions, subgraphs, shape arithmetic and external data, four copies of each."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
     from graph import models
 
     rich = models.rich()
-    stripped = models.rich()  # what of it cconv has, so that it runs
+    stripped = models.rich()  # only the nodes that cconv can run
     del stripped.graph.node[4:]
     stripped.graph.output[0].name = "d"
     outside = models.linear()
@@ -647,7 +680,7 @@ def _branch(op_type: str, name: str) -> Any:
 
 
 def light_models() -> list[bytes]:
-    """Those of onnx's light models (networks whose weights are computed from a shape) that are small as files."""
+    """onnx's light models (networks whose weights are computed from a shape) with a file below 100 kB."""
     import onnx.backend.test as home
 
     folder = Path(home.__file__).parent / "data" / "light"

@@ -1,7 +1,7 @@
-"""Guards: bytes between the buffers of a plan that nothing may write to. For the tests and for fuzz.py.
+"""Guard bytes between the buffers of a plan, to detect writes outside a buffer. Used by the tests and by fuzz.py.
 
-A step that writes past its buffer would else write into another one, unseen. Bytes that only the arena's alignment adds
-to a buffer belong to the guard behind it.
+Without guards, a step that writes past the end of its buffer would silently write into the next buffer. The padding
+that aligns a buffer's end is part of the guard after it.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ import numpy as np
 from cconv.plan.arena import ALIGNMENT, Lifetime
 from cconv.plan.plan import Plan
 
+# Bytes of a guard, and the value of each byte.
 WIDTH, FILL = 128, 0xA5
 
 
 class Guards:
-    """What lies between the buffers of the plan that was laid out last.
+    """The guards between the buffers of one plan.
 
     Attributes:
-        buffers: begin and end of each in the arena, which no two share.
+        buffers: begin and end of each buffer in the arena, in bytes. Buffers do not overlap, whatever their lifetimes.
     """
 
     def __init__(self) -> None:
         self.buffers: list[tuple[int, int]] = []
 
     def place(self, lifetimes: Sequence[Lifetime]) -> tuple[list[int], int]:
-        """Stands in for cconv.plan.arena.place."""
+        """Replaces cconv.plan.arena.place: each buffer gets its own memory, with a guard before and after it."""
         self.buffers, end = [], WIDTH
         for item in lifetimes:
             self.buffers.append((end, end + item.nbytes))
@@ -35,16 +36,17 @@ class Guards:
         return [begin for begin, _ in self.buffers], end
 
     def fill(self, plan: Plan) -> None:
+        """Set all guard bytes to FILL."""
         for guard in self.between(plan):
             guard[...] = FILL
 
     def between(self, plan: Plan) -> list[np.ndarray]:
-        """The guards: number i lies before buffer i, and the last behind them all."""
+        """The guards as arrays. Guard i lies before buffer i, and the last guard after all buffers."""
         arena = np.asarray(plan.memory.held[0])
         ends = [0, *(end for _, end in self.buffers)]
         begins = [*(begin for begin, _ in self.buffers), len(arena)]
         return [arena[end:begin] for end, begin in zip(ends, begins)]
 
     def written(self, plan: Plan) -> list[int]:
-        """The numbers of guards that something was written to since `fill`."""
+        """The numbers of the guards that were overwritten since `fill`."""
         return [i for i, guard in enumerate(self.between(plan)) if np.any(guard != FILL)]

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write docs/operators.md from the catalogue, so that the list cannot disagree with the code.
+"""Write docs/operators.md, the list of supported operators, from the operator classes in cconv/ops.
 
-python tools/list_operators.py           # write
-python tools/list_operators.py --check   # exit status 1 if the file is not up to date
+python tools/list_operators.py           # write the file
+python tools/list_operators.py --check   # write nothing; exit status 1 if the file is not up to date
 """
 
 from __future__ import annotations
@@ -22,32 +22,37 @@ TARGET = Path(__file__).parent.parent / "docs" / "operators.md"
 
 HEAD = """# Operators
 
-What cconv runs and trains, from opset 7 or the one named to the newest of the installed onnx. "Gradient" says with
-respect to which inputs; where it says "none", no gradient comes to what is before that node, for the reason given.
-Inputs in parentheses set the operator's behaviour: a weight that only they lead to is trained where it is named.
+cconv runs and trains the operators in this table. Each is supported from the opset in the column "from opset" to the
+newest opset of the installed onnx.
 
-A model with other operators can be loaded, inspected and saved; running it names all that are missing at once.
+The column "gradient" lists the inputs of the operator that get a gradient, counted from 0. "none" means that the
+backward pass stops at this operator, for the given reason. An input in parentheses configures the operator, such as the
+bounds of a Clip. A weight that reaches the output only through such inputs is trained only if `trainable` names it.
+
+A model with other operators can be loaded, inspected and saved. Running it raises one error that lists all operators
+that cconv does not support.
 
 | operator | file | from opset | gradient |
 |---|---|---|---|
 """
 
-# Why operators have no gradient.
+# Why operators have no gradient: reason -> names of operators.
 NONE = {
-    "whole numbers or bools come out": (
+    "the output is integer or bool": (
         "And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Equal Greater GreaterOrEqual IsInf "
         "IsNaN Less LessOrEqual NonZero Not Or Shape Size Xor"
     ),
-    "it is 0 wherever there is one": "Ceil Floor Hardmax Round Sign",
-    "nothing real comes in, or what says a shape": "Constant ConstantOfShape EyeLike Range",
-    "its branches have theirs": "If",
-    "it is itself an update of weights": "Adagrad Adam Momentum",
-    "derivatives are taken once": "Gradient",
+    "it is 0 wherever it is defined": "Ceil Floor Hardmax Round Sign",
+    "no inputs, or only inputs that set a shape or range": "Constant ConstantOfShape EyeLike Range",
+    "the operators of its branches have gradients": "If",
+    "it is an optimizer update itself": "Adagrad Adam Momentum",
+    "second derivatives are not supported": "Gradient",
 }
 REASONS = {name: reason for reason, names in NONE.items() for name in names.split()}
 
-DEFINED = """The standard defines these by other operators. Their definition takes a node's place in a plan, and has the
-gradient of its parts:"""
+DEFINED = """\
+ONNX defines the following operators in terms of other operators. cconv replaces them by their definition when it
+makes a plan, so their gradients are those of the operators in the definition:"""
 
 
 def gradient(operator: Operator) -> str:
@@ -55,8 +60,8 @@ def gradient(operator: Operator) -> str:
         return f"none: {REASONS[operator.type]}"
     if operator.differentiable is None:
         return "all inputs" if operator.inputs[1] > 1 else "the input"
-    those = [i for i in operator.differentiable if i < operator.inputs[1]]
-    indices = ", ".join(f"({i})" if i in operator.settings else str(i) for i in those)
+    inputs = [i for i in operator.differentiable if i < operator.inputs[1]]
+    indices = ", ".join(f"({i})" if i in operator.settings else str(i) for i in inputs)
     return "the input" if operator.inputs[1] == 1 else f"input {indices}"
 
 
@@ -71,7 +76,7 @@ def text() -> str:
 
 
 def defined() -> list[str]:
-    """Operators that cconv runs by their definition in the standard."""
+    """Names of the operators that cconv runs by ONNX's definition in terms of other operators."""
     newest = onnx.defs.onnx_opset_version()
     graphs = onnx.defs.OpSchema.AttrType.GRAPH
     schemas = [schema for schema in onnx.defs.get_all_schemas() if not schema.domain]

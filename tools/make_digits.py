@@ -1,9 +1,9 @@
-"""Make cconv/data/digits.npz out of scikit-learn's copy of UCI's optical digits.
+"""Make cconv/data/digits.npz from scikit-learn's copy of the UCI data set of handwritten digits.
 
     python tools/make_digits.py
 
-Needs scikit-learn. The same bytes come out each time: members are stored uncompressed (then the result does
-not depend on the version of zlib) and carry the ZIP format's zero date.
+Needs scikit-learn. The file has the same bytes in each run: the arrays are stored uncompressed, so it does not depend
+on the version of zlib, and all dates are the ZIP format's earliest date.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TARGET = Path(__file__).parent.parent / "cconv/data/digits.npz"
 
 
 def arrays() -> dict[str, np.ndarray]:
-    """images (1797, 8, 8) uint8, 0..16 inked pixels of a 4x4 cell; labels (1797,) uint8."""
+    """images (1797, 8, 8) uint8, each value the number (0..16) of inked pixels in a 4x4 cell; labels (1797,) uint8."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

@@ -2,9 +2,9 @@
 
     python tools/make_torch_losses.py
 
-Needs PyTorch. Initial weights and data come from NumPy's Philox stream, the same on every machine, so that
-the test can give cconv the same ones. Losses are computed in float32, as cconv computes them, and in float64;
-how far these two lie apart says how much of a difference rounding alone can make.
+Needs PyTorch. Initial weights and data come from NumPy's Philox generator, which is the same on every machine, so the
+test can train cconv on the same values. The losses are computed in float32, as cconv does, and in float64. Their
+difference shows how large a difference rounding alone can cause.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 
 def losses(dtype: str) -> list[float]:
-    """Losses of the training run in tests/torch_parity/run.py, by PyTorch."""
+    """The losses of the training run in tests/torch_parity/run.py, computed by PyTorch in `dtype`."""
     import torch
     from torch import nn
 
@@ -40,15 +40,15 @@ def losses(dtype: str) -> list[float]:
     state = {name: torch.from_numpy(array) for name, array in run.weights().items()}
     network.load_state_dict(state, strict=False)
     optimizer = torch.optim.SGD(network.parameters(), lr=run.LEARNING_RATE, momentum=run.MOMENTUM)
-    found = []
+    result = []
     for x, y in run.batches():
         logits = network(torch.from_numpy(x).to(getattr(torch, dtype)))
         loss = nn.functional.cross_entropy(logits, torch.from_numpy(y))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        found.append(loss.item())
-    return found
+        result.append(loss.item())
+    return result
 
 
 if __name__ == "__main__":

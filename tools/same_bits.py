@@ -1,17 +1,18 @@
-"""Write down the bits that cconv computes, to compare two versions of it.
+"""Compare the results of two versions of cconv bit by bit, as SHA-256 hashes.
 
-    python tools/same_bits.py models FOLDER          write the networks as ONNX files (needs torch and torchvision)
-    python tools/same_bits.py hashes FOLDER          train and run each of them, print SHA-256 sums as JSON
-    python tools/same_bits.py compare A.json B.json  exit with 1 if a sum of A differs in B or is missing
+    python tools/same_bits.py models FOLDER          write networks of torchvision as ONNX files (needs torchvision)
+    python tools/same_bits.py built FOLDER           write networks built with cconv.nn or by hand as ONNX files
+    python tools/same_bits.py hashes FOLDER          train and run each network, print SHA-256 hashes as JSON
+    python tools/same_bits.py compare A.json B.json  exit status 1 if a hash of A differs in B or is missing there
 
 `hashes` starts one process for each build that this processor can run and each number of threads. It uses only public
-names, so that an old and a new version of cconv can run the same file:
+names of cconv, so an old and a new version of cconv can run the same script:
 
     PYTHONPATH= old/bin/python tools/same_bits.py hashes models > old.json
 
-A sum covers: all weights and running statistics after 20 steps of SGD with momentum 0.9 on random images; the outputs
-of the trained model for 3 images; for the build "float64" the outputs of the untrained model with all tensors in
-float64.
+Hashed are all weights and running statistics after 20 steps of SGD with momentum 0.9 on random images, and the outputs
+of the trained model for 3 images. For the build "float64", only the outputs of the untrained model are hashed, with all
+tensors in float64.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ EXPORTED = ("resnet18", "mobilenet_v2", "efficientnet_b0", "convnext_tiny", "den
 
 
 def write_models(folder: Path) -> None:
-    """Networks of torchvision as PyTorch exports them for training, and three written with cconv.nn."""
+    """Write the networks of torchvision in EXPORTED, as PyTorch exports them for training."""
     folder.mkdir(parents=True, exist_ok=True)
     from exported.networks import find
     from exported.torch_side import Module
@@ -42,6 +43,7 @@ def write_models(folder: Path) -> None:
 
 
 def write_built(folder: Path) -> None:
+    """Write LeNet-5, a network for signals (1-d convolutions) and a U-Net."""
     from benchmark import networks
 
     from cconv import nn
@@ -102,6 +104,7 @@ def unet() -> bytes:
 
 
 def images_of(model, path: Path, count: int, seed: int) -> np.ndarray:
+    """`count` random inputs of the model. Axes that the model leaves open have size 64."""
     (spec,) = model.input_specs.values()
     size = {"densenet121": 64, "convnext_tiny": 64}.get(path.stem)
     dims = [64 if not isinstance(n, int) else n for n in spec.dims[1:]]
@@ -111,7 +114,7 @@ def images_of(model, path: Path, count: int, seed: int) -> np.ndarray:
 
 
 def hashes(path: Path, threads: int) -> dict[str, str]:
-    """Sums of one network on the build in use."""
+    """Hashes of the weights and outputs of one network, and its first and last loss, on the build in use."""
     import cconv
     from cconv import optim
 
@@ -133,7 +136,7 @@ def hashes(path: Path, threads: int) -> dict[str, str]:
 
 
 def hashes_float64(path: Path, threads: int) -> dict[str, str]:
-    """Sums of the network with all tensors in float64, not trained."""
+    """Hash of the outputs of the untrained network with all its tensors converted to float64."""
     import onnx
     from onnx import TensorProto, numpy_helper
 
@@ -157,12 +160,14 @@ def hashes_float64(path: Path, threads: int) -> dict[str, str]:
 
 
 def builds() -> list[str]:
+    """Names of the float32 builds that this processor can run, and "float64"."""
     from cconv.kernels import builds
 
     return [*builds(), "float64"]
 
 
 def run_all(folder: Path) -> dict[str, dict[str, str]]:
+    """Hashes of all networks in the folder by "build threads network", each computed in its own process."""
     result = {}
     for build in builds():
         for threads in THREADS:
@@ -170,14 +175,14 @@ def run_all(folder: Path) -> dict[str, dict[str, str]]:
             for path in sorted(folder.glob("*.onnx")):
                 command = [sys.executable, "-P", __file__, "one", str(path), build, str(threads)]
                 done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-                found = json.loads(done.stdout) if done.returncode == 0 else {"error": done.stderr[-300:]}
-                result[f"{build} {threads} {path.stem}"] = found
+                hashed = json.loads(done.stdout) if done.returncode == 0 else {"error": done.stderr[-300:]}
+                result[f"{build} {threads} {path.stem}"] = hashed
                 print(f"{build} {threads} {path.stem}", file=sys.stderr)
     return result
 
 
 def compare(a: dict[str, dict[str, str]], b: dict[str, dict[str, str]]) -> list[str]:
-    """Lines that name what differs."""
+    """One line for each entry of `a` that differs in `b` or is missing there."""
     return [f"{key}: {a[key]} / {b.get(key)}" for key in a if a[key] != b.get(key)]
 
 

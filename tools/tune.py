@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Measure which algorithm computes each convolution fastest on this machine, and write that down for cconv.
+"""Measure which algorithm computes each convolution fastest on this machine, and write a table of choices for cconv.
 
     python tools/tune.py --out schedule.json --model model.onnx --batch 16
     python tools/tune.py --out schedule.json --shapes tools/shapes/resnet_50_v1_5.txt tools/shapes/vgg_19.txt
-    CCONV_SCHEDULE=schedule.json python train.py          cconv follows the table
+    CCONV_SCHEDULE=schedule.json python train.py          cconv uses the table
 
-Each pass (forward, gradient of the input, gradient of the weights) of each geometry that more than one algorithm can
-compute is run by all of them in turn (A B A B), weights packed within as in a training step. Results are compared
-before anything is timed. The built-in choice stays unless another algorithm is at least 3 % faster: the median of the
-ratios of neighbouring runs.
+A pass is the forward pass, the gradient of the input or the gradient of the weights of a convolution. Each pass that
+more than one algorithm can compute is timed with all of them alternately (A B A B), including packing of weights as in
+a training step. Results are compared before anything is timed. The built-in choice stays unless another algorithm is at
+least 3 % faster, by the median of the ratios of neighbouring runs.
 
-A table is for the build it was measured with (CCONV_ISA) and for batches up to 4 times larger or smaller; give several,
-as in `--batch 1,16`, to cover more. Choices do not depend on the number of threads a network is trained with: a table
-gives the same bits at any. Another table may give others.
+A table applies to the build it was measured with (CCONV_ISA) and to batches up to 4 times larger or smaller than the
+measured one. To cover more, give several batch sizes, as in `--batch 1,16`. The number of threads does not affect a
+choice, so with a table results are bit-identical at any number of threads. Another table may give other bits.
 
-Progress goes to stderr, the table that people read to stdout. The file is written whole, at the end, or not at all.
+Progress goes to stderr, a readable table to stdout. The file is written at the end, completely or not at all.
 """
 
 from __future__ import annotations
@@ -50,14 +50,18 @@ from cconv.ops.tensor import Spec
 from cconv.plan.gradient import mark_needed_gradients
 from cconv.train.arrays import batch_shapes
 
-WORTH = 1.03  # ratio from which on another algorithm replaces the built-in one: less may be noise
-TURN = 0.01  # seconds; runs that are shorter are taken several at a turn
+# An algorithm replaces the built-in one if it is at least this many times as fast. A smaller ratio may be noise.
+WORTH = 1.03
+# Seconds. A measurement repeats the pass until it takes about this long.
+TURN = 0.01
 
-# Two right algorithms differ by float32's rounding, Winograd's by up to 1e-4 of the rms; a wrong tap makes 1e-1.
+# Largest accepted difference of two algorithms, as a share of the root mean square of the result. Correct algorithms
+# differ by float32 rounding, Winograd's by up to 1e-4; a wrong tap makes a difference of 1e-1.
 TOLERANCE = 1e-3
 
-# Share of the peak of as many threads, each alone, that they should have together. Where other programs take their
-# part, short loops wait for threads that are not running, and algorithms of many such loops look bad.
+# Warn if the FMA peak of all threads together is below this share of (number of threads) x (peak of one thread alone).
+# The machine is then busy: short loops wait for threads that are not running, so algorithms with many short loops look
+# slower than they are.
 QUIET = 0.9
 
 Pass = tuple[str, ConvGeometry]
@@ -65,11 +69,12 @@ Pass = tuple[str, ConvGeometry]
 
 @dataclass
 class Measured:
-    """One pass by all algorithms that can compute it.
+    """The measurements of one pass of one geometry, with all algorithms that can compute it.
 
     Attributes:
-        names: of the layers that have it.
-        seconds: by algorithm, of each turn; the turns of all are neighbours.
+        role: "forward", "input_gradient" or "weight_gradient".
+        names: the layers that have this pass and geometry.
+        seconds: for each algorithm, the time of each measurement. Measurement i of all algorithms was made in one turn.
     """
 
     role: str
@@ -78,15 +83,16 @@ class Measured:
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def ms(self, algorithm: str) -> float:
+        """Median milliseconds of an algorithm."""
         return 1e3 * statistics.median(self.seconds[algorithm])
 
     def gain(self, algorithm: str, precision: str) -> float:
-        """How many times faster than the built-in choice."""
+        """How many times as fast as the built-in choice the algorithm is."""
         builtin = self.seconds[algorithms.builtin(self.geometry, self.role, precision)]
         return statistics.median(a / b for a, b in zip(builtin, self.seconds[algorithm]))
 
     def choice(self, precision: str) -> str:
-        """The fastest algorithm; the built-in one unless that is WORTH it."""
+        """The fastest algorithm if it is at least WORTH times as fast as the built-in one, else the built-in one."""
         able = algorithms.candidates(self.geometry, self.role, precision)
         best = max(able, key=lambda name: self.gain(name, precision))
         builtin = algorithms.builtin(self.geometry, self.role, precision)
@@ -94,17 +100,17 @@ class Measured:
 
 
 def passes_of_model(path: Path, batch: int) -> list[tuple[str, Pass]]:
-    """The name of each convolution and each of its passes that a training step of all weights takes.
+    """(layer name, pass) for each convolution pass in a training step of all weights of the model.
 
     Raises:
-        CconvError: the model cannot be loaded or run, or a number of examples does not tell its shapes.
+        CconvError: the model cannot be loaded or run, or its input shapes are not determined by the batch size.
     """
     model = cconv.load(path)
     shapes = batch_shapes(batch, model.input_specs)
     specs = {name: Spec(shape, model.input_specs[name].dtype) for name, shape in shapes.items()}
     specs.update((name, Spec(array.shape, array.dtype)) for name, array in model.weights.items())
     reached = set(model.weights)
-    found: list[tuple[str, Pass]] = []
+    passes: list[tuple[str, Pass]] = []
     values = Values(specs, model.constants)
     for node, call in calls_of(needed_for(model.nodes, model.output_names), values, model.limits):
         if mark_needed_gradients(node, call, reached):
@@ -113,12 +119,13 @@ def passes_of_model(path: Path, batch: int) -> list[tuple[str, Pass]]:
             geometry = operator.geometry(call)
             roles = [operator.role]
             roles += [operator.transposed_role] * call.needs_gradient(0) + ["weight_gradient"] * call.needs_gradient(1)
-            found += [(node.name, (role, geometry)) for role in roles]
-    return found
+            passes += [(node.name, (role, geometry)) for role in roles]
+    return passes
 
 
 def passes_of_shapes(path: Path, batch: int) -> list[tuple[str, Pass]]:
-    """All passes of the layers in a file in benchdnn's grammar; a layer's name once for each time it is there."""
+    """(layer name, pass) for all passes of the layers in a file in benchdnn's grammar. A layer that occurs several
+    times in the network is repeated."""
     layers = [layer for line in path.read_text().splitlines() if (layer := parse(line, batch))]
     return [
         (layer.name, (role, layer.geometry))
@@ -129,16 +136,17 @@ def passes_of_shapes(path: Path, batch: int) -> list[tuple[str, Pass]]:
 
 
 def measure(results: Sequence[Measured], threads: int, repeats: int) -> float:
-    """Fill `seconds` of all results: one turn of each algorithm in each of so many rounds.
+    """Fill `seconds` of all results: each of `repeats` rounds measures each algorithm of each pass once.
 
-    A round goes through all passes, so that the turns of one pass lie some seconds apart: how fast processors exchange
-    what each of them wrote may change by a factor of two for seconds, where a virtual machine is moved about.
+    A round goes through all passes, so the measurements of one pass are some seconds apart. On a virtual machine whose
+    processors are reassigned, the speed of data exchange between cores may change by a factor of two for seconds.
 
     Returns:
-        The FMA peak of all threads together as a share of what that many had if each were alone: the rounds' median.
+        The FMA peak of all threads together, divided by (number of threads) x (peak of one thread alone). The median
+        over the rounds.
 
     Raises:
-        ArithmeticError: two algorithms do not agree.
+        ArithmeticError: the results of two algorithms differ.
     """
     one, all_ = peak_program(1), peak_program(threads)
     shares = []
@@ -157,6 +165,7 @@ def measure(results: Sequence[Measured], threads: int, repeats: int) -> float:
 
 
 def random_data(g: ConvGeometry) -> dict[str, np.ndarray]:
+    """Random x and dy (channels-last) and w (ONNX's order) of a convolution."""
     rng = np.random.default_rng(0)
     return {
         "x": random(rng, g.batch, *g.input, g.channels),
@@ -166,7 +175,7 @@ def random_data(g: ConvGeometry) -> dict[str, np.ndarray]:
 
 
 def turns(measured: Measured, data: dict[str, np.ndarray], threads: int) -> None:
-    """One turn of each algorithm, after a run of each whose results are compared."""
+    """Run all algorithms once and compare their results; then measure each of them once."""
     g, role = measured.geometry, measured.role
     able = {name: our_pass(role, g, data, threads, name) for name in algorithms.candidates(g, role)}
     for timed in able.values():
@@ -185,7 +194,7 @@ def turns(measured: Measured, data: dict[str, np.ndarray], threads: int) -> None
 
 
 def rows(results: Sequence[Measured]) -> list[tuple[str, ...]]:
-    """A row for each pass: its layer, milliseconds by algorithm, the choice and what it gains."""
+    """A table row for each pass: its layer, milliseconds of each algorithm, the choice, and its gain."""
     algorithms = list(dict.fromkeys(name for measured in results for name in measured.seconds))
     table = [("layer", "batch", "pass", *(f"{name} ms" for name in algorithms), "chosen", "against built-in")]
     for measured in results:
@@ -206,7 +215,7 @@ def rows(results: Sequence[Measured]) -> list[tuple[str, ...]]:
 
 
 def total(results: Sequence[Measured]) -> str:
-    """What all choices together gain, each pass as often as the layers have it."""
+    """A line with the total time before and after all choices. A pass counts once for each layer that has it."""
     before = after = 0.0
     changed = 0
     for measured in results:
@@ -215,13 +224,13 @@ def total(results: Sequence[Measured]) -> str:
         after += len(measured.names) * measured.ms(chosen)
         changed += chosen != builtin
     return (
-        f"{len(results)} passes, {changed} chosen otherwise than built in; all layers together "
+        f"{len(results)} passes, {changed} with another choice than the built-in one; all layers together "
         f"{before:.1f} ms before, {after:.1f} ms after: {before / after:.3f}x"
     )
 
 
 def table_of(results: Sequence[Measured], threads: int) -> tuned.Table:
-    """What is written."""
+    """The table of choices that is written to the file."""
     choices = [
         tuned.Choice(
             measured.role,
@@ -243,13 +252,19 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="tune.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    result.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the table goes, JSON")
+    result.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON file to write the table to")
     source = result.add_mutually_exclusive_group(required=True)
-    source.add_argument("--model", type=Path, metavar="MODEL.onnx", help="its convolutions")
-    source.add_argument("--shapes", type=Path, nargs="+", metavar="FILE", help="layers in benchdnn's grammar")
-    result.add_argument("--batch", type=counts, default=[16], help="images; several separated by commas (16)")
+    source.add_argument("--model", type=Path, metavar="MODEL.onnx", help="measure the convolutions of this model")
+    source.add_argument(
+        "--shapes",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="measure the layers in these files, in benchdnn's grammar",
+    )
+    result.add_argument("--batch", type=counts, default=[16], help="batch sizes, separated by commas (16)")
     result.add_argument("--threads", type=count, help="default: one per processor")
-    result.add_argument("--repeats", type=count, default=7, help="turns of each algorithm (7)")
+    result.add_argument("--repeats", type=count, default=7, help="measurements of each algorithm (7)")
     return result
 
 
@@ -262,18 +277,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not path.is_file():
             options.error(f"there is no file {path}")
     threads = args.threads or cconv.get_num_threads()
-    found: list[tuple[str, Pass]] = []
+    passes: list[tuple[str, Pass]] = []
     try:
         for batch in args.batch:
             if args.model:
-                found += passes_of_model(args.model, batch)
+                passes += passes_of_model(args.model, batch)
             else:
-                found += [item for path in args.shapes for item in passes_of_shapes(path, batch)]
+                passes += [item for path in args.shapes for item in passes_of_shapes(path, batch)]
         layers: dict[Pass, list[str]] = {}
-        for name, key in found:
+        for name, key in passes:
             layers.setdefault(key, []).append(name)
         several = {key: names for key, names in layers.items() if len(algorithms.candidates(key[1], key[0])) > 1}
-        say(f"{len(layers)} passes; {len(layers) - len(several)} of them have one algorithm and are not measured")
+        say(f"{len(layers)} passes; {len(layers) - len(several)} of them have only one algorithm and are not measured")
         results = [Measured(role, geometry, names) for (role, geometry), names in several.items()]
         share = measure(results, threads, args.repeats)
         table = table_of(results, threads)
@@ -283,8 +298,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         atomic_write(args.out, tuned.to_json(table).encode())
         if share < QUIET:
             say(
-                f"tune.py: {threads} threads had {share:.0%} of {threads} times the peak of one: other programs run, "
-                "or there are fewer processors. Choices may be wrong; measure again on a quiet machine."
+                f"tune.py: {threads} threads reached only {share:.0%} of {threads} times the peak of one thread: other "
+                "programs run, or there are fewer processors. Choices may be wrong; measure again on an idle machine."
             )
     except (CconvError, ArithmeticError) as error:
         say(f"tune.py: {error}")
@@ -292,7 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("tune.py: interrupted; nothing is written")
         return 130
-    say(f"written: {args.out}; in force where CCONV_SCHEDULE={args.out}")
+    say(f"written: {args.out}; cconv uses it if CCONV_SCHEDULE={args.out}")
     return 0
 
 

@@ -50,7 +50,7 @@ def test_lists_are_taken_apart():
         (["nets", "--nets", "resnet18,alexnet"], "found 'alexnet'"),
         (["nets", "--batch", "16,0"], "a whole number >= 1; found '0'"),
         (["nets", "--peers", "tensorflow"], "of torch,onnxruntime"),
-        (["nets", "--modes", "train", "--peers", "onnxruntime"], "onnxruntime do not take part in --modes train"),
+        (["nets", "--modes", "train", "--peers", "onnxruntime"], "none of --peers onnxruntime supports --modes train"),
         (["nets", "--nets", "vgg16", "--size", "40", "--modes", "infer", "--peers", "onnxruntime"], "steps of 32"),
         (["small", "--json", "/nowhere/out.json"], "there is no folder /nowhere"),
         (["small", "--size", "28"], "unrecognized arguments"),

@@ -75,7 +75,7 @@ def test_the_page_counts_and_tells_why():
     assert f"| {table.EXPORTERS['dynamo']} | 2 | 1 |" in text
     alone = table.page({"machine": "a machine", "versions": {}, "rows": {"a legacy": GREEN}})
     assert "**1 architectures, 0 of them green with every exporter.**" in alone
-    assert "The others ([why](#red-and-why)): a." in alone and "- **a**, dynamo: not measured" in alone
+    assert "Not green ([why](#red-and-why)): a." in alone and "- **a**, dynamo: not measured" in alone
     assert "- **b**, dynamo: export (default): TypeError: a \\| b" in text
     lines = [line for line in text.splitlines() if line.startswith(("| a |", "| b |", "| network |"))]
     assert len(lines) == 5 and len({line.replace("\\|", "").count("|") for line in lines}) == 1
@@ -98,8 +98,8 @@ def test_what_an_export_needed_is_said_of_green_rows_too():
     for name in ("a", "b"):
         rows[f"{name} dynamo"] = {**GREEN, "note": "in another way"}
     text = table.page({"machine": "a machine", "versions": {}, "rows": rows})
-    assert "## Exported otherwise\n\n- **a**, dynamo; **b**, dynamo: in another way\n" in text
-    assert "The others" not in text and "## Red" not in text
+    assert "## Exports that need other options\n\n- **a**, dynamo; **b**, dynamo: in another way\n" in text
+    assert "Not green" not in text and "## Red" not in text
 
 
 def test_a_file_that_onnxruntime_refuses_too_is_said_to_be():

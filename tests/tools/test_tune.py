@@ -90,7 +90,7 @@ def test_shapes_are_measured_at_several_batches(tmp_path):
     shapes.write_text('ic16ih6oc16oh6kh3ph1n"twice*2"\nic16ih6oc16oh6kh1ph0n"one algorithm"\n')
     done = run("--shapes", shapes, shapes, "--batch", "1,3", "--repeats", 2, "--out", out)
     assert done.returncode == 0, done.stderr
-    assert "12 passes; 6 of them have one algorithm" in done.stderr and "round 2 of 2, layer 2 of 2" in done.stderr
+    assert "12 passes; 6 of them have only one algorithm" in done.stderr and "round 2 of 2, layer 2 of 2" in done.stderr
     assert "twice and 3 more" in done.stdout and "one algorithm" not in done.stdout
     assert [choice.geometry.batch for choice in tuned.read(out).choices] == [1, 1, 1, 3, 3, 3]
 
@@ -148,7 +148,8 @@ def test_what_is_gained_counts_each_layer():
     one.names *= 3
     other = measured("input_gradient", conv_direct=[0.001], conv_scatter=[0.003], conv_winograd=[0.002])
     assert tune.total([one, other]) == (
-        "2 passes, 1 chosen otherwise than built in; all layers together 13.0 ms before, 7.0 ms after: 1.857x"
+        "2 passes, 1 with another choice than the built-in one; all layers together 13.0 ms before, 7.0 ms after: "
+        "1.857x"
     )
     assert tune.rows([one, other])[1] == (
         "a layer and 2 more", "2", "forward", "4.000", "2.000", "–", "conv_winograd", "2.00x"
@@ -161,7 +162,7 @@ def test_a_busy_machine_is_told(quiet, said, tmp_path, monkeypatch, capsys):
     shapes.write_text('ic16ih6oc16oh6kh1ph0n"1x1"\n')
     monkeypatch.setattr(tune, "QUIET", quiet)
     assert tune.main(["--shapes", str(shapes), "--repeats", "1", "--out", str(tmp_path / "schedule.json")]) == 0
-    assert ("Choices may be wrong; measure again on a quiet machine." in capsys.readouterr().err) == said
+    assert ("Choices may be wrong; measure again on an idle machine." in capsys.readouterr().err) == said
 
 
 # What is refused; an earlier file stays as it is.

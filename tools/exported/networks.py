@@ -108,14 +108,15 @@ NETWORKS: list[Network] = [
 
 # What a row needs that others do not, or why it is red where that is not cconv's fault.
 _BIAS = (
-    "With `optimize=False` the exporter gives a three-dimensional convolution without a bias one of the shape "
-    "(channels, 2), which onnxruntime refuses, as cconv does. So the file that keeps BatchNorm is exported from "
-    "`torch.export.export(...).run_decompositions()`; the other one needs nothing."
+    "With `optimize=False`, the exporter adds a bias of the wrong shape (channels, 2) to three-dimensional "
+    "convolutions that have none. onnxruntime and cconv refuse it. The trainable file, which keeps BatchNorm, is "
+    "therefore exported from `torch.export.export(...).run_decompositions()`. The default file needs no other "
+    "options."
 )
 NOTES = {f"{name} dynamo": _BIAS for name in ("r3d_18", "mc3_18", "r2plus1d_18")}
 NOTES["ConvNeXtTiny tf2onnx"] = (
-    "Of Keras's grouped convolutions the converter leaves calls of TensorFlow's functions, of its Gelu the operator "
-    "Erfc; ONNX has neither."
+    "tf2onnx converts Keras's grouped convolutions to calls of TensorFlow functions and its Gelu to the operator Erfc. "
+    "ONNX has neither."
 )
 
 

@@ -90,55 +90,75 @@ def _error(value: float | None) -> str:
 
 HEAD = """# Which published networks run and train
 
-Definitions of torchvision, timm and Keras with random weights, exported to ONNX by PyTorch's two exporters (by
-tf2onnx), loaded by cconv, run and trained. Green: the files load, in float32 their outputs equal onnxruntime's and in
-float64 the framework's, steps of SGD lower the loss, and the gradient of every weight equals PyTorch's; the rules are
-[below](#what-green-means).
+cconv is tested on published networks from torchvision, timm and Keras, with random weights. PyTorch's two exporters, or
+tf2onnx for Keras, export each network to ONNX. cconv then loads, runs and trains the exported file.
+
+A row is green if the files load, the outputs equal onnxruntime's in float32 and the framework's in float64, three steps
+of SGD lower the loss, and the gradient of every weight equals PyTorch's. The section
+[What green means](#what-green-means) gives the exact rules.
 """
 
 MEANING = """## What green means
 
-`python tools/coverage.py run` measures, `python tools/coverage.py write` writes this page out of `docs/coverage.json`.
+`python tools/coverage.py run` measures the networks and stores the results in `docs/coverage.json`.
+`python tools/coverage.py write` writes this page from that file.
 
-Of every network two files are exported: one as the exporter makes it when nothing is asked for (BatchNorm is folded
-into convolutions), and one that keeps BatchNorm (legacy: `do_constant_folding=False` and
-`training=TrainingMode.PRESERVE`; dynamo: `optimize=False`). A row is green if all of this holds:
+Two files are exported of each network. The "default" file is exported with the exporter's default options, which fold
+BatchNorm into convolutions. The "trainable" file keeps BatchNorm (legacy exporter: `do_constant_folding=False` and
+`training=TrainingMode.PRESERVE`; dynamo: `optimize=False`). A row is green if the following checks pass.
 
-- **Both files** load. *Forward, float64*: computed by cconv in float64, the outputs equal the framework's in float64;
-  at most {float64:.0e} of the largest output for the file that keeps BatchNorm (the column), {check:.0e} for the
-  other one, whose folded weights the exporter has rounded to float32.
-- *Forward, float32*: `cconv.check` finds the outputs equal to onnxruntime's within {check:.0e} of the largest, for
-  batches of 2 and of 3 images where the file's batch axis is free. The largest difference of both files is shown.
-  Random networks can enlarge the rounding of float32 a thousandfold, in onnxruntime as in cconv. So where two are
-  further apart than that, float64 decides (†, numbers at the end): the root mean square of cconv's error against
-  float64 is at most {noisier} times onnxruntime's, and {least:.0e} of the largest output.
-- **Three steps** of SGD have finite losses, the third lower than the first; then *after 3 steps* is measured with the
-  trained weights as *forward, float32* is before them, by the same rule.
-- **Gradients** of every weight, on the file that keeps BatchNorm, equal PyTorch's of the same loss (cross-entropy)
-  on the same images: largest difference over the weight's largest gradient (or over a thousandth, in float64 a
-  millionth, of the network's largest, if that is more: the gradient of a bias before a BatchNorm is nothing but
-  rounding). The worst weight counts. PyTorch always computes in float64.
-  - *float64*: cconv's plan in float64, with BatchNorm by batch statistics and frozen, the worse of both; at most
-    {float64:.0e}. This is what tells a right rule from a wrong one.
-  - *float32*: `Trainer.gradients`, BatchNorm frozen; at most {float32:.0e}.
-  - Where a value lies within rounding of a kink, such as a Relu's, its gradient goes the other way in one of two right
-    computations, and moves the gradients of the weights before it by up to some ten percent. A wrong rule or kernel is
-    wrong on every batch of images, a kink is met on some. So up to three batches may be tried in float64, of which the
-    best counts, and up to eight in float32, of which the best of each weight counts. Networks that meet kinks on every
-    batch, in PyTorch too, may then be as wrong as PyTorch's float32 is on half these batches (next column: the
-    median of its worst weight), and at most {most:g}.
-- Exporters' names of weights are mapped to PyTorch's by value; every parameter with a gradient must have one in the
-  file.
+**Forward, float64.** Both files load. Computed by cconv in float64, their outputs equal the framework's in float64.
+The largest accepted difference is {float64:.0e} of the largest output for the trainable file (shown in the column),
+and {check:.0e} for the default file, because the exporter has rounded its folded weights to float32.
 
-`*` Keras folds BatchNorm to a product and a sum of its own before any exporter sees it, so the file's weights are
-not the network's; their gradients are compared with finite differences of the loss in float64, along one direction
-for each weight, at most {differences:.0e}; where a kink lies within the step, along one of three others.
+**Forward, float32.** `cconv.check` finds that the outputs of both files equal onnxruntime's within {check:.0e} of the
+largest output. It runs batches of 2 images and, if the file's batch axis is free, also batches of 3. The column shows
+the larger difference of the two files.
 
-Weights are random but none is neutral (zero, one, equal to another); running statistics are those of a batch; a
-BatchNorm's scale is around 0.3, since otherwise deep random networks enlarge rounding a thousandfold. An epsilon is
-the float32 number next to the constructor's, since that is what files store: with the constructor's own, which the
-first rows were measured with, float64 gives two slightly different networks. Images are of the size that the table
-says, 2 a batch.
+Networks with random weights can amplify the rounding of float32 a thousandfold, in onnxruntime as in cconv. If cconv
+and onnxruntime therefore differ by more than {check:.0e}, both are compared with a float64 result (rows marked with
+†; the section on rounding at the end of this page has the numbers). The row is green if the root mean square of
+cconv's error is at most {noisier} times onnxruntime's, plus {least:.0e} of the largest output.
+
+**Three steps.** Three steps of SGD have finite losses, and the third loss is lower than the first. The column *after
+3 steps* is the check *forward, float32*, repeated with the trained weights.
+
+**Gradients.** The gradients of every weight of the trainable file equal PyTorch's gradients of the same loss
+(cross-entropy) on the same images; PyTorch computes them in float64. The error of a weight is its largest difference,
+divided by its largest gradient. The column shows the weight with the largest error. If a weight's largest gradient is
+below a thousandth (in float64, a millionth) of the network's largest gradient, that limit is the divisor instead: the
+gradient of a bias before a BatchNorm, for example, is only rounding.
+
+- The column *gradients, float64* is for gradients that cconv computes in float64, with BatchNorm in batch mode and
+  frozen; it shows the worse of the two. The limit is {float64:.0e}. This check tells a right gradient rule from a
+  wrong one.
+- The column *gradients, float32* is for `Trainer.gradients` with BatchNorm frozen. The limit is {float32:.0e}.
+
+**Kinks.** Some functions have a kink, such as Relu at 0. If a value is so close to a kink that rounding decides its
+side, two correct computations can differ there, which changes the gradients of earlier weights by up to some ten
+percent. A wrong rule or kernel is wrong on every batch of images, but a kink is hit only on some batches. Therefore
+up to three batches are tried in float64, and the best batch counts. Up to eight are tried in float32, and the best
+batch of each weight counts.
+
+**Networks with kinks on every batch.** Some networks hit kinks on every batch, in PyTorch too. Their float32
+gradients may be as wrong as PyTorch's own float32 gradients, but at most {most:g}. The column *PyTorch's, float32*
+shows this limit: the error of PyTorch's worst weight, as the median over the batches.
+
+**Names of weights.** Exporters may rename weights, so weights of the file are matched to PyTorch's parameters by
+their values. Every parameter that has a gradient must have a matching weight in the file.
+
+`*` marks Keras networks, whose gradients are compared with finite differences of the float64 loss instead. Keras
+replaces BatchNorm by a product and a sum before export, so the weights in the file are not those of the network. The
+finite differences are taken along one direction for each weight, and the limit is {differences:.0e}. If the step
+crosses a kink, up to three other directions are tried.
+
+**Weights and images.** Weights are random, and none is 0, 1 or equal to another. Running statistics are those of a
+batch. BatchNorm scales are around 0.3, because larger scales make deep random networks amplify rounding a
+thousandfold. Images have the size in the table, 2 images per batch.
+
+**Epsilon.** Each epsilon is set to the float32 number nearest to the network's value, because ONNX files store
+float32. With the original value, the framework and the file would be slightly different networks in float64. The
+first rows were measured with the original value.
 """
 
 
@@ -165,7 +185,7 @@ def page(content: Row) -> str:
         if "note" in row and is_green(row):
             notes.setdefault(row["note"], []).append(f"**{name}**, {exporter}")
     otherwise = [f"- {'; '.join(names)}: {note}" for note, names in notes.items()]
-    for title, lines in (("Red, and why", red), ("Exported otherwise", otherwise)):
+    for title, lines in (("Red, and why", red), ("Exports that need other options", otherwise)):
         if lines:
             parts.append("\n".join([f"## {title}\n", *lines, ""]))
     parts.append(MEANING.format(check=CHECK, noisier=NOISIER, least=LEAST, most=MOST, **TOLERANCE))
@@ -181,7 +201,8 @@ def _summary(rows: dict[tuple[str, str], Row], libraries: dict[str, str], conten
     ]
     lines = [f"**{len(libraries)} architectures, {len(whole)} of them green with every exporter.**"]
     red = sorted({*libraries} - {*whole})
-    lines += [f"The others ([why](#red-and-why)): {', '.join(red)}.\n"] if red else [""]
+    lines += ["Green means that a network passed all checks with that exporter."]
+    lines += [f"Not green ([why](#red-and-why)): {', '.join(red)}.\n"] if red else [""]
     lines += ["| exporter | networks | green |", "|---|---|---|"]
     for exporter, title in EXPORTERS.items():
         mine = [row for (_, other), row in rows.items() if other == exporter]
@@ -216,9 +237,13 @@ def _roundings(rows: dict[tuple[str, str], Row]) -> str:
     if not lines:
         return ""
     head = "| network | exporter | file | cconv | onnxruntime | ratio |\n|---|---|---|---|---|---|\n"
-    text = "† Root mean square of the outputs' error against float64 on 16 images, as a share of the largest.\n\n"
+    text = (
+        "These are the rows marked with †. The columns *cconv* and *onnxruntime* are the root mean square of the "
+        "errors of the float32 outputs, measured against float64 outputs on 16 images and divided by the largest "
+        "output. The column *ratio* is cconv's error divided by onnxruntime's.\n\n"
+    )
     return (
-        f"## Rounding, where cconv and onnxruntime are further apart than {CHECK:.0e}\n\n{text}{head}"
+        f"## Rounding where cconv and onnxruntime differ by more than {CHECK:.0e}\n\n{text}{head}"
         + "\n".join(lines)
         + "\n"
     )
@@ -235,13 +260,14 @@ def _loading(content: Row) -> str:
         return ""
     head = "| network | exporter | nodes | seconds | bound |\n|---|---|---|---|---|\n"
     text = (
-        "`cconv.load` of the file that the exporter makes when nothing is asked for, `cconv.Trainer` and the layout of "
-        "its training step for one image of 224 x 224, in a process of its own; importing cconv is not counted. Median "
-        "of three.\n\n"
+        "The column *seconds* is the time from the file to a planned training step: `cconv.load` of the default file, "
+        "construction of `cconv.Trainer`, and planning of its training step for one image of 224 x 224. Each "
+        "measurement runs in a new process and excludes importing cconv; the median of three is shown. The column "
+        "*bound* is the accepted maximum in seconds.\n\n"
     )
     return f"## Load and plan\n\n{text}{head}" + "\n".join(lines) + "\n"
 
 
 def _reason(row: Row) -> str:
     why = re.sub(r"\s+", " ", fault(row)).replace("|", "\\|")
-    return f"{row['note']} {why}" if "note" in row else why
+    return f"{row['note']} Recorded error: {why}" if "note" in row else why
