@@ -134,7 +134,7 @@ def test_a_graph_of_nothing():
     proto = helper.make_model(helper.make_graph([], "empty", [], []), opset_imports=[helper.make_opsetid("", 17)])
     proto.ir_version = 9
     [found] = cconv.doctor(proto).findings
-    assert (found.severity, found.repair) == (ERROR, "Export the network anew.") and "no output" in found.meaning
+    assert (found.severity, found.repair) == (ERROR, "Export the network again.") and "no output" in found.meaning
     assert not finetune.repair(cconv.load(proto)).repairs.rows
 
 
@@ -242,7 +242,7 @@ def test_a_batch_size_of_one_and_what_a_larger_one_takes():
     assert [f[:2] for f in findings(proto, "batch size")] == [(WARNING, "x"), (WARNING, "reshape")]
     diagnosis = cconv.doctor(proto, batch=16)
     assert diagnosis.trainable and diagnosis.batch == 1
-    assert "At batch size 16" in diagnosis.findings[-1].meaning
+    assert "at batch size 16" in diagnosis.findings[-1].meaning
     assert not findings(exported.residual(), "batch size")
 
 
@@ -270,7 +270,7 @@ def test_batch_statistics_of_one_example_are_an_error_that_a_free_batch_mends():
     diagnosis = cconv.doctor(proto)
     assert not diagnosis.trainable and not trains(proto, (1, 3, 8, 8))
     assert "two values per channel" in diagnosis.findings[0].meaning
-    assert "Free the batch size" in diagnosis.findings[0].repair
+    assert "Make the batch size variable" in diagnosis.findings[0].repair
     assert cconv.doctor(finetune.repair(cconv.load(proto))).trainable
 
 
