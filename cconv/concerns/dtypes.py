@@ -55,11 +55,11 @@ def repair(model: Model, options: Options) -> Done | None:
             continue
         count = len(_initializers(model, dtype))
         # Values that are float32 already are recorded, so that they stay float32 when the others are converted back.
-        kept = keys_of(model.ir, ir.DataType.FLOAT)
+        keep = keys_of(model.ir, ir.DataType.FLOAT)
         retype(model.ir, dtype, ir.DataType.FLOAT, set())
         half = dtype in _HALF
         if half:
-            model.at_save = (*model.at_save, AtSave("dtype", {"source": "FLOAT", "target": dtype.name, "kept": kept}))
+            model.at_save = (*model.at_save, AtSave("dtype", {"source": "FLOAT", "target": dtype.name, "kept": keep}))
         model.edited()
         return Done(
             f"{counted(count, 'weight')} converted from {dtype.name.lower()} to float32",

@@ -50,21 +50,21 @@ def doctor(
         name = model.ir.graph.name
     if unknown := set(input_shapes or {}) - set(model.input_names):
         inputs = ", ".join(repr(known) for known in model.input_names)
-        raise ValueRangeError(explain("input_shapes", f"its names are inputs ({inputs})", f"{sorted(unknown)}"))
+        raise ValueRangeError(explain("input_shapes", f"each name is an input ({inputs})", f"{sorted(unknown)}"))
     case = Case(model, batch, input_shapes)
     converted = _converted(case)
     findings: list[Finding] = []
     for concern in (*CONCERNS.values(), *trial.CONCERNS):
         errors = [finding for finding in findings if finding.severity == ERROR]
-        found = concern.find(converted if concern.of_layers else case)
+        reported = concern.find(converted if concern.of_layers else case)
         if concern.name == "training step" and errors:
             # Planning would fail because of errors that are reported already. If `repair` can fix all of them, report
             # the training step of the converted model instead, else nothing.
             if converted is case or not all(finding.automatic for finding in errors):
                 continue
-            found = concern.find(converted)
-            found = [replace(f, meaning=f"{f.meaning} This holds after the repair of the errors above.") for f in found]
-        findings += [replace(finding, concern=concern.name) for finding in found]
+            note = "This holds after the repair of the errors above."
+            reported = [replace(f, meaning=f"{f.meaning} {note}") for f in concern.find(converted)]
+        findings += [replace(finding, concern=concern.name) for finding in reported]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     memory = converted.memory if case.memory is None else case.memory
     return Diagnosis(name, findings, batch=case.fixed_batch or batch, memory=memory)

@@ -4,9 +4,9 @@ To compare an inner value, both engines run a graph that ends at this value. Eac
 only. With all inner values as outputs at once, neither engine could fuse nodes, and an error in a fusion would vanish.
 
 The graph is searched in the way `git bisect` searches a history. Among the ancestors of a node that differs, the middle
-one is tried. If the middle node differs, the search continues among its ancestors; if not, these are excluded. At the
-end the inputs of the remaining node are tried one by one, because an error may vanish on one path (a ReLU sets it to
-zero) and continue on another.
+one is tried. If the middle node differs, the search continues among its ancestors; if not, the node and its ancestors
+are excluded. At the end the inputs of the remaining node are tried one by one, because an error may vanish on one path
+(a ReLU sets it to zero) and continue on another.
 """
 
 from __future__ import annotations
@@ -315,14 +315,14 @@ def first_bad(bad: int, parents: Sequence[Sequence[int]], differs: Callable[[int
         return known[k]
 
     def ancestors(k: int) -> set[int]:
-        found: set[int] = set()
-        left = list(parents[k])
-        while left:
-            node = left.pop()
-            if node not in found:
-                found.add(node)
-                left += parents[node]
-        return found
+        result: set[int] = set()
+        pending = list(parents[k])
+        while pending:
+            node = pending.pop()
+            if node not in result:
+                result.add(node)
+                pending += parents[node]
+        return result
 
     while True:
         candidates = sorted(ancestors(bad))

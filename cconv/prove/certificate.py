@@ -52,8 +52,8 @@ rounding error of 1e-6 relative to their terms; BatchNorm and many layers amplif
 
 # Step sizes h of the finite differences, relative to the weight's root mean square.
 STEPS = (1e-4, 1e-5, 1e-6, 1e-7)
-# Errors are relative to at least SMALL times the largest gradient of the model (as root mean square of a weight). A
-# smaller gradient is the sum of terms that cancel, so it carries their rounding error.
+# Errors are relative to at least this share of the model's largest gradient, each gradient measured by its root mean
+# square. A smaller gradient is a sum of terms that cancel, so it carries their rounding error.
 SMALL = 1e-3
 # How far weights are moved off a kink, relative to the weight's root mean square.
 MOVE = 1e-3
