@@ -34,8 +34,8 @@ def find(case: Case) -> Iterator[Finding]:
             yield Finding(
                 WARNING,
                 name_of(node),
-                "Softmax before the output. The cross-entropy loss expects logits and applies softmax itself. With softmax "
-                "applied twice, training is slow and the loss never comes near 0.",
+                "Softmax before the output. The cross-entropy loss expects logits and applies softmax itself. With "
+                "softmax applied twice, training is slow and the loss never comes near 0.",
                 "Remove it for training and put it back at save. *",
                 automatic=True,
             )

@@ -242,7 +242,7 @@ def test_a_batch_size_of_one_and_what_a_larger_one_takes():
     assert [f[:2] for f in findings(proto, "batch size")] == [(WARNING, "x"), (WARNING, "reshape")]
     diagnosis = cconv.doctor(proto, batch=16)
     assert diagnosis.trainable and diagnosis.batch == 1
-    assert "at batch size 16" in diagnosis.findings[-1].meaning
+    assert "With a variable batch size, at batch size 16" in diagnosis.findings[-1].meaning
     assert not findings(exported.residual(), "batch size")
 
 
