@@ -1,20 +1,20 @@
-"""Compile the kernels.
+"""Compile the Cython kernels of cconv.
 
 A kernel has two files. `cconv/kernels/pool/pool.pyx` holds its classes and is compiled once, to
-`cconv.kernels.pool.pool`. `pool_loops.pyx` beside it holds its loops and is compiled once for each build of the table
-BUILDS, to `cconv.kernels.avx512.pool_loops`, `cconv.kernels.avx2.pool_loops`, `cconv.kernels.generic.pool_loops` and
-`cconv.kernels.float64.pool_loops`: the same text with another vector width or another `real` (see core/simd.h). At
-run time `cconv/kernels/__init__.py` asks the processor and picks a build.
+`cconv.kernels.pool.pool`. `pool_loops.pyx` in the same folder holds its loops and is compiled once for each entry of
+BUILDS: to `cconv.kernels.avx512.pool_loops`, `cconv.kernels.avx2.pool_loops`, `cconv.kernels.generic.pool_loops` and
+`cconv.kernels.float64.pool_loops`. These modules have the same source, with a different vector width or a different
+type `real` (see core/simd.h). At run time `cconv/kernels/__init__.py` selects the build that fits the processor.
 
 Builds in place (`pip install -e .`, `python setup.py build_ext --inplace`) skip a module whose compiled file is newer
 than its sources and was built with the same options. setuptools alone would compile every module again in each
 `pip install -e .`: it builds into an empty temporary folder.
 
-Environment:
-    CCONV_BUILD_ISAS   comma-separated subset of the table, or `native`: only what this machine would pick,
-                       and float64. Default: all that the target's compiler can make.
-    CCONV_DEBUG=1      bounds checks, no optimisation, debug symbols, undefined-behaviour sanitizer.
-    CCONV_OPENMP=0     build without OpenMP (one thread; the results are the same bits).
+Environment variables:
+    CCONV_BUILD_ISAS   comma-separated names from BUILDS; `native` stands for the build that this machine would select.
+                       float64 is always added. Default: all builds for this processor architecture.
+    CCONV_DEBUG=1      bounds checks, -O1, debug symbols, undefined-behaviour sanitizer.
+    CCONV_OPENMP=0     build without OpenMP: one thread only, with bit-identical results.
 """
 
 import json
@@ -40,7 +40,7 @@ HEADERS = [str(folder) for folder in sorted(KERNELS.iterdir()) if any(folder.glo
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 DEBUG = os.environ.get("CCONV_DEBUG") == "1"
 
-# build: flags. Each build is compiled from the same sources; simd.h reads the vector width off the flags.
+# Build name -> compiler flags. All builds have the same sources; simd.h derives the vector width from the flags.
 BUILDS: dict[str, list[str]] = {"generic": [], "float64": ["-DCCONV_FLOAT64"]}
 if X86:
     BUILDS["avx2"] = ["-mavx2", "-mfma"]
@@ -48,29 +48,30 @@ if X86:
         "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mprefer-vector-width=512",
     ]  # fmt: skip
 
-# gnu11 and not c11, which would switch FMA contraction off. No -ffast-math: NaN and signed zero keep their
-# meaning; errno and floating-point traps do not, which lets the compiler vectorise comparisons.
+# -std=gnu11 instead of c11, because c11 disables FMA contraction. -ffast-math is not used, so that NaN and signed zero
+# behave as in IEEE 754. errno and floating-point traps are given up, which lets the compiler vectorise comparisons.
 FLAGS = ["-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wno-unused-function"]
 FLAGS += ["-O1", "-g", "-fsanitize=undefined"] if DEBUG else ["-O3", "-g0"]
-# Classes run when a plan is made, not in the loops: -O1 takes half of -O3's time to compile.
+# The classes run when a plan is compiled, not in the inner loops, so -O1 is enough. It halves the compile time of -O3.
 CLASS_FLAGS = ["-O1"]
 
-# Kernels index pointers, which no directive touches; lists in the constructors keep Python's negative indices.
+# Cython directives. The kernels index raw pointers, to which boundscheck does not apply. wraparound stays on, because
+# constructors index Python lists with negative numbers.
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": DEBUG,
     "initializedcheck": DEBUG,
     "cdivision": True,
-    "annotation_typing": False,  # `n: int` is for readers, not a conversion
+    "annotation_typing": False,  # annotations such as `n: int` do not convert values
     "binding": False,
     "embedsignature": True,
     "freethreading_compatible": False,
-    "auto_pickle": False,  # steps are not pickled; the code for it is 300 lines of C a class
+    "auto_pickle": False,  # kernel objects are never pickled; pickling code takes 300 lines of C per class
 }
 
 
 def native_build() -> str:
-    """The build that this machine would pick, by the same test as at run time."""
+    """The build that would be selected at run time on this machine."""
     sys.path.insert(0, str(ROOT / KERNELS))
     import cpu
 
@@ -78,17 +79,18 @@ def native_build() -> str:
 
 
 def selected_builds() -> list[str]:
-    wish = os.environ.get("CCONV_BUILD_ISAS", "")
-    if not wish:
+    """The builds to compile, as chosen by CCONV_BUILD_ISAS."""
+    requested = os.environ.get("CCONV_BUILD_ISAS", "")
+    if not requested:
         return list(BUILDS)
-    names = {native_build() if name == "native" else name for name in wish.split(",")} | {"float64"}
+    names = {native_build() if name == "native" else name for name in requested.split(",")} | {"float64"}
     if unknown := names - set(BUILDS):
         raise SystemExit(f"CCONV_BUILD_ISAS: unknown {sorted(unknown)}; this machine can build {list(BUILDS)}")
     return [name for name in BUILDS if name in names]
 
 
 def openmp_flags() -> tuple[list[str], list[str]]:
-    """(compile, link) flags that give OpenMP here, found by compiling; empty when none does."""
+    """(compile, link) flags that enable OpenMP, found by compiling a test program; empty lists if none works."""
     if os.environ.get("CCONV_OPENMP") == "0":
         return [], []
     candidates = [(["-fopenmp"], ["-fopenmp"])]
@@ -111,7 +113,7 @@ def openmp_flags() -> tuple[list[str], list[str]]:
 
 
 def find(name: str) -> Path | None:
-    """The header or `.pxd` of that name in one of the folders of kernels/."""
+    """Find a header or `.pxd` file by name in the folders of kernels/; None if there is no such file."""
     return next(KERNELS.glob(f"*/{name}"), None)
 
 
@@ -157,7 +159,13 @@ def is_current(name: str, source: Path) -> bool:
 
 
 def translate(folder: str, modules: dict[str, Path], flags: list[str], link: list[str]) -> list[Extension]:
-    """Extensions for {module name: source}, their generated C in a folder of its own."""
+    """Translate Cython sources to C, and return the extension modules to compile.
+
+    Args:
+        folder: folder below build/cython for the generated C files.
+        modules: module name -> source file.
+        flags, link: additional compiler and linker flags.
+    """
     extensions = cythonize(
         [Extension(name, sources=[str(source)]) for name, source in modules.items()],
         build_dir=f"build/cython/{folder}",
@@ -166,7 +174,7 @@ def translate(folder: str, modules: dict[str, Path], flags: list[str], link: lis
         nthreads=os.cpu_count() or 1,
         quiet=True,
     )
-    # Set only now: cythonize keeps flags by source file and would hand one build's to the next.
+    # Flags are set after cythonize, because cythonize caches them by source file and would reuse another build's.
     for module in extensions:
         module.include_dirs = HEADERS
         module.depends = sorted(map(str, used_by(Path(modules[module.name]))))
@@ -176,6 +184,7 @@ def translate(folder: str, modules: dict[str, Path], flags: list[str], link: lis
 
 
 def extensions() -> list[Extension]:
+    """All extension modules to compile."""
     sources = sorted(KERNELS.glob("*/*.pyx"))
     loops = [path for path in sources if path.stem.endswith("_loops")]
     once = {f"cconv.kernels.{path.parent.name}.{path.stem}": path for path in sources if path not in loops}
@@ -196,7 +205,7 @@ def extensions() -> list[Extension]:
 
 
 class ParallelBuild(build_ext):
-    """build_ext that compiles on all processors."""
+    """build_ext that compiles on all processors in parallel."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
@@ -214,7 +223,7 @@ class ParallelBuild(build_ext):
             shutil.copy2(place_of(ext.name), target)
 
     def copy_extensions_to_source(self) -> None:
-        for build in BUILDS:  # build_ext --inplace does not make these folders
+        for build in BUILDS:  # build_ext --inplace does not create these folders
             if any(f".{build}." in module.name for module in self.extensions):
                 Path(KERNELS, build).mkdir(exist_ok=True)
         super().copy_extensions_to_source()

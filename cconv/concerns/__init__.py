@@ -1,14 +1,15 @@
-"""What can stand in the way of training: a file for each concern, which finds it in a model and, if possible, repairs
-it.
+"""Concerns: problems of an exported model that prevent or harm training.
 
-    case.py        a model and what several concerns need to know of it        finding.py   what a concern reports
-    concern.py     what a concern is                                           edit.py      edits of a graph
+Each file finds one kind of problem and, if possible, repairs it.
+
+    case.py        a model and facts about it that several concerns use        finding.py   one reported problem
+    concern.py     the interface of a concern                                  edit.py      helpers that edit a graph
     operators.py   operators that are missing or have no gradient              inputs.py    inputs without shapes
     modes.py       nodes exported in training mode
-    constants.py, tied.py, dtypes.py, batch.py, softmax.py, batchnorm.py, dropout.py        found and repaired
+    constants.py, tied.py, dtypes.py, batch.py, softmax.py, batchnorm.py, dropout.py: each both finds and repairs
 
-`Trainer` warns of some of them (train/advice.py). The doctor (finetune/doctoring.py) reports all, and one more that
-lays out a training step (finetune/trial.py). `repair` (finetune/repairing.py) repairs them.
+`Trainer` warns about some concerns (train/advice.py). The doctor (finetune/doctoring.py) reports all of them, and also
+plans a training step (finetune/trial.py). `repair` (finetune/repairing.py) applies the repairs.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from cconv.concerns import (
 )
 from cconv.concerns.concern import Concern
 
-# In the order in which they are looked for and repaired: what makes weights of arrays comes before what changes their
-# dtype, and both before what has to run the model.
+# Concerns are searched for and repaired in this order. Repairs that turn arrays into weights come before the change of
+# dtype. Both come before repairs that have to run the model.
 MODULES = (operators, inputs, constants, tied, dtypes, batch, softmax, batchnorm, dropout, modes)
 
 CONCERNS: dict[str, Concern] = {concern.name: concern for module in MODULES for concern in module.CONCERNS}

@@ -1,13 +1,14 @@
-"""A batch size that was baked in when the model was exported: in inputs, and in constant shapes within.
+"""Find and free a batch size that the exporter fixed in the inputs' shapes and in constant shapes inside the graph.
 
-The model is gone through at the batch size b that it has and at three times that. Where a constant shape holds on to b
-although what comes in has grown, it is changed, one node after the other:
+All shapes are inferred twice: at the model's own batch size b and at 3 b. If a node's constant shape still holds b
+although the node's input has grown, the constant is edited. Nodes are edited one at a time:
 
-    Reshape  (b, C, H, W) -> (b, C*H*W)     the first size becomes 0, "as it comes in", or -1, "what is left"
-    Expand   (1, ...) -> (b, ...)           the first size is read off an input of the model
-    Resize   sizes (b, C, H, W)             the first size is read off what comes in
+    Reshape  (b, C, H, W) -> (b, C*H*W)     the first size becomes 0 (copy the input's size) or -1 (infer the size)
+    Expand   (1, ...) -> (b, ...)           the first size is read at run time from the shape of a model input
+    Resize   sizes (b, C, H, W)             the first size is read at run time from the shape of the node's input
 
-A batch stands on the first axis, so what merges it with others or takes it apart again multiplies the first size.
+The batch is always the first axis. A shape that merges the batch with other axes, or splits it off again, therefore
+has a multiple of b as its first size.
 """
 
 from __future__ import annotations
@@ -38,18 +39,18 @@ from cconv.graph.shapes import trace
 from cconv.model import Model
 from cconv.ops.tensor import Spec
 
-# Once as many examples; not 2, which is a common size of other axes.
+# Factor between the two batch sizes at which shapes are inferred. Not 2, because 2 is a common size of other axes.
 TIMES = 3
 
 
 @dataclass
 class Freed:
-    """What was freed.
+    """The places where a fixed batch size was made variable.
 
     Attributes:
-        batch: the size that was baked in.
-        inputs: names of inputs that were declared with it.
-        nodes: names of nodes with a constant shape, by operator.
+        batch: the batch size that was fixed.
+        inputs: names of the inputs that were declared with this batch size.
+        nodes: operator type -> names of the nodes whose constant shape contained this batch size.
     """
 
     batch: int
@@ -65,17 +66,17 @@ def find(case: Case) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             listed(freed.inputs),
-            f"Takes exactly {counted(freed.batch, 'example')} at a time"
-            + (": a step of one example has a noisy gradient, and no batch statistics." if freed.batch == 1 else "."),
-            "Free the first axis. *",
+            f"Accepts exactly {counted(freed.batch, 'example')} per run."
+            + (" Training on one example has noisy gradients and no batch statistics." if freed.batch == 1 else ""),
+            "Make the batch size variable. *",
             automatic=True,
         )
     for kind, names in freed.nodes.items():
         yield Finding(
             WARNING,
             listed(names),
-            f"{kind} to a constant shape with the batch size {freed.batch} in it: wrong at any other.",
-            "Let it follow the batch. *",
+            f"{kind} to a constant shape that contains the batch size {freed.batch}: wrong at any other batch size.",
+            "Make the shape follow the batch size. *",
             automatic=True,
         )
 
@@ -86,11 +87,11 @@ def repair(model: Model, options: Options) -> Done | None:
         return None
     parts = [f"inputs {naming(freed.inputs)}"] if freed.inputs else []
     parts += [f"{len(names)} {kind}" for kind, names in freed.nodes.items()]
-    return Done(f"batch size {freed.batch} freed: {', '.join(parts)}", before_batch=freed.batch)
+    return Done(f"batch size {freed.batch} made variable: {', '.join(parts)}", before_batch=freed.batch)
 
 
 def free(model: Model, given: Mapping[str, Sequence[int]] | None = None) -> Freed | None:
-    """Free the batch size of a model that is changed; None where nothing is baked in."""
+    """Make the batch size of `model` variable, in place. Return None if no batch size is fixed."""
     case = Case(model, 1, given)
     freed = Freed(case.fixed_batch or 1)
     small = case.specs(freed.batch)
@@ -121,7 +122,7 @@ def free(model: Model, given: Mapping[str, Sequence[int]] | None = None) -> Free
 
 
 def _may_be_baked(case: Case) -> bool:
-    """Cheaper than to look: whether an input or a constant shape could hold a batch size."""
+    """Whether an input or a constant shape could hold a fixed batch size: a cheap test before `free`, which is slow."""
     if case.fixed_batch:
         return True
     return any(
@@ -133,23 +134,23 @@ def _may_be_baked(case: Case) -> bool:
 
 
 def _specs(model: Model, inputs: Mapping[str, Spec]) -> dict[str, Spec]:
-    """What is known of all values at these inputs."""
-    found = dict(inputs)
-    found.update((name, Spec(array.shape, array.dtype)) for name, array in model.weights.items())
-    found.update((name, Spec(array.shape, array.dtype)) for name, array in model.constants.items())
+    """Infer shape and dtype of all values by name, for inputs of these shapes. Values of unknown shape are left out."""
+    specs = dict(inputs)
+    specs.update((name, Spec(array.shape, array.dtype)) for name, array in model.weights.items())
+    specs.update((name, Spec(array.shape, array.dtype)) for name, array in model.constants.items())
     for node, call in trace(model, inputs):
         if call is not None:
-            found.update(zip(node.outputs, call.results))
-    return found
+            specs.update(zip(node.outputs, call.results))
+    return specs
 
 
 def _place(node: ir.Node) -> int:
-    """The input that holds the shape."""
+    """The index of the node's input that holds the target shape."""
     return 3 if node.op_type == "Resize" else 1
 
 
 def _target(model: Model, node: ir.Node) -> np.ndarray | None:
-    """The constant shape of a Reshape, Expand or Resize, of at least one axis."""
+    """The target shape of a Reshape, Expand or Resize; None if the shape is not constant or is empty."""
     array = constant_of(model, input_of(node, _place(node)))
     return array if array is not None and array.ndim == 1 and array.size else None
 
@@ -157,7 +158,13 @@ def _target(model: Model, node: ir.Node) -> np.ndarray | None:
 def _next_baked(
     model: Model, before: Mapping[str, Spec], after: Mapping[str, Spec], batch: int, tried: set[str]
 ) -> ir.Node | None:
-    """The first node whose constant shape does not let what comes in grow with the batch."""
+    """The first node whose constant shape does not grow with the batch; None if there is no such node.
+
+    Args:
+        before, after: specs of all values at the fixed batch size and at TIMES that size.
+        batch: the fixed batch size.
+        tried: names of the first outputs of nodes that are skipped.
+    """
     for node in model.ir.graph:
         if not plain(node, "Reshape", "Expand", "Resize") or node.outputs[0].name in tried:
             continue
@@ -179,10 +186,12 @@ def _next_baked(
 def _free_node(
     model: Model, node: ir.Node, before: Mapping[str, Spec], after: Mapping[str, Spec], batch: int, source: str
 ) -> bool:
-    """Let one node follow the batch; returns whether that was possible.
+    """Make the target shape of one node follow the batch size. Return whether that was possible.
 
     Args:
-        source: an input of the model whose first axis is the batch.
+        before, after: specs of all values at the fixed batch size and at TIMES that size.
+        batch: the fixed batch size.
+        source: name of a model input whose first axis is the batch.
     """
     value, target = node.inputs[0], _target(model, node)
     assert value is not None and target is not None
@@ -194,14 +203,14 @@ def _free_node(
             changed[0] = 0
         elif -1 not in target:
             changed[0] = -1
-        else:  # the size that was left to be found is known: it must not take the batch
+        else:  # the target has a -1 on another axis: write its known size there, so that -1 can infer the batch
             sizes = before[node.outputs[0].name or ""].shape
             changed = np.array([-1, *sizes[1:]], target.dtype)
         set_constant(model, node, 1, changed)
         return True
     if node.op_type == "Expand" and old.shape != new.shape:
         changed = target.copy()
-        changed[0] = 1  # what comes in has the batch already
+        changed[0] = 1  # the input already has the batch axis, so Expand keeps it
         set_constant(model, node, 1, changed)
         return True
     if target[0] != batch:
@@ -228,7 +237,7 @@ def _free_node(
 
 
 def _redeclare(model: Model, freed: Freed, before: Mapping[str, Spec], after: Mapping[str, Spec]) -> None:
-    """Declare the batch open: in the inputs, and wherever a declared size has grown with it."""
+    """Declare the batch size as variable: in the inputs, and in every declared shape that grows with the batch."""
     graph = model.ir.graph
     taken = {str(n) for value in graph.inputs if value.shape is not None for n in value.shape}
     symbol = "batch" if "batch" not in taken else "batch_size"

@@ -1,19 +1,20 @@
-"""BatchNormalization that an exporter folded into the convolution before it, and its way back.
+"""Find convolutions into which an exporter folded a BatchNormalization, and put a BatchNormalization back.
 
-A convolution z = w * x + c followed by (z - mean) / sqrt(variance + epsilon) * scale + bias is one convolution, and
-that is what an exporter in eval mode writes. What it had learnt is in w and c; what is lost is that training kept the
-channels' mean and variance in hand, which deep networks need to be trained at usual learning rates.
+A convolution z = w * x + c followed by (z - mean) / sqrt(variance + epsilon) * scale + bias equals one convolution, and
+an exporter in eval mode writes that one convolution. The learnt values survive in w and c. The normalisation itself is
+lost: without it, training no longer controls each channel's mean and variance, which deep networks need at usual
+learning rates.
 
-Put back is a BatchNormalization that does nothing at inference. On the given examples each channel's mean m and
-population variance v of z are measured, over all examples and positions; then
+The repair inserts a BatchNormalization that changes nothing at inference. It measures each channel's mean m and
+population variance v of z on the given examples, over all examples and positions, and sets
 
     mean = m    variance = v    scale = sqrt(v + epsilon)    bias = m
     (z - m) / sqrt(v + epsilon) * sqrt(v + epsilon) + m = z
 
-so the repaired network computes what it did, but for rounding. In training with batch statistics the same node gives
-each channel the batch's values normalised and then spread to mean m and deviation sqrt(v): what the next layer has
-learnt to expect, as far as the examples are like those that it was trained on. Random inputs are not, so none are
-made up.
+so the repaired network computes the same outputs, except for rounding. In training with batch statistics the node
+normalises each channel over the batch, then scales it to mean m and standard deviation sqrt(v). The next layer was
+trained on this distribution, as long as the examples resemble the original training data. Random inputs do not
+resemble it, so without examples this repair is not made.
 """
 
 from __future__ import annotations
@@ -36,16 +37,18 @@ from cconv.plan.plan import inference_plan
 
 EPSILON, MOMENTUM = 1e-5, 0.9
 
-# Examples of one run over which statistics are taken.
+# Number of examples in each run of the model that measures statistics.
 PART = 8
 
-# Convolutions of a network without any normalisation from which on one is likely to have been there.
+# A network without any normalisation layer and with at least this many convolutions was probably trained with
+# BatchNormalization.
 MANY = 3
 
 _NORMS = ("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization")
 
-# What exporters call what they have folded: PyTorch's first exporter numbers weight and bias anew, its second calls the
-# bias it makes after the weight, tf2onnx and others keep the name of the normalisation.
+# Names that exporters give to a folded convolution's weight and bias. PyTorch's TorchScript exporter numbers both
+# (onnx::Conv_81). Its newer exporter names the new bias after the weight (conv.weight_bias). tf2onnx and others keep
+# the name of the normalisation layer.
 _FOLDED_WEIGHT = re.compile(r"^onnx::Conv(Transpose)?_\d+$")
 _FOLDED_NAME = re.compile(r"(fused|folded)_?(bn|batch_?norm)|_bn_fused|FusedBatchNorm|batch_?norm", re.IGNORECASE)
 
@@ -54,16 +57,18 @@ def find(case: Case) -> Iterator[Finding]:
     nodes, sure = folded(case)
     if not nodes:
         return
-    told = (
-        "BatchNormalization was folded into them (their weights are named so)"
+    convolutions = counted(len(nodes), "convolution")
+    meaning = (
+        f"BatchNormalization was folded into {convolutions}, as the weights' names show."
         if sure
-        else "No layer normalises anything; if the network was trained with BatchNormalization, it was folded in here"
+        else f"{convolutions} and no normalisation layer. If the network was trained with BatchNormalization, it was "
+        "folded into these convolutions."
     )
     yield Finding(
         WARNING if sure else INFO,
         listed(map(name_of, nodes)),
-        f"{counted(len(nodes), 'convolution')}. {told}. Deep networks train badly without it.",
-        "Put it back, calibrated on your examples: repair(model, data). *",
+        f"{meaning} Deep networks train badly without BatchNormalization.",
+        "Put it back and calibrate it on your examples: repair(model, data). *",
         automatic=True,
     )
 
@@ -74,7 +79,8 @@ def repair(model: Model, options: Options) -> Done | Skipped | None:
     if not nodes:
         return None
     if options.data is None:
-        return Skipped(f"{counted(len(nodes), 'convolution')}: give examples to calibrate it on, repair(model, data)")
+        convolutions = counted(len(nodes), "convolution")
+        return Skipped(f"BatchNormalization after {convolutions} needs calibration: give examples, repair(model, data)")
     try:
         statistics = measured(model, [node.outputs[0].name or "" for node in nodes], options.data)
     except CconvError as error:
@@ -87,10 +93,11 @@ def repair(model: Model, options: Options) -> Done | Skipped | None:
 
 
 def folded(case: Case) -> tuple[list[ir.Node], bool]:
-    """The convolutions that a BatchNormalization seems to be folded into, and whether their names say so.
+    """The convolutions that seem to contain a folded BatchNormalization, and whether their weights' names show it.
 
-    Not those that another layer with weights does not follow (a classifier, the heads of a detector), nor those whose
-    result is a single number for each channel (squeeze and excitation), which networks have without normalisation.
+    Two kinds of convolution usually have no normalisation and are left out: those that no further layer with weights
+    follows (a classifier, the heads of a detector), and those whose output has one number per channel (squeeze and
+    excitation).
     """
     graph = case.model.ir.graph
     convolutions = [
@@ -106,8 +113,8 @@ def folded(case: Case) -> tuple[list[ir.Node], bool]:
     if not named and any(plain(node, *_NORMS) for node in graph):
         return [], False
     last = _without_layer_behind(graph)
-    found = [node for node in named or convolutions if node not in last and not _single(case, node)]
-    return (found, bool(named)) if named or len(found) >= MANY else ([], False)
+    candidates = [node for node in named or convolutions if node not in last and not _single(case, node)]
+    return (candidates, bool(named)) if named or len(candidates) >= MANY else ([], False)
 
 
 def _named_folded(node: ir.Node) -> bool:
@@ -121,7 +128,7 @@ def _named_folded(node: ir.Node) -> bool:
 
 
 def _without_layer_behind(graph: ir.Graph) -> set[ir.Node]:
-    """The nodes from which no way leads to a layer with weights."""
+    """The nodes after which no layer with weights follows on any path."""
     reaches: set[ir.Node] = set()
     for node in reversed(list(graph)):
         users = {user for output in node.outputs for user, _ in output.uses()}
@@ -138,16 +145,20 @@ def _single(case: Case, node: ir.Node) -> bool:
 def measured(
     model: Model, names: Sequence[str], data: Mapping[str, np.ndarray]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Mean and population variance of each channel of some values over all examples, in float64.
+    """Measure the mean and the population variance of each channel of some values, over all examples and positions.
 
     Args:
-        names: of values (N, C, ...).
-        data: examples by input name.
+        names: names of the values to measure, each (N, C, ...).
+        data: input name -> array (N, ...) of examples.
+
+    Returns:
+        Value name -> mean (C,) float64, variance (C,) float64.
     """
     batched = set(Case(model).batched)
     count = min(len(array) for name, array in data.items() if name in batched)
     nodes = needed_for(model.nodes, names)
-    sums: dict[str, tuple[float, np.ndarray, np.ndarray]] = {}  # numbers, mean, sum of squared differences from it
+    # value name -> count of numbers per channel, their mean, the sum of their squared differences from the mean
+    sums: dict[str, tuple[float, np.ndarray, np.ndarray]] = {}
     for begin in range(0, count, PART):
         end = min(begin + PART, count)
         part = {name: array[begin:end] if name in batched else array for name, array in data.items()}
@@ -167,7 +178,7 @@ def measured(
 def _together(
     a: tuple[float, np.ndarray, np.ndarray] | None, b: tuple[float, np.ndarray, np.ndarray]
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Statistics of two parts as those of the whole (Chan, Golub and LeVeque, 1983)."""
+    """Combine (count, mean, sum of squared differences) of two parts of the data (Chan, Golub and LeVeque, 1983)."""
     if a is None:
         return b
     size, difference = a[0] + b[0], b[1] - a[1]
@@ -175,7 +186,11 @@ def _together(
 
 
 def insert(model: Model, node: ir.Node, mean: np.ndarray, variance: np.ndarray) -> None:
-    """Put a BatchNormalization behind a convolution that changes nothing at inference; `mean` and `variance` (C,)."""
+    """Insert a BatchNormalization after a convolution; the new node changes nothing at inference.
+
+    Args:
+        mean, variance: measured statistics of the convolution's output, each (C,).
+    """
     graph, value = model.ir.graph, node.outputs[0]
     name = free_name(graph, f"{name_of(node)}.batchnorm")
     variance = variance.astype(np.float32)

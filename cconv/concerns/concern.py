@@ -1,4 +1,4 @@
-"""A concern: one thing that stands in the way of training, how it is found and, where that is possible, put right."""
+"""Concern: one kind of problem that prevents or harms training, with a function to find it and one to repair it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from cconv.model import Model
 
 @dataclass(frozen=True)
 class Options:
-    """What a repair is told; see finetune.repair.
+    """Options that `finetune.repair` passes to each repair.
 
     Attributes:
-        data: examples by input name; None: there are none.
         case: the model before any repair.
+        data: input name -> array of examples; None if the user gave none.
+        dropout: rate of the Dropout to insert; None to insert none.
     """
 
     case: Case
@@ -31,14 +32,15 @@ Outputs = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Done:
-    """What a repair has done, and how it is to be compared with the model before it.
+    """A completed repair, and how to compare the model after it with the model before it.
 
     Attributes:
-        what: in the past tense.
-        undone: whether `Model.save` puts it back.
-        before_batch: the batch size that the model before works with; None: any.
-        as_before: the outputs of the repaired model -> what the model before would give.
-        tolerance: a looser one than usual, where arithmetic of less precision is left behind; and why.
+        what: description of the repair for the report, in the past tense.
+        undone: whether `Model.save` restores the original form.
+        before_batch: the only batch size that the model before the repair accepts; None if it accepts any.
+        as_before: converts the outputs of the repaired model to the outputs expected of the model before it.
+        tolerance: larger relative tolerance for the comparison, needed if the model before the repair computed in
+            lower precision; None for the usual one.
     """
 
     what: str
@@ -50,7 +52,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Why a repair that there is cause for has not been made."""
+    """A repair that was needed but not made, and the reason `why`."""
 
     why: str
 
@@ -61,13 +63,15 @@ Repair = Callable[[Model, Options], Done | Skipped | None]
 
 @dataclass(frozen=True)
 class Concern:
-    """
+    """One kind of problem and the functions that find and repair it.
+
     Attributes:
-        name: for `skip=` and in reports.
-        find: the findings; each has severity, node, meaning and repair, the doctor adds the concern's name.
-        repair: changes the model it is given, a copy; None where there is no cause for it.
-        of_layers: whether it is about layers with weights, and is looked for in a copy of the model whose weights are
-            float32 initializers: a network in float16 has layers too.
+        name: used in reports and in `finetune.repair(skip=...)`.
+        find: yields the findings in a model. The doctor fills in each finding's `concern`.
+        repair: repairs, in place, the copy of the model that it gets, and returns None if nothing needed repair. The
+            attribute is None if this concern cannot be repaired.
+        of_layers: whether the concern is about layers with weights. The doctor then searches a copy of the model whose
+            weights are float32 initializers, so that layers with float16 or Constant weights are found too.
     """
 
     name: str

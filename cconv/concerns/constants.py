@@ -1,4 +1,4 @@
-"""Weights that are stored as Constant nodes, where training does not see them."""
+"""Find weights that are stored as Constant nodes, which training ignores, and turn them into initializers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cconv.concerns.edit import counted, initializer, listed, name_of, plain, re
 from cconv.concerns.finding import WARNING, Finding
 from cconv.model import Model
 
-# The inputs of these operators that hold weights.
+# Operator -> indices of the inputs that hold weights.
 _WEIGHTS = {
     "Conv": (1, 2),
     "ConvTranspose": (1, 2),
@@ -26,9 +26,10 @@ _WEIGHTS = {
     "RMSNormalization": (1,),
     "PRelu": (1,),
 }
-# An Add behind one of these brings a bias, a Mul a scale. Elsewhere, as before the first layer, both may be fixed.
+# A constant that is added to or multiplied with the output of one of these operators is a bias or a scale, so a weight.
+# Elsewhere, for example before the first layer, the constant may be meant to stay fixed.
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization")
-# What may stand between a weight and its place.
+# Operators that may stand between a Constant node and the layer that uses its value as a weight.
 _PASS = ("Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze")
 
 
@@ -39,8 +40,8 @@ def find(case: Case) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             listed(map(name_of, nodes)),
-            f"{counted(len(nodes), 'weight')} ({size:,} numbers) in Constant nodes, where training does not see them.",
-            "Make them initializers. *",
+            f"{counted(len(nodes), 'weight')} ({size:,} numbers) stored in Constant nodes, which are not trained.",
+            "Turn the nodes into initializers. *",
             automatic=True,
         )
 
@@ -57,19 +58,19 @@ def repair(model: Model, options: Options) -> Done | None:
         graph.remove(node, safe=True)
         register(model, value)
     model.edited()
-    return Done(f"{counted(len(nodes), 'Constant')} made initializers") if nodes else None
+    return Done(f"{counted(len(nodes), 'Constant node')} turned into initializers") if nodes else None
 
 
 def constant_weights(model: Model) -> list[ir.Node]:
     """The Constant nodes whose value is used as a weight."""
-    found = []
+    constants = []
     for node in model.ir.graph:
         if plain(node, "Constant") and "value" in node.attributes and not node.outputs[0].is_graph_output():
             array = _array(node)
             floating = array.dtype.kind == "f" or node.attributes["value"].as_tensor().dtype == ir.DataType.BFLOAT16
             if floating and array.size > 1 and _is_weight(node.outputs[0]):
-                found.append(node)
-    return found
+                constants.append(node)
+    return constants
 
 
 def _is_weight(value: ir.Value) -> bool:

@@ -1,4 +1,4 @@
-"""Dropout before the classifier, which exporters leave out in inference mode."""
+"""Find classifiers without a Dropout before them, and insert one. Exporters in eval mode remove Dropout nodes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _ACTIVATIONS = ("Relu", "HardSwish", "Gelu", "Sigmoid", "Tanh", "LeakyRelu", "Cl
 
 
 def find(case: Case) -> Iterator[Finding]:
-    """Only before classifiers of known shape: pool, flatten, Gemm (MobileNet), or Gemm, activation, Gemm (VGG)."""
+    """Report a missing Dropout, for two known forms of classifier only.
+
+    The forms are pooling, flatten, Gemm (as in MobileNet) and Gemm, activation, Gemm (as in VGG).
+    """
     if any(plain(node, "Dropout") for node in case.model.ir.graph):
         return
     node = _classifier(case.model)
@@ -40,9 +43,9 @@ def find(case: Case) -> Iterator[Finding]:
         yield Finding(
             INFO,
             name_of(node),
-            "No Dropout before the classifier. Exporters leave it out in eval mode; VGG and AlexNet were trained with "
-            "a rate of 0.5, MobileNet and EfficientNet with 0.2, ResNet without.",
-            "If the network had one, put it back: repair(model, dropout=0.2). *",
+            "No Dropout before the classifier. Exporters remove Dropout in eval mode. VGG and AlexNet were trained "
+            "with a rate of 0.5, MobileNet and EfficientNet with 0.2, ResNet without Dropout.",
+            "If the network had a Dropout here, put it back: repair(model, dropout=0.2). *",
             automatic=True,
         )
 
@@ -53,11 +56,11 @@ def repair(model: Model, options: Options) -> Done | Skipped | None:
         return None
     node = _classifier(model)
     if node is None:
-        return Skipped("no classifier was found to put it before")
+        return Skipped("no classifier was found, so there is no place for a Dropout")
     value = node.inputs[0]
     assert value is not None
     if plain(value.producer(), "Dropout"):
-        return Skipped(f"there is one before {name_of(node)!r}")
+        return Skipped(f"there is already a Dropout before {name_of(node)!r}")
     graph = model.ir.graph
     name = free_name(graph, f"{name_of(node)}.dropout")
     inputs: list[ir.Value | None] = [value]
@@ -72,11 +75,11 @@ def repair(model: Model, options: Options) -> Done | Skipped | None:
     graph.insert_before(node, dropout)
     node.replace_input_with(0, output)
     model.edited()
-    return Done(f"Dropout of {rate:g} put before {name_of(node)!r}")
+    return Done(f"Dropout with rate {rate:g} inserted before {name_of(node)!r}")
 
 
 def _classifier(model: Model) -> ir.Node | None:
-    """The last layer, where the model has one output that comes from one."""
+    """The last layer with weights; None if the model has several outputs or the last layer is not a classifier."""
     try:
         return find_head(model).node
     except ModelError:

@@ -1,4 +1,4 @@
-"""Weights that are not float32."""
+"""Find weights that are not float32, and convert floating-point ones to float32."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _FLOATS = (*_HALF, ir.DataType.DOUBLE)
 _QUANTISED = ("DequantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger", "QLinearMatMul")
 
-# A float16 network rounds each layer's result to 11 bits: 5e-4 at a time, a few of which add up in a deep one.
+# Relative tolerance when a float16 network is compared with its float32 version. Each layer of the float16 network
+# rounds its result to 11 bits, a relative error of 5e-4; in a deep network these errors add up.
 _HALF_TOLERANCE = 2e-2
 
 
 def find(case: Case) -> Iterator[Finding]:
-    grave = WARNING if any(case.model.weights[name].size > 1 for name in case.model.parameters) else ERROR
+    severity = WARNING if any(case.model.weights[name].size > 1 for name in case.model.parameters) else ERROR
     for dtype in _FLOATS:
         names = _initializers(case.model, dtype)
         if not names and not any(value.dtype == dtype for value in case.model.ir.graph.inputs):
             continue
-        fix = "Convert them for training, and back at save. *" if dtype in _HALF else "Convert them to float32. *"
+        fix = "Convert them to float32" + (" for training and back at save. *" if dtype in _HALF else ". *")
         yield Finding(
-            grave,
+            severity,
             listed(names) or "inputs",
-            f"{counted(len(names), 'weight')} of {dtype.name.lower()}: cconv trains float32, and leaves these as they "
-            "are.",
+            f"{counted(len(names), 'weight')} of type {dtype.name.lower()}. cconv trains only float32 weights and "
+            "leaves these unchanged.",
             fix,
             automatic=True,
         )
@@ -41,10 +42,10 @@ def find(case: Case) -> Iterator[Finding]:
     ]
     if quantised:
         yield Finding(
-            grave,
+            severity,
             listed(node.name or node.op_type for node in quantised),
-            f"Quantised weights in {counted(len(quantised), 'node')}: whole numbers cannot follow a gradient.",
-            "Fine-tune the network as it was before quantisation, then quantise again.",
+            f"Quantised weights in {counted(len(quantised), 'node')}. Integer weights cannot be trained by gradients.",
+            "Fine-tune the network from before quantisation, then quantise it again.",
         )
 
 
@@ -53,15 +54,15 @@ def repair(model: Model, options: Options) -> Done | None:
         if not _initializers(model, dtype) and not any(value.dtype == dtype for value in model.ir.graph.inputs):
             continue
         count = len(_initializers(model, dtype))
-        # Those that are float32 already stay so when the others are put back.
-        kept = keys_of(model.ir, ir.DataType.FLOAT)
+        # Values that are float32 already are recorded, so that they stay float32 when the others are converted back.
+        keep = keys_of(model.ir, ir.DataType.FLOAT)
         retype(model.ir, dtype, ir.DataType.FLOAT, set())
         half = dtype in _HALF
         if half:
-            model.at_save = (*model.at_save, AtSave("dtype", {"source": "FLOAT", "target": dtype.name, "kept": kept}))
+            model.at_save = (*model.at_save, AtSave("dtype", {"source": "FLOAT", "target": dtype.name, "kept": keep}))
         model.edited()
         return Done(
-            f"{counted(count, 'weight')} of {dtype.name.lower()} made float32",
+            f"{counted(count, 'weight')} converted from {dtype.name.lower()} to float32",
             undone=half,
             tolerance=_HALF_TOLERANCE if half else None,
         )
@@ -77,7 +78,7 @@ def _initializers(model: Model, dtype: ir.DataType) -> list[str]:
 
 
 def _stored(value: ir.Value | None) -> bool:
-    """Whether a value is an initializer of small whole numbers with more than one element."""
+    """Whether a value is an initializer of integers with at most 8 bits each and has more than one element."""
     tensor = value.const_value if value is not None and value.is_initializer() else None
     return tensor is not None and tensor.dtype.is_integer() and tensor.dtype.bitwidth <= 8 and tensor.size > 1
 

@@ -1,4 +1,7 @@
-"""Edits of a graph that several repairs need. None of them calls `Model.edited`; who is done with a graph does."""
+"""Graph edits and text helpers that several repairs share.
+
+None of these functions calls `Model.edited`. The caller must call it after the last edit.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from cconv.model import Model
 
 
 def exchange(model: Model, node: ir.Node, i: int, array: np.ndarray) -> None:
-    """Put a new initializer in the place of a node's input i; the old one stays if used elsewhere."""
+    """Replace input i of a node by a new initializer. The old value stays if it is also used elsewhere."""
     graph = model.ir.graph
     old = node.inputs[i]
     assert old is not None and old.name is not None
@@ -22,7 +25,7 @@ def exchange(model: Model, node: ir.Node, i: int, array: np.ndarray) -> None:
     if shared:
         register(model, value)
         return
-    if old in graph.inputs:  # IR version 3 lists initializers among the inputs
+    if old in graph.inputs:  # up to IR version 3, initializers are graph inputs too
         graph.inputs[graph.inputs.index(old)] = value
     entries = [value if key == old.name else entry for key, entry in graph.initializers.items()]
     graph.initializers.clear()
@@ -31,46 +34,46 @@ def exchange(model: Model, node: ir.Node, i: int, array: np.ndarray) -> None:
 
 
 def initializer(name: str, array: np.ndarray) -> ir.Value:
-    """A value that holds an array; it belongs to no graph yet."""
+    """Make an initializer that holds an array. It is not yet added to a graph."""
     tensor = ir.Tensor(array, name=name)
     return ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
 
 
 def add_initializer(model: Model, name: str, array: np.ndarray) -> ir.Value:
-    """A new initializer, last in the graph, called `name` or like it."""
+    """Append a new initializer to the graph. If `name` is taken, a number is appended to the name."""
     value = initializer(free_name(model.ir.graph, name), array)
     register(model, value)
     return value
 
 
 def register(model: Model, value: ir.Value) -> None:
-    """Make a value an initializer of the graph; up to IR version 3 that is an input too."""
+    """Add a value to the graph as an initializer; up to IR version 3, initializers must be graph inputs too."""
     model.ir.graph.initializers[value.name or ""] = value
     if model.ir.ir_version < 4:
         model.ir.graph.inputs.append(value)
 
 
 def names_of(graph: ir.Graph) -> set[str]:
-    """Names of all values, those of subgraphs included: a name inside must not be one of outside."""
-    found: set[str] = set()
+    """Names of all values, including those in subgraphs: a name in a subgraph must not repeat a name outside of it."""
+    names: set[str] = set()
     for each in (graph, *graph.subgraphs()):
         values = [*each.inputs, *each.initializers.values(), *(v for node in each for v in node.outputs)]
-        found.update(value.name or "" for value in values)
-    return found
+        names.update(value.name or "" for value in values)
+    return names
 
 
 def free_name(graph: ir.Graph, name: str) -> str:
-    """`name` itself, or with a number behind it, so that no value is called so."""
+    """Return a name that no value of the graph has: `name` itself, or `name` with a number appended."""
     taken = names_of(graph)
-    found, count = name, 0
-    while found in taken:
+    candidate, count = name, 0
+    while candidate in taken:
         count += 1
-        found = f"{name}.{count}"
-    return found
+        candidate = f"{name}.{count}"
+    return candidate
 
 
 def constant_of(model: Model, value: ir.Value | None) -> np.ndarray | None:
-    """The value of an initializer that is no weight, or of a Constant node."""
+    """The array of a constant initializer (not a weight) or of a Constant node; None if the value is neither."""
     if value is None:
         return None
     if value.name in model.constants:
@@ -85,7 +88,7 @@ def constant_of(model: Model, value: ir.Value | None) -> np.ndarray | None:
 
 
 def set_constant(model: Model, node: ir.Node, i: int, array: np.ndarray) -> None:
-    """Give a node's constant input i another value; who else uses the old one keeps it."""
+    """Replace the value of a node's constant input i. Other nodes that read the old constant keep it."""
     old = node.inputs[i]
     assert old is not None
     if old.name in model.constants:
@@ -97,55 +100,57 @@ def set_constant(model: Model, node: ir.Node, i: int, array: np.ndarray) -> None
 
 
 def remove_unused(graph: ir.Graph, value: ir.Value) -> None:
-    """Remove the node that computes a value which nobody reads."""
+    """Remove the node that computes `value`, if no node reads the value and it is no graph output."""
     node = value.producer()
     if node is not None and not value.uses() and not value.is_graph_output():
         graph.remove(node, safe=True)
 
 
 def follow(value: ir.Value, node: ir.Node, output: ir.Value) -> None:
-    """Let all that read `value` read `output` instead, but for `node`, which computes it out of `value`."""
+    """Make all nodes that read `value` read `output` instead, except `node`, which computes `output` from `value`."""
     for user, i in list(value.uses()):
         if user is not node:
             user.replace_input_with(i, output)
 
 
 def input_of(node: ir.Node, i: int) -> ir.Value | None:
-    """Input i; None where it is left out."""
+    """Input i of a node; None if an optional input is left out."""
     return node.inputs[i] if i < len(node.inputs) else None
 
 
 def plain(node: ir.Node | None, *op_types: str) -> bool:
-    """Whether this is a node of ai.onnx, of one of these types, with a first output and, but for a Constant, a first
-    input: a file may leave them out."""
+    """Whether a node is an ai.onnx operator of one of these types and has at least one output and one input.
+
+    A Constant needs no input. The check is necessary because a damaged file may leave inputs or outputs out.
+    """
     if node is None or node.domain not in ("", "ai.onnx") or node.op_type not in op_types:
         return False
     return bool(node.outputs) and (node.op_type == "Constant" or len(node.inputs) > 0)
 
 
 def naming(names: Iterable[str], most: int = 2) -> str:
-    """Some names, and how many more there are."""
+    """The first `most` names, quoted, and how many more there are: 'a', 'b' and 3 more."""
     return listed((repr(name) for name in names), most)
 
 
 def listed(names: Iterable[str], most: int = 2) -> str:
-    """The same for a column of names, without quotes."""
-    found = list(names)
-    more = len(found) - most
-    return ", ".join(found[:most]) + (f" and {more} more" if more > 0 else "")
+    """The first `most` names, without quotes, and how many more there are: a, b and 3 more."""
+    items = list(names)
+    more = len(items) - most
+    return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def name_of(node: ir.Node) -> str:
-    """The node's name, or, where it has none, that of its first output."""
+    """The node's name; if it has none, the name of its first output, else its operator type."""
     return node.name or node.outputs[0].name or node.op_type
 
 
 def counted(count: int, what: str) -> str:
-    """1 array, 2 arrays."""
+    """A count with its noun, such as "1 array" or "2 arrays"."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def sized(nbytes: float) -> str:
-    """Bytes in the unit that leaves one to three digits before the point."""
+    """Format a number of bytes in B, kB, MB or GB with three significant digits, such as "49.8 MB"."""
     power = min(3, int(math.log10(max(nbytes, 1) * 1.0005) // 3))
     return f"{nbytes / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"

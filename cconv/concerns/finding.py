@@ -1,4 +1,4 @@
-"""Finding: one thing about a model that matters for training."""
+"""Finding: one problem or remark about a model that matters for training."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ SEVERITIES = (ERROR, WARNING, INFO)
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that matters for training.
+    """One problem or remark about a model that matters for training.
 
     Attributes:
-        severity: "error" (training does not work), "warning" (it works, and not as one would expect) or "info".
-        node: the node, initializer, input or output that it is about; "" for the whole model.
-        meaning: what it means.
-        repair: what to do about it; "" where there is nothing to do.
-        concern: which rule found it, a key of cconv.concerns.CONCERNS.
-        automatic: whether `finetune.repair` does it.
+        severity: "error" (training does not work), "warning" (training works, but not as expected) or "info".
+        node: the node, initializer, input or output concerned; "" if the finding is about the whole model.
+        meaning: explanation of the problem, in a sentence or two.
+        repair: advice for the user; "" if there is nothing to do.
+        concern: name of the concern that made the finding, as in cconv.concerns.CONCERNS.
+        automatic: whether `finetune.repair` can make the repair.
     """
 
     severity: str

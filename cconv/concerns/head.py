@@ -1,7 +1,7 @@
-"""find_head: the last layer with weights on the way to an output, which a classifier's classes belong to.
+"""find_head: the last layer with weights before an output, whose output channels are the classes of a classifier.
 
-It is a Gemm, a MatMul (with or without an Add for the bias), or a 1x1 Conv. Between it and the output may be nodes
-that leave the classes on their axis: softmax, reshaping, dropout; after a Conv also pooling and an activation, as in
+The layer is a Gemm, a MatMul (with or without an Add for the bias), or a 1x1 Conv. Nodes that keep the classes on one
+axis may follow it: softmax, reshaping, dropout. After a Conv, pooling and an activation may follow too, as in
 SqueezeNet.
 """
 
@@ -22,14 +22,14 @@ PASS_BEHIND_CONV = _PASS | {"Relu", "Clip", "GlobalAveragePool", "GlobalMaxPool"
 
 @dataclass
 class Head:
-    """The last layer.
+    """The last layer of a classifier.
 
     Attributes:
-        node: Gemm, MatMul or Conv.
-        add: the Add that brings a MatMul's bias, if there is one.
-        weight, bias: its initializers.
-        axis: of the weight's axes, the one that counts the classes.
-        class_axis: of the output's axes, likewise.
+        node: the Gemm, MatMul or Conv.
+        add: the Add of a MatMul's bias; None if there is none.
+        weight, bias: the layer's initializers; `bias` is None if there is none.
+        axis: the axis of the weight that has one slice per class.
+        class_axis: the axis of the layer's output that has one slice per class.
     """
 
     node: ir.Node
@@ -50,10 +50,13 @@ class Head:
 
 
 def find_head(model: Model, output: str | None = None) -> Head:
-    """The last layer with weights on the way to an output.
+    """Find the last layer with weights before an output.
+
+    Args:
+        output: name of the output; needed only if the model has several.
 
     Raises:
-        ModelError: there is none, or the model has several outputs and none is named.
+        ModelError: there is no such layer, the output is unknown, or the model has several outputs and none is named.
     """
     names = model.output_names
     if output is None and len(names) > 1:
@@ -71,17 +74,17 @@ def find_head(model: Model, output: str | None = None) -> Head:
         if node.domain not in ("", "ai.onnx") or node.op_type not in PASS_BEHIND_CONV:
             break
         before = input_of(node, 0)
-        if before is None:  # a file may leave out what the operator needs
+        if before is None:  # a damaged file may leave out an input that the operator needs
             break
         passed.append(node.op_type)
         value = before
     where = f"{node.op_type} at node {node.name!r}" if node is not None else f"the input {value.name!r}"
-    way = f", behind {', '.join(reversed(passed))}" if passed else ""
+    suffix = f", behind {', '.join(reversed(passed))}" if passed else ""
     raise ModelError(
         explain(
             f"output {name!r}",
             "comes from a Gemm, a MatMul or a 1x1 Conv whose weight is an initializer",
-            where + way,
+            where + suffix,
             "The weight is stored in a Constant node; cconv.finetune.repair(model) makes it an initializer."
             if node is not None and _in_constant(node)
             else "Name another output=..., or build a new network with cconv.nn.",
@@ -100,14 +103,14 @@ def _in_constant(node: ir.Node) -> bool:
 
 
 def _head_at(model: Model, node: ir.Node) -> Head | None:
-    """The head, if it is this node, or this Add and the MatMul before it."""
+    """The head, if `node` is its last node: a Gemm, a MatMul, a 1x1 Conv, or the Add after a MatMul; else None."""
     add = None
     if node.op_type == "Add":
         pair = input_of(node, 0), input_of(node, 1)
         for value, other in (pair, pair[::-1]):
-            made = value.producer() if value is not None else None
-            if made is not None and made.op_type == "MatMul" and _weight(model, other) is not None:
-                add, node = node, made
+            producer = value.producer() if value is not None else None
+            if producer is not None and producer.op_type == "MatMul" and _weight(model, other) is not None:
+                add, node = node, producer
                 break
     if node.domain not in ("", "ai.onnx") or node.op_type not in ("Gemm", "MatMul", "Conv"):
         return None
@@ -133,7 +136,7 @@ def _head_at(model: Model, node: ir.Node) -> Head | None:
 
 
 def _is_bias(model: Model, value: ir.Value, classes: int) -> bool:
-    """Whether a value is an initializer with one number a class, or one number for all."""
+    """Whether a value is an initializer with one number per class, or one number for all classes."""
     if _weight(model, value) is None or value.const_value is None:
         return False
     shape = value.const_value.shape.numpy()

@@ -1,4 +1,4 @@
-"""Nodes that were exported in training mode."""
+"""Find BatchNormalization and Dropout nodes that were exported in training mode."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def find(case: Case) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             listed(map(name_of, norms)),
-            "BatchNormalization in training mode: where the file is used it normalises with each batch's own "
-            "statistics, so an answer depends on the other examples. Training here is not affected.",
-            "Export in eval mode, or set training_mode to 0 before the file is used.",
+            "BatchNormalization in training mode. At inference it normalises with the statistics of each batch, so "
+            "the result for one example depends on the others. Training in cconv is not affected.",
+            "Export in eval mode, or set training_mode to 0 before the file is used for inference.",
         )
     if drops:
         yield Finding(
             WARNING,
             listed(map(name_of, drops)),
-            "Dropout in training mode: where the file is used, its answers are random. Training here is not affected.",
-            "Export in eval mode, or leave the third input out.",
+            "Dropout in training mode. At inference the results are random. Training in cconv is not affected.",
+            "Export in eval mode, or remove the node's third input.",
         )
 
 
 def training_mode(model: Model) -> tuple[list[ir.Node], list[ir.Node]]:
-    """The BatchNormalization and the Dropout nodes in training mode."""
+    """The nodes in training mode, as two lists: BatchNormalization nodes and Dropout nodes."""
     nodes = list(model.ir.graph)
     norms = [n for n in nodes if plain(n, "BatchNormalization") and int(n.attributes.get_int("training_mode", 0))]
     drops = []
@@ -46,8 +46,11 @@ def training_mode(model: Model) -> tuple[list[ir.Node], list[ir.Node]]:
 
 
 def for_inference(model: Model) -> Model:
-    """A copy whose nodes are not in training mode, or the model itself where none is: what an example gives does not
-    depend on chance and on the other examples, so it can be compared."""
+    """Return a copy of the model with all nodes in inference mode, or the model itself if no node is in training mode.
+
+    The outputs of the copy are deterministic and do not depend on the other examples of the batch, so they can be
+    compared.
+    """
     if not any(training_mode(model)):
         return model
     model = model.copy()

@@ -1,4 +1,4 @@
-"""Operators that cconv does not have, in this opset or at all, and operators that have no gradient."""
+"""Find operators that cconv does not support, in the model's opset or at all, and operators without a gradient."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from cconv.concerns.edit import counted, listed, naming
 from cconv.concerns.finding import ERROR, INFO, WARNING, Finding
 from cconv.graph.nodes import Node, with_subgraphs
 
-# Their outputs follow from shapes, attributes or constants, whatever the weights are.
+# Operators without a gradient that need no report. Their outputs follow from shapes, attributes or constants, not from
+# the values of weights.
 _NOT_OF_VALUES = {"Shape", "Size", "Constant", "ConstantOfShape", "EyeLike", "Range", "If"}
 
 
 def find_missing(case: Case) -> Iterator[Finding]:
-    """Operators that are not in the catalogue."""
+    """Report operators that cconv does not support."""
     needed = {node.index for node in with_subgraphs(case.needed)}
     for kind, nodes in _by_type(node for node in with_subgraphs(case.model.nodes) if node.operator is None):
         where = listed(node.name for node in nodes)
         if not any(node.index in needed for node in nodes):
-            yield Finding(INFO, where, f"cconv does not have {kind}; no output follows from it, so it is left out.")
+            yield Finding(INFO, where, f"cconv does not have {kind}. No output depends on it, so it is not run.")
             continue
         before = _weights_before(case, nodes)
         yield Finding(
@@ -28,31 +29,31 @@ def find_missing(case: Case) -> Iterator[Finding]:
             where,
             f"cconv does not have {kind}, so the model cannot run here. "
             + (
-                f"{counted(len(before), 'trainable weight')} before it."
+                f"Trainable weights that it depends on: {len(before)}."
                 if before
-                else "It is not on the way to a trainable weight."
+                else "It depends on no trainable weight."
             ),
-            "Train up to an output before it, or write it with the operators in docs/operators.md.",
+            "Train an output that does not depend on it, or replace it by operators of docs/operators.md.",
         )
 
 
 def find_too_old(case: Case) -> Iterator[Finding]:
-    """Operators in an opset older than what is implemented."""
+    """Report operators in an opset that is older than the oldest version that cconv implements."""
     nodes = (node for node in case.needed if node.operator is not None and node.opset < node.operator.since)
-    for kind, found in _by_type(nodes):
-        since = max(node.operator.since for node in found if node.operator is not None)
+    for kind, too_old in _by_type(nodes):
+        since = max(node.operator.since for node in too_old if node.operator is not None)
         yield Finding(
             ERROR,
-            listed(node.name for node in found),
-            f"The model's opset is {found[0].opset}; cconv has {kind} from opset {since} on.",
+            listed(node.name for node in too_old),
+            f"The model's opset is {too_old[0].opset}, but cconv supports {kind} only from opset {since} on.",
             "Export with a newer opset, or convert: onnx.version_converter.convert_version.",
         )
 
 
 def find_without_gradient(case: Case) -> Iterator[Finding]:
-    """Nodes where the gradient ends, and the weights that it does not come to because of them."""
+    """Report nodes without a gradient, and the weights that no gradient reaches because of them."""
     needed = {node.index for node in case.needed}
-    ends = (
+    without_gradient = (
         node
         for node in case.model.nodes
         if node.index in needed
@@ -60,7 +61,7 @@ def find_without_gradient(case: Case) -> Iterator[Finding]:
         and node.operator.differentiable == ()
         and node.op_type not in _NOT_OF_VALUES
     )
-    for kind, nodes in _by_type(ends):
+    for kind, nodes in _by_type(without_gradient):
         where = listed(node.name for node in nodes)
         before = _weights_before(case, nodes)
         lost = sorted(before - case.carrying)
@@ -68,14 +69,14 @@ def find_without_gradient(case: Case) -> Iterator[Finding]:
             yield Finding(
                 WARNING,
                 where,
-                f"{kind} has no gradient, and is on the only way to {counted(len(lost), 'weight')} before it: "
-                f"{naming(lost)} stay as they are.",
-                "Nothing, if they may stay; else replace the operator.",
+                f"{kind} has no gradient, so no gradient reaches {counted(len(lost), 'weight')} before it, which will "
+                f"not be trained: {naming(lost)}.",
+                "If the weights must be trained, replace the operator.",
             )
         elif before:
-            yield Finding(INFO, where, f"{kind} has no gradient; the weights before it are trained by other ways.")
+            yield Finding(INFO, where, f"{kind} has no gradient. Gradients reach the weights before it by other paths.")
         else:
-            yield Finding(INFO, where, f"{kind} has no gradient; it is not on the way to a trainable weight.")
+            yield Finding(INFO, where, f"{kind} has no gradient. It depends on no trainable weight.")
 
 
 def _weights_before(case: Case, nodes: Iterable[Node]) -> set[str]:
@@ -83,10 +84,10 @@ def _weights_before(case: Case, nodes: Iterable[Node]) -> set[str]:
 
 
 def _by_type(nodes: Iterable[Node]) -> Iterator[tuple[str, list[Node]]]:
-    found: dict[str, list[Node]] = {}
+    groups: dict[str, list[Node]] = {}
     for node in nodes:
-        found.setdefault(f"{node.domain}::{node.op_type}" if node.domain else node.op_type, []).append(node)
-    yield from sorted(found.items())
+        groups.setdefault(f"{node.domain}::{node.op_type}" if node.domain else node.op_type, []).append(node)
+    yield from sorted(groups.items())
 
 
 CONCERNS = [

@@ -1,6 +1,7 @@
-"""A Softmax before the loss: taken off for training, put back in the file.
+"""Find a Softmax before an output, bypass it for training, and restore it when the model is saved.
 
-The node stays in the graph. Its input takes its place as the graph's output; `Model.at_save` exchanges the two again.
+The Softmax node stays in the graph. For training, the input of the Softmax becomes the graph's output; an edit in
+`Model.at_save` makes the output of the Softmax the graph's output again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def find(case: Case) -> Iterator[Finding]:
             yield Finding(
                 INFO,
                 name_of(node),
-                "LogSoftmax before the output: the cross-entropy loss is the same with and without it.",
+                "LogSoftmax before the output. The cross-entropy loss is the same with and without it.",
             )
         if (node := _softmax(output)) is None:
             continue
@@ -33,13 +34,13 @@ def find(case: Case) -> Iterator[Finding]:
             yield Finding(
                 WARNING,
                 name_of(node),
-                "Softmax before the output. The cross-entropy loss takes logits: it would apply softmax twice, learn "
-                "slowly and never come near 0.",
-                "Take it off for training and put it back at save. *",
+                "Softmax before the output. The cross-entropy loss expects logits and applies softmax itself. With "
+                "softmax applied twice, training is slow and the loss never comes near 0.",
+                "Remove it for training and put it back at save. *",
                 automatic=True,
             )
         else:
-            yield Finding(INFO, name_of(node), "Softmax before the output, over another axis than 1, the classes'.")
+            yield Finding(INFO, name_of(node), "Softmax before the output, over an axis other than the class axis 1.")
 
 
 def repair(model: Model, options: Options) -> Done | None:
@@ -65,11 +66,11 @@ def repair(model: Model, options: Options) -> Done | None:
         return {names.get(n, n): _apply(value) if n in names else value for n, value in outputs.items()}
 
     logits_names = ", ".join(repr(name) for name in names)
-    return Done(f"Softmax taken off, the output is {logits_names} now", undone=True, as_before=as_before)
+    return Done(f"Softmax removed, the output is now {logits_names}", undone=True, as_before=as_before)
 
 
 def _softmax(output: ir.Value) -> ir.Node | None:
-    """The Softmax that computes an output, itself or with an Identity behind it."""
+    """The Softmax that computes an output, directly or followed by Identity nodes; None if there is none."""
     node = output.producer()
     while node is not None and plain(node, "Identity") and node.inputs[0] is not None:
         node = node.inputs[0].producer()
@@ -77,12 +78,12 @@ def _softmax(output: ir.Value) -> ir.Node | None:
 
 
 def _over_classes(model: Model, node: ir.Node) -> bool:
-    """Whether it normalises over axis 1, as the cross-entropy loss does."""
+    """Whether a Softmax normalises over axis 1, as the cross-entropy loss does."""
     opset = node.version or model.ir.graph.opset_imports.get("", 1)
     axis = node.attributes.get_int("axis", -1 if opset >= 13 else 1)
     output = node.outputs[0]
     rank = len(output.shape) if output.shape is not None else _rank(model, output)
-    if opset < 13:  # all axes from `axis` on are one
+    if opset < 13:  # before opset 13, Softmax normalises jointly over all axes from `axis` on
         return axis in (1, -1) and rank == 2
     return axis == 1 or (rank is not None and axis == 1 - rank)
 

@@ -1,11 +1,11 @@
-"""Weights that an exporter merged because their values happened to be equal.
+"""Find weights that an exporter merged because their values happened to be equal, and give each its own array.
 
-PyTorch's exporter stores parameters that are equal once; the others become Identity nodes, called as they were:
+PyTorch's exporter stores equal parameters once. The other parameters become Identity nodes with the original names:
 
     Identity  layer1.bn.bias -> layer2.bn.bias
 
-Training would add the gradients of both and keep them equal. An initializer that several nodes read directly is a
-weight that the network shares, and stays so.
+Training would add the gradients of both parameters and keep them equal. An initializer that several nodes read
+directly is a weight that the network shares on purpose, and stays shared.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def find(case: Case) -> Iterator[Finding]:
             WARNING,
             listed(map(name_of, copies)),
             f"{counted(len(copies), 'parameter')} ({naming(c.outputs[0].name or '' for c in copies)}) and {source!r} "
-            "share one array, because their values were equal when the model was exported: training would tie them.",
-            "Give each an array of its own. *",
+            "share one array, because their values were equal at export. Training would keep them equal.",
+            "Give each parameter its own array. *",
             automatic=True,
         )
     parameters = set(case.model.parameters)
@@ -37,14 +37,14 @@ def find(case: Case) -> Iterator[Finding]:
         users = list(dict.fromkeys(node for node, _ in value.uses() if not plain(node, "Identity")))
         if name in parameters and len(users) > 1 and case.model.weights[name].size > 1:
             shared = naming(map(name_of, users))
-            yield Finding(INFO, name, f"Shared by {shared}: trained as one weight, and saved as one.")
+            yield Finding(INFO, name, f"Shared by {shared}. Trained and saved as one weight.")
 
 
 def repair(model: Model, options: Options) -> Done | None:
     graph = model.ir.graph
     count = 0
-    while found := merged(model):  # an Identity of an Identity is one of an initializer once its own is gone
-        for source, copies in found.items():
+    while by_source := merged(model):  # repeated for chains: an Identity may read the output of a replaced Identity
+        for source, copies in by_source.items():
             array = model.weights[source]
             for node in copies:
                 output = node.outputs[0]
@@ -60,8 +60,8 @@ def repair(model: Model, options: Options) -> Done | None:
 
 
 def merged(model: Model) -> dict[str, list[ir.Node]]:
-    """By weight, the Identity nodes that give it to others under another name, where it is used in several places."""
-    found: dict[str, list[ir.Node]] = {}
+    """Weight name -> the Identity nodes that copy the weight under another name, if the weight has several uses."""
+    copies_of: dict[str, list[ir.Node]] = {}
     outputs = {value.name for value in model.ir.graph.outputs}
     for name in model.weights:
         users = [node for node, _ in model.ir.graph.initializers[name].uses()]
@@ -72,8 +72,8 @@ def merged(model: Model) -> dict[str, list[ir.Node]]:
             and node.outputs[0].uses()
         ]  # fmt: skip
         if copies and len(users) > 1:
-            found[name] = copies
-    return found
+            copies_of[name] = copies
+    return copies_of
 
 
 CONCERNS = [Concern("tied weights", find, repair)]

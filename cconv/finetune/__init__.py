@@ -1,13 +1,13 @@
-"""Fine-tuning: a trained network made fit for training again, and taught classes it has not seen.
+"""Fine-tuning: prepare an exported network for training, and train it on new classes.
 
-doctor          what can be trained in a model, what stands in the way, what to do
-repair          what an exporter took away put back, each step proved
-replace_head    a fresh last layer for other classes
-head_weights    its weights' names, for Trainer(trainable=...): the rest of the network is frozen
+doctor          reports which weights can be trained, what prevents training, and what to do about it
+repair          restores what an exporter removed, and verifies each repair
+replace_head    replaces the last layer by a new one for other classes
+head_weights    names of the last layer's weights; Trainer(trainable=...) with these freezes the rest of the network
 
 doctoring.py ──> diagnosis.py              repairing.py ──> proof.py
-     |               the table                   |
-     └──────> trial.py, cconv/concerns/ <────────┘        a file for each thing that is found and repaired
+     |               the printed table           |              compares outputs before and after a repair
+     └──────> trial.py, cconv/concerns/ <────────┘              one file for each kind of problem
 """
 
 from cconv.concerns.finding import Finding

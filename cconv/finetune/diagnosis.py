@@ -1,4 +1,4 @@
-"""What the doctor hands over: findings, and the table that a person reads."""
+"""Diagnosis: the result of `doctor`, as findings and as a printed table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from cconv.concerns.finding import ERROR, SEVERITIES, Finding
 from cconv.text import table
 
-# Characters of the table's columns at most; the severities' follows from them.
+# Maximum widths in characters of three columns of the printed table.
 NODE, MEANING, REPAIR = 24, 46, 40
 
 
@@ -18,11 +18,11 @@ class Diagnosis:
     """All findings about a model.
 
     Attributes:
-        model: its name.
-        findings: the gravest first.
-        batch: examples of a training step that were assumed.
-        memory: bytes that such a step takes, weights and optimizer state (SGD with momentum) included; None where it
-            could not be found out.
+        model: name of the model.
+        findings: the findings, errors first, then warnings, then notes.
+        batch: number of examples per training step that `memory` assumes.
+        memory: bytes that a training step takes, including weights and the state of SGD with momentum; None if it could
+            not be determined.
     """
 
     model: str
@@ -32,15 +32,15 @@ class Diagnosis:
 
     @property
     def trainable(self) -> bool:
-        """Whether training works as the model is."""
+        """Whether the model can be trained without a repair."""
         return all(finding.severity != ERROR for finding in self.findings)
 
     def errors_alone(self) -> Diagnosis:
-        """The same without warnings and notes."""
+        """A copy of the diagnosis with its errors only."""
         return replace(self, findings=[finding for finding in self.findings if finding.severity == ERROR])
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for JSON."""
+        """The diagnosis as a dict that can be written as JSON."""
         return {
             "model": self.model,
             "trainable": self.trainable,
@@ -52,9 +52,9 @@ class Diagnosis:
     def __str__(self) -> str:
         counts = {severity: sum(f.severity == severity for f in self.findings) for severity in SEVERITIES}
         shown = {"error": ("error", "errors"), "warning": ("warning", "warnings"), "info": ("note", "notes")}
-        told = ", ".join(f"{count} {shown[kind][count > 1]}" for kind, count in counts.items() if count)
+        summary = ", ".join(f"{count} {shown[kind][count > 1]}" for kind, count in counts.items() if count)
         verdict = "can be trained" if self.trainable else "CANNOT be trained as it is"
-        lines = [f"doctor: {self.model} {verdict} ({told or 'no findings'})"]
+        lines = [f"doctor: {self.model} {verdict} ({summary or 'no findings'})"]
         if self.findings:
             rows = [(f.severity, f.node or "-", f.meaning, f.repair or "-") for f in self.findings]
             lines += [
@@ -62,5 +62,5 @@ class Diagnosis:
                 *table(rows, ("severity", "node", "what it means", "repair"), wrap=(7, NODE, MEANING, REPAIR)),
             ]
         if any(finding.automatic for finding in self.findings):
-            lines += ["", "* finetune.repair(model, data) or `cconv repair` does this."]
+            lines += ["", "* finetune.repair(model, data) or `cconv repair` makes this repair."]
         return "\n".join(lines)

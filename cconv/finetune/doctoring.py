@@ -1,4 +1,4 @@
-"""doctor: what can be trained in a model, what stands in the way, and what to do about it."""
+"""doctor: report which weights of a model can be trained, what prevents training, and what to do about it."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ def doctor(
     batch: int = 32,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Diagnosis:
-    """Examine a model; it stays as it is.
+    """Examine a model without changing it, and report problems for training.
 
-    A model with operators that cconv does not have is diagnosed, not refused. A training step is laid out, not run.
+    A model with operators that cconv does not support is diagnosed too, not rejected. A training step is planned, but
+    not run.
 
     Args:
-        model: a model, or what `cconv.load` takes.
-        batch: examples of a training step, where the model leaves that open.
-        input_shapes: by input name, for inputs that leave more open than their first axis.
+        model: a model, or anything that `cconv.load` accepts: a path, bytes, or an onnx.ModelProto.
+        batch: examples per training step, if the model does not fix the batch size.
+        input_shapes: input name -> shape, for inputs with open sizes beside the first axis.
 
     Raises:
-        ModelError, UnsafeModelError, OSError: a file that is no model, damaged, or that cconv cannot vouch for.
-        ValueRangeError: a batch of less than one example, or a name that is no input.
+        ModelError, UnsafeModelError, OSError: the file is not an ONNX model, is damaged or is unsafe to load.
+        ValueRangeError: `batch` is less than 1, or `input_shapes` names an unknown input.
     """
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ValueRangeError(explain("doctor", "batch is a whole number of at least 1", repr(batch)))
@@ -42,34 +43,38 @@ def doctor(
     if not isinstance(model, Model):
         try:
             model = load(model)
-        except UnsupportedOpError as error:  # the opset, before anything else could be looked at
+        except UnsupportedOpError as error:  # unsupported opset: the rest of the model cannot be examined
             fix = "Export the model with another opset, or convert it: onnx.version_converter.convert_version."
             return Diagnosis(name, [Finding(ERROR, "", str(error), fix, "opset")])
     elif model.ir.graph.name:
         name = model.ir.graph.name
     if unknown := set(input_shapes or {}) - set(model.input_names):
         inputs = ", ".join(repr(known) for known in model.input_names)
-        raise ValueRangeError(explain("input_shapes", f"its names are inputs ({inputs})", f"{sorted(unknown)}"))
+        raise ValueRangeError(explain("input_shapes", f"each name is an input ({inputs})", f"{sorted(unknown)}"))
     case = Case(model, batch, input_shapes)
     converted = _converted(case)
     findings: list[Finding] = []
     for concern in (*CONCERNS.values(), *trial.CONCERNS):
         errors = [finding for finding in findings if finding.severity == ERROR]
-        found = concern.find(converted if concern.of_layers else case)
+        reported = concern.find(converted if concern.of_layers else case)
         if concern.name == "training step" and errors:
-            # A step that something named above forbids would be named twice; what it takes once repaired is told.
+            # Planning would fail because of errors that are reported already. If `repair` can fix all of them, report
+            # the training step of the converted model instead, else nothing.
             if converted is case or not all(finding.automatic for finding in errors):
                 continue
-            found = concern.find(converted)
-            found = [replace(f, meaning=f"{f.meaning} That is after the repair of the errors above.") for f in found]
-        findings += [replace(finding, concern=concern.name) for finding in found]
+            note = "This holds after the repair of the errors above."
+            reported = [replace(f, meaning=f"{f.meaning} {note}") for f in concern.find(converted)]
+        findings += [replace(finding, concern=concern.name) for finding in reported]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     memory = converted.memory if case.memory is None else case.memory
     return Diagnosis(name, findings, batch=case.fixed_batch or batch, memory=memory)
 
 
 def _converted(case: Case) -> Case:
-    """The same model with its weights as float32 initializers; itself where they are, or cannot be made so."""
+    """A case of a copy of the model whose weights are float32 initializers.
+
+    If no weight needs the conversion, or the conversion fails, return `case` itself.
+    """
     model = case.model.copy()
     try:
         done = [repair(model, Options(case)) for name in ("constants", "dtype") if (repair := CONCERNS[name].repair)]

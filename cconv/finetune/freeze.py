@@ -1,4 +1,4 @@
-"""Which weights to train."""
+"""head_weights: the names of the last layer's weights, to train only this layer."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from cconv.model import Model
 
 
 def head_weights(model: Model, output: str | None = None) -> list[str]:
-    """Names of the last layer's weights: `Trainer(model, trainable=head_weights(model))` freezes the rest.
+    """Names of the last layer's weights: `Trainer(model, trainable=head_weights(model))` freezes all other weights.
 
-    Frozen layers of batch normalisation still use the batch's statistics and update the running ones unless
-    the trainer is told `batchnorm="frozen"`, which is what few images call for.
+    Batch normalisation with frozen weights still normalises with the batch's statistics and updates the running
+    statistics. `Trainer(..., batchnorm="frozen")` prevents both; use it if there are few images.
 
     Args:
-        output: the output whose layer is meant, where the model has several.
+        output: the output that the last layer leads to; needed only if the model has several outputs.
 
     Raises:
-        ModelError: no last layer; see `replace_head`.
+        ModelError: the layer before the output is not one that `replace_head` accepts.
     """
     head = find_head(model, output)
     return [value.name or "" for value in (head.weight, head.bias) if value is not None]

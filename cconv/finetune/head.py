@@ -1,8 +1,8 @@
-"""replace_head: a fresh last layer for other classes.
+"""replace_head: replace the last layer by a new one for other classes.
 
-The head is the last layer with weights on the way to an output: a Gemm, a MatMul (with or without an Add for
-the bias), or a 1x1 Conv. What may stand between it and the output keeps the classes on their axis: softmax,
-reshaping, dropout; behind a Conv also pooling and an activation, as in SqueezeNet.
+The head is the last layer with weights before an output: a Gemm, a MatMul (with or without an Add for the bias), or a
+1x1 Conv. Nodes that keep the classes on one axis may follow it: softmax, reshaping, dropout. After a Conv, pooling and
+an activation may follow too, as in SqueezeNet.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from cconv.errors import ModelError, ValueRangeError, explain
 from cconv.model import Model
 
 CLASSES = "cconv.classes"
-"""Key of metadata_props under which the classes' names are stored, as a JSON list."""
+"""Key of metadata_props under which the names of the classes are stored, as a JSON list."""
 
 
 def replace_head(model: Model, classes: Sequence[str] | int, seed: int = 0, *, output: str | None = None) -> Model:
-    """A copy of `model` whose last layer is fresh and has one output for each of `classes`.
+    """Return a copy of `model` whose last layer is new and has one output for each of `classes`.
 
-    The layer's weights are drawn from a normal distribution of variance 1 / inputs, as no ReLU follows it;
-    its bias is zero. All other weights are as in `model`, which is left as it is.
+    The new weights are drawn from a normal distribution with variance 1 / (inputs of the layer), because no ReLU
+    follows the layer. The new bias is zero. All other weights are copied. `model` is not changed.
 
     Args:
-        classes: their names, stored in the model's metadata_props as "cconv.classes" (JSON); or their number.
-        seed: decides the fresh weights.
-        output: the output whose layer is meant, where the model has several.
+        classes: names of the classes, stored in the model's metadata_props as "cconv.classes" (JSON); or their number.
+        seed: seed of the random weights.
+        output: the output that the last layer leads to; needed only if the model has several outputs.
 
     Raises:
-        ValueRangeError: no classes, or a name given twice.
-        ModelError: no layer whose outputs could be classes; the message says what stands there.
+        ValueRangeError: there are no classes, or a name is given twice.
+        ModelError: the output does not come from a layer that can be replaced; the message names the node found there.
     """
     count = _check_classes(classes)
     model = model.copy()
@@ -65,23 +65,26 @@ def replace_head(model: Model, classes: Sequence[str] | int, seed: int = 0, *, o
 
 
 def _widen(model: Model, head: Head, before: int, count: int) -> None:
-    """Put the new number of classes into the shapes that follow the head, declared and constant."""
-    way = [(head.node.outputs[0], head.class_axis)]
+    """Write the new number of classes into the declared and constant shapes after the head."""
+    queue = [(head.node.outputs[0], head.class_axis)]
     if head.add is not None:
-        way.append((head.output, head.class_axis))
-    seen = {value for value, _ in way}
-    for value, axis in way:  # grows while it is walked
+        queue.append((head.output, head.class_axis))
+    seen = {value for value, _ in queue}
+    for value, axis in queue:  # the loop body appends to the list
         _redeclare(value, axis, before, count)
         for node, i in value.uses():
             output = node.outputs[0]
             if i == 0 and node.op_type in PASS_BEHIND_CONV and output not in seen:
                 moved = _reshape(model, node, before, count) if node.op_type == "Reshape" else None
                 seen.add(output)
-                way.append((output, axis if moved is None else moved))
+                queue.append((output, axis if moved is None else moved))
 
 
 def _redeclare(value: ir.Value, axis: int, before: int, count: int) -> None:
-    """The declared shape with `count` on the class axis; all sizes open where the classes are not there."""
+    """Declare `count` classes in a value's shape.
+
+    If the class axis does not have `before` classes, but some axis has a multiple of `before`, all sizes become open.
+    """
     if value.shape is None:
         return
     dims: list[int | ir.SymbolicDim | None] = list(value.shape)
@@ -93,12 +96,13 @@ def _redeclare(value: ir.Value, axis: int, before: int, count: int) -> None:
 
 
 def _reshape(model: Model, node: ir.Node, before: int, count: int) -> int | None:
-    """Put the new number of classes into a Reshape's constant target; returns the axis it stands on there.
+    """Write the new number of classes into the constant target shape of a Reshape.
 
-    None: the target leaves the classes' axis open, so there is nothing to do.
+    Returns:
+        The class axis in the target shape; None if the target leaves the size of that axis open (0 or -1).
 
     Raises:
-        ModelError: the target is not a constant, or has the number of classes only as a factor.
+        ModelError: the target shape is not constant, or contains the number of classes only as a factor of a size.
     """
     target = node.inputs[1]
     assert target is not None
@@ -107,8 +111,8 @@ def _reshape(model: Model, node: ir.Node, before: int, count: int) -> int | None
         raise ModelError(
             explain(
                 f"node {node.name!r} (Reshape)",
-                f"the shape behind the head is a constant with {before}, the number of classes, in it",
-                "one that the model computes" if array is None else f"{array.tolist()}",
+                f"the target shape is a constant, with the number of classes ({before}) as one of its sizes",
+                "a shape that the model computes" if array is None else f"{array.tolist()}",
             )
         )
     places = np.flatnonzero(array == before)
@@ -122,7 +126,11 @@ def _reshape(model: Model, node: ir.Node, before: int, count: int) -> int | None
 
 
 def _check_classes(classes: Sequence[str] | int) -> int:
-    """How many they are."""
+    """Validate `classes` and return their number.
+
+    Raises:
+        ValueRangeError: there is no class, a name is empty or given twice, or `classes` is neither names nor a number.
+    """
     if isinstance(classes, int):
         if isinstance(classes, bool) or classes < 1:
             raise ValueRangeError(explain("classes", "there is at least one", str(classes)))

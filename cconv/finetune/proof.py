@@ -1,4 +1,4 @@
-"""The proof of a repair: the model before and after it, on the same inputs, in cconv and in onnxruntime."""
+"""Verify a repair: run the models before and after it on the same inputs, in cconv and in onnxruntime."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ Runner = Callable[[Mapping[str, np.ndarray]], Outputs]
 
 @dataclass(frozen=True)
 class Proof:
-    """
+    """The result of comparing a model before and after a repair. An engine is "cconv" or "onnxruntime".
+
     Attributes:
-        batches: sizes that were tried.
-        errors: by engine, the largest difference of any output over that output's largest value.
-        failures: by engine, why the repaired model does not give there what it gave; by "onnxruntime, batch 4" and
-            the like.
-        not_run: by engine, why the model could not be run there in the first place.
+        batches: batch sizes that were tried.
+        tolerance: largest relative error that is accepted.
+        errors: engine -> largest difference of any output, relative to the largest absolute value of that output.
+        failures: engine and batch, such as "onnxruntime, batch 4" -> why the repaired model fails the comparison.
+        not_run: engine -> why the model before the repair could not be run.
     """
 
     batches: Sequence[int]
@@ -38,17 +39,17 @@ class Proof:
 
     @property
     def ok(self) -> bool:
-        """Some engine ran both, and everything that ran agrees."""
+        """Whether the outputs could be compared in at least one engine and no comparison failed."""
         return bool(self.errors) and not self.failures
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What a proof is run on.
+    """Inputs on which the models before and after a repair are compared.
 
     Attributes:
-        arrays: by input name.
-        batched: the inputs with one slice for each example; the others are the same for all.
+        arrays: input name -> array.
+        batched: names of the inputs whose first axis is the batch; the other inputs are the same for all examples.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -63,11 +64,13 @@ class Examples:
 
 
 def prove(before: Model, after: Model, done: Done, examples: Examples, tolerance: float) -> Proof:
-    """Run both on the first example and on all of them, and compare every output.
+    """Run both models on the first example or batch and on all examples, and compare every output.
 
     Args:
-        examples: whole batches, where one of the models takes one size only; it is then run on one after the other.
-        tolerance: of the relative error.
+        before, after: the models before and after the repair.
+        examples: the inputs. If a model accepts only one batch size, their number is a multiple of this size, and the
+            model runs one batch after the other.
+        tolerance: largest relative error that is accepted, unless `done` has a larger one.
     """
     step, later = done.before_batch or Case(before).fixed_batch, Case(after).fixed_batch
     batches = sorted({min(step or 1, len(examples)), len(examples)})
@@ -81,20 +84,20 @@ def prove(before: Model, after: Model, done: Done, examples: Examples, tolerance
     except ModelError as error:
         not_run[ONNXRUNTIME] = str(error)
     for batch in batches:
-        given = examples.part(0, batch)
+        inputs = examples.part(0, batch)
         expected: dict[str, Outputs] = {}
         for engine, (first, _) in engines.items():
             try:
-                expected[engine] = whole(first, given, step)
+                expected[engine] = whole(first, inputs, step)
             except CconvError as error:
                 not_run[engine] = str(error)
         if not expected:
             continue
         for engine, (_, second) in engines.items():
-            # An engine that cannot run the model as it was is judged by what the other one gave.
+            # If this engine cannot run the model before the repair, compare with the other engine's outputs.
             reference = expected.get(engine) or next(iter(expected.values()))
             try:
-                difference = _difference(reference, done.as_before(whole(second, given, later)), engine)
+                difference = _difference(reference, done.as_before(whole(second, inputs, later)), engine)
             except CconvError as problem:
                 if engine in expected:
                     failures[f"{engine}, batch {batch}"] = str(problem)
@@ -106,6 +109,8 @@ def prove(before: Model, after: Model, done: Done, examples: Examples, tolerance
 
 
 def in_cconv(model: Model) -> Runner:
+    """Return a function that runs the model in cconv."""
+
     def runner(feeds: Mapping[str, np.ndarray]) -> Outputs:
         outputs = model.run(_as_declared(model, feeds))
         return outputs if isinstance(outputs, Mapping) else {model.output_names[0]: outputs}
@@ -114,14 +119,15 @@ def in_cconv(model: Model) -> Runner:
 
 
 def in_onnxruntime(model: Model) -> Runner:
-    """
+    """Return a function that runs the model on onnxruntime's CPU provider. It raises ModelError if that fails.
+
     Raises:
-        ModelError: a model too large for one message.
+        ModelError: the serialized model exceeds 2 GiB, the limit of a protobuf message.
     """
     try:
         data = model.proto(finished=False).SerializeToString()
-    except ValueError as error:  # how protobuf says that a message exceeds 2 GiB
-        raise ModelError("more than 2 GiB, which onnxruntime takes from a file only") from error
+    except ValueError as error:  # protobuf raises ValueError if a message exceeds 2 GiB
+        raise ModelError("the model exceeds 2 GiB, which onnxruntime reads only from a file") from error
 
     running: Running | None = None
 
@@ -137,7 +143,7 @@ def in_onnxruntime(model: Model) -> Runner:
 
 
 def whole(runner: Runner, examples: Examples, step: int | None) -> Outputs:
-    """The outputs for all examples, computed `step` at a time."""
+    """The outputs for all examples, computed in batches of `step` examples; None for one batch of all."""
     if step is None or step >= len(examples):
         return runner(examples.arrays)
     parts = [runner(examples.part(begin, begin + step).arrays) for begin in range(0, len(examples), step)]
@@ -145,13 +151,13 @@ def whole(runner: Runner, examples: Examples, step: int | None) -> Outputs:
 
 
 def _as_declared(model: Model, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Floating-point numbers in the dtype that the model declares."""
+    """Convert the arrays to the dtypes that the model's inputs declare."""
     specs = model.input_specs
     return {name: np.asarray(array).astype(specs[name].dtype, copy=False) for name, array in feeds.items()}
 
 
 def _difference(before: Outputs, after: Outputs, engine: str) -> float:
-    """The largest relative error over all outputs; infinite where shapes or names differ."""
+    """The largest relative error over all outputs; infinite if output names or shapes differ."""
     if set(before) != set(after):
         return float("inf")
     worst = 0.0

@@ -1,4 +1,4 @@
-"""repair: make a model fit for training, step by step, each of which is proved on the spot."""
+"""repair: make a model trainable by a sequence of repairs, and verify each repair by comparing the outputs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cconv.model import Model
 from cconv.text import table
 from cconv.train.arrays import as_dtype, named
 
-# Examples of the larger batch that a repair is proved on.
+# Number of examples in the larger of the two batches on which a repair is verified.
 EXAMPLES = 4
 
 TOLERANCE = 1e-4
-"""Default of `tolerance`, as for `cconv.check`: rounding in another order ends 1e-6 to 1e-5 apart, a wrong repair
-farther."""
+"""Default of `tolerance`, a relative error, as for `cconv.check`. A different order of rounding changes outputs by 1e-6
+to 1e-5; a wrong repair changes them by more."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class RepairRow:
     """One repair.
 
     Attributes:
-        concern: its name, for `skip=`.
-        what: what was done, or why not.
-        kept: whether the model has it.
-        undone: whether `Model.save` puts it back.
-        proof: None where nothing was done.
+        concern: name of the repair, as accepted by `skip=`.
+        what: description of the repair, or the reason why it was not made.
+        kept: whether the repair is part of the returned model.
+        undone: whether `Model.save` restores the original form.
+        proof: the comparison of outputs; None if no repair was made or none could be compared.
     """
 
     concern: str
@@ -48,13 +48,13 @@ class RepairRow:
 
 @dataclass(frozen=True)
 class Repairs:
-    """What `repair` did, and how it was proved; `str` gives a table."""
+    """The repairs that `repair` made or tried, with their verification; `str` formats a table."""
 
     rows: Sequence[RepairRow] = field(default_factory=tuple)
 
     @property
     def ok(self) -> bool:
-        """No repair was taken back because its proof failed."""
+        """Whether no repair was taken back because of a failed comparison."""
         return all(row.kept for row in self.rows if row.proof is not None)
 
     def __str__(self) -> str:
@@ -82,21 +82,21 @@ class Repairs:
             allowed = "; ".join([f"{least:g}", *looser])
             lines += [
                 "",
-                f"Outputs before and after were compared at the batch sizes {batches}. The numbers are the largest",
-                f"difference, as a share of the output's largest value. Allowed: {allowed}.",
+                f"Outputs before and after each repair were compared at batch sizes {batches}. The numbers are the",
+                f"largest difference, relative to the output's largest value. Tolerance: {allowed}.",
             ]
         return "\n".join(lines)
 
 
 class RepairedModel(Model):
-    """A model as `repair` made it. Its copies and pickles are plain Models.
+    """A model that `repair` returned. Its copies and pickles are plain Models.
 
     Attributes:
-        repairs: what was done, and the proof of it.
+        repairs: the repairs that were made or tried, with their verification.
     """
 
     def __init__(self, model: Model, repairs: Repairs) -> None:
-        """Take over a model, which is not used any more."""
+        """Take over the data of `model`, which must not be used afterwards."""
         super().__init__(
             model.ir,
             arrays=memory_of(model.weights),
@@ -117,25 +117,32 @@ def repair(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     tolerance: float = TOLERANCE,
 ) -> RepairedModel:
-    """A copy of `model` that can be trained, as far as that can be repaired; `model` is left as it is.
+    """Return a copy of `model` with its problems for training repaired where possible. `model` is not changed.
 
-    Constants become initializers, merged weights are untied, float16 weights become float32 until the model is saved,
-    the batch size is freed, a final Softmax is taken off until the model is saved, BatchNormalization that was folded
-    into convolutions is put back (needs `data`), Dropout is put before the classifier (needs `dropout`). After each
-    step the outputs before and after it are compared, in cconv and in onnxruntime, at batch size 1 and a larger one; a
-    step that changes them is taken back. `print(result.repairs)` shows what was done.
+    The repairs, in this order:
+
+    - Weights in Constant nodes become initializers.
+    - Merged weights get an array each.
+    - float16, bfloat16 and float64 weights become float32; the 16-bit types are restored by `save`.
+    - The batch size becomes variable.
+    - A final Softmax is removed; `save` restores it.
+    - BatchNormalization that was folded into convolutions is put back (needs `data`).
+    - A Dropout is inserted before the classifier (needs `dropout`).
+
+    After each repair, the outputs before and after it are compared in cconv and in onnxruntime, at batch size 1 and at
+    a larger one. A repair that changes the outputs is taken back. `print(result.repairs)` lists the repairs.
 
     Args:
-        data: examples to calibrate BatchNormalization on, as the network is trained on: an array (N, ...) or a dict of
-            arrays by input name. Some dozens of images are enough. Without, proofs use random numbers.
-        skip: names of repairs to leave out, of those in `finetune.REPAIRS`.
-        dropout: the rate of a Dropout before the classifier; None: none is put there.
-        input_shapes: by input name, for inputs that leave more open than their first axis.
-        tolerance: largest difference of an output, as a share of its largest value.
+        data: examples like the training data, to calibrate BatchNormalization on: an array (N, ...), or a dict of
+            arrays by input name. A few dozen images are enough. Without data, outputs are compared on random inputs.
+        skip: names of repairs to leave out, from `finetune.REPAIRS`.
+        dropout: rate of the Dropout inserted before the classifier; None to insert none.
+        input_shapes: input name -> shape, for inputs with open sizes beside the first axis.
+        tolerance: largest accepted difference of an output, relative to its largest absolute value.
 
     Raises:
-        ValueRangeError: an option out of its range.
-        ShapeError, DTypeError: data unlike the model's inputs.
+        ValueRangeError: an option is out of its range.
+        ShapeError, DTypeError: `data` does not match the model's inputs.
     """
     skipped = {skip} if isinstance(skip, str) else set(skip)
     if unknown := skipped - set(REPAIRS):
@@ -174,8 +181,10 @@ REPAIRS: tuple[str, ...] = tuple(name for name, concern in CONCERNS.items() if c
 def _proved(
     name: str, before: Model, after: Model, done: Done, examples: Examples | None, tolerance: float
 ) -> RepairRow:
+    """Verify a repair by comparing outputs, and make its row of the report."""
     if examples is None:
-        return RepairRow(name, f"{done.what}: not proved, as the inputs' shapes are open; give input_shapes", False)
+        what = f"{done.what}: not kept, as input shapes are unknown and outputs were not compared; give input_shapes"
+        return RepairRow(name, what, kept=False)
     proof = prove(for_inference(before), for_inference(after), done, examples, tolerance)
     what = done.what
     if not proof.ok:
@@ -185,11 +194,11 @@ def _proved(
 
 
 def _examples(case: Case, data: Any) -> dict[str, np.ndarray]:
-    """The user's examples by input name.
+    """Validate the user's examples. Return input name -> array.
 
     Raises:
-        ShapeError: names, shapes, or numbers of examples that are not the model's.
-        DTypeError, ValueRangeError: values that the input does not hold.
+        ShapeError: input names or shapes do not match the model, or inputs have different numbers of examples.
+        DTypeError, ValueRangeError: values cannot be converted to the input's dtype.
     """
     specs = case.model.input_specs
     arrays = named(data, list(specs), "data")
@@ -211,7 +220,16 @@ def _examples(case: Case, data: Any) -> dict[str, np.ndarray]:
 
 
 def _for_proof(case: Case, given: Mapping[str, np.ndarray] | None, batch: int | None) -> Examples | None:
-    """EXAMPLES of them, or the next multiple of `batch`; None where the shapes are not known."""
+    """The inputs on which a repair is verified: the user's examples, or random numbers if `given` is None.
+
+    Args:
+        given: input name -> array of examples; they are repeated if there are too few.
+        batch: the only batch size that the model accepts. The number of examples is EXAMPLES, rounded up to a multiple
+            of `batch`.
+
+    Returns:
+        The examples; None if `given` is None and the input shapes are unknown.
+    """
     size = batch or 1
     count = -(-EXAMPLES // size) * size
     if given is not None:
@@ -227,11 +245,12 @@ def _for_proof(case: Case, given: Mapping[str, np.ndarray] | None, batch: int | 
         if np.issubdtype(spec.dtype, np.floating) or spec.dtype.kind == "V":
             arrays[name] = rng.standard_normal(shape).astype(np.float32)
         else:
-            arrays[name] = np.zeros(shape, spec.dtype)  # an index, a flag: 0 is one of its values
+            arrays[name] = np.zeros(shape, spec.dtype)  # an index or a flag: 0 is always valid
     return Examples(arrays, case.batched)
 
 
 def _told(proof: Proof | None, engine: str) -> str:
+    """The table cell with the relative error of one engine."""
     if proof is None:
         return "-"
     if engine in proof.errors:

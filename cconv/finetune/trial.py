@@ -1,4 +1,4 @@
-"""The last concern: a training step is laid out, for all weights and outputs, and its memory is reported."""
+"""The last concern: plan a training step for all weights and outputs without running it, and report its memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from cconv.train.trainer import Trainer
 
 @dataclass(frozen=True)
 class Cost:
-    """Bytes of a training step at a batch size."""
+    """Memory of a training step, in bytes.
+
+    Attributes:
+        batch: number of examples in the step.
+        plan: memory of activations and gradients.
+        weights: memory of all weights and constants.
+        state: memory of the optimizer state of SGD with momentum.
+    """
 
     batch: int
     plan: int
@@ -32,10 +39,10 @@ class Cost:
 
 
 def find(case: Case) -> Iterator[Finding]:
-    """An error that Trainer would raise before the first step, or the memory of a step."""
+    """Report the memory of a training step, or the error that Trainer would raise before the first step."""
     if not case.model.output_names:
-        told = "The graph has no output, so there is no loss to train by."
-        yield Finding(ERROR, "", told, "Export the network anew.")
+        meaning = "The graph has no output, so no loss can be computed."
+        yield Finding(ERROR, "", meaning, "Export the network again.")
         return
     if case.specs() is None:
         return
@@ -45,39 +52,40 @@ def find(case: Case) -> Iterator[Finding]:
     except (CconvError, MemoryError) as error:
         fix, automatic = "", True
         if other is not None:
-            fix = f"Free the batch size: with {case.batch} examples a step, training works. *"
+            fix = f"Make the batch size variable: training works with {case.batch} examples per step. *"
         elif _works_with_initializers(case):
             fix = "Make the weights in Constant nodes initializers (the warning below): then training works. *"
         else:
             automatic = False
             if case.carrying.isdisjoint(case.model.parameters) and not constant_weights(case.model):
-                fix = (
-                    "Train by an output that depends on weights through operators with a gradient (docs/operators.md)."
-                )
-        yield Finding(ERROR, "", f"A training step cannot be laid out. {error}".rstrip(), fix, automatic=automatic)
+                fix = "Train an output that depends on weights through operators with a gradient (docs/operators.md)."
+        yield Finding(ERROR, "", f"A training step cannot be planned. {error}".rstrip(), fix, automatic=automatic)
         return
     case.memory = cost.total
-    more = f" At batch size {other.batch}, once it is free: {sized(other.total)}." if other is not None else ""
+    more = ""
+    if other is not None:
+        more = f" With a variable batch size, at batch size {other.batch}: {sized(other.total)}."
     yield Finding(
         INFO,
         "",
         f"A training step at batch size {cost.batch} takes {sized(cost.total)}: {sized(cost.plan)} for activations and "
-        f"gradients, {sized(cost.weights)} for weights, {sized(cost.state)} for the state of SGD with momentum (Adam: "
-        f"twice that).{more}",
+        f"gradients, {sized(cost.weights)} for weights, {sized(cost.state)} for the state of SGD with momentum (twice "
+        f"that for Adam).{more}",
     )
 
 
 def _cost(case: Case) -> Cost:
-    """
+    """Plan a training step and compute its memory.
+
     Raises:
-        CconvError: what Trainer raises.
+        CconvError: Trainer rejects the model.
     """
     model, specs = case.model, case.specs()
     assert specs is not None
     names = [name for name in model.output_names if is_floating(case.shapes.get(name))]
-    # Which loss is of no account here; this one takes outputs of any shape.
+    # The choice of loss does not affect the result. Mean squared error accepts outputs of any shape.
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TrainingWarning)  # the doctor reports the same in its table
+        warnings.simplefilter("ignore", TrainingWarning)  # the doctor reports the same problems in its table
         trainer = Trainer(model, loss=dict.fromkeys(names or model.output_names, "mse"))
     return Cost(
         batch=next((spec.shape[0] for spec in specs.values() if spec.shape), 1),
@@ -88,7 +96,10 @@ def _cost(case: Case) -> Cost:
 
 
 def _freed(case: Case) -> Cost | None:
-    """The same at the batch size that was asked for, of a model that has another baked in; None: it has not."""
+    """Memory of a training step at `case.batch`, after the model's fixed batch size is made variable.
+
+    None if the batch size is not fixed or equals `case.batch`, or if this model cannot be trained either.
+    """
     if case.fixed_batch in (None, case.batch):
         return None
     model = case.model.copy()

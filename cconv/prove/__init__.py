@@ -1,14 +1,14 @@
-"""Check: the proof that a model computes elsewhere what it computes in cconv, and that its gradients are right.
+"""Checks of a model: that cconv and onnxruntime compute the same outputs, and that cconv's gradients are right.
 
-crosscheck.py ──> compare.py     one output against another: errors, classes, verdict
+crosscheck.py ──> compare.py     compares an output of cconv with the same output of onnxruntime
       │
-      ├─────────> providers.py   an onnxruntime session that runs on the named provider or not at all
+      ├─────────> providers.py   an onnxruntime session that runs on one provider only, without fallback
       │
-      ├─────────> bisect.py ──> judge.py     the first node that differs; what it should give, in float64
+      ├─────────> bisect.py ──> judge.py     finds the first node that differs; its float64 reference result
       │
-      └─────────> report.py      what was found, as values and as a table
-                      │
-certificate.py ───────┘          gradients against differences of the loss in float64
+      └─────────> report.py      the result of a check, as values and as a table
+
+certificate.py                   compares gradients with finite differences of the loss in float64
 """
 
 from cconv.prove.bisect import Divergence

@@ -1,12 +1,12 @@
-"""Bisect: the first node whose output differs between cconv and onnxruntime, and which of the two is wrong.
+"""Bisect: find the first node whose output differs between cconv and onnxruntime, and which of the two is wrong.
 
-Both are asked for inner values by a graph that ends there. One value at a time: whatever is asked for must exist,
-so asking for all of them at once would undo the fusions of both, and with them an error that lies in one.
+To compare an inner value, both engines run a graph that ends at this value. Each graph has the outputs of one node
+only. With all inner values as outputs at once, neither engine could fuse nodes, and an error in a fusion would vanish.
 
-The graph is searched as `git bisect` searches a history: of the ancestors of a node that is known to differ, the
-middle one is tried; if it differs, the search goes on among its ancestors, and if not, without them. In the end
-the inputs of the node that is left are tried one by one, for an error may come and go along the way (a ReLU
-swallows it, another branch carries it on).
+The graph is searched in the way `git bisect` searches a history. Among the ancestors of a node that differs, the middle
+one is tried. If the middle node differs, the search continues among its ancestors; if not, the node and its ancestors
+are excluded. At the end the inputs of the remaining node are tried one by one, because an error may vanish on one path
+(a ReLU sets it to zero) and continue on another.
 """
 
 from __future__ import annotations
@@ -32,8 +32,14 @@ from cconv.prove.providers import NotAvailable, Refused, Running, Target
 
 
 class Range(NamedTuple):
-    """One input of a node: its name, shape, smallest and largest value, values that are not finite, and how far the
-    two versions of it are apart, as a share of its largest value."""
+    """Range of values of one input of a node.
+
+    Attributes:
+        name, shape: of the input.
+        low, high: smallest and largest finite value, as computed by cconv.
+        not_finite: number of values that are NaN or infinite.
+        apart: largest difference between cconv's and onnxruntime's values, relative to the largest value.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -45,19 +51,21 @@ class Range(NamedTuple):
 
 @dataclass
 class Divergence:
-    """The first node at which two runs part.
+    """The first node whose output differs between cconv and onnxruntime.
 
     Attributes:
-        runs: the runs in which they do, as the report calls them.
-        node, op_type: which node.
-        comparison: of its output; `comparison.worst` is the element that the following values are of.
-        ours, theirs: in cconv and in onnxruntime.
-        reference_ours, reference_theirs: in float64, on the inputs that it has here and there; None where there is no
-            such value.
-        why_no_reference: what the evaluator said.
-        inputs: their ranges.
-        fused: whether the two agree once the node's inputs are asked for as well, so that nothing is fused with it.
-        tolerance: relative error that is ok.
+        runs: titles of the runs in which this node is the first that differs.
+        node, op_type: name and operator of the node.
+        comparison: comparison of the node's output; `comparison.worst` is the index of the element with the largest
+            difference.
+        ours, theirs: that element in cconv and in onnxruntime.
+        reference_ours, reference_theirs: that element computed in float64 from cconv's inputs and from onnxruntime's
+            inputs of the node; None if the reference evaluator failed.
+        why_no_reference: the error message of the reference evaluator.
+        inputs: ranges of the node's inputs.
+        fused: whether the difference vanishes if the node's inputs are graph outputs too, which prevents the fusion of
+            the node with the nodes before it.
+        tolerance: largest accepted relative error.
         scale: largest absolute value of the output.
     """
 
@@ -77,21 +85,21 @@ class Divergence:
 
     @property
     def verdict(self) -> str:
-        """Who is wrong, each judged by the inputs that it has."""
+        """Which engine is wrong. Each is compared with a float64 reference computed from the engine's own inputs."""
         if self.comparison.worst is None:
             return self.comparison.note
         if self.reference_ours is None or self.reference_theirs is None:
-            return f"no reference: {self.why_no_reference}"
+            return f"no reference result: {self.why_no_reference}"
         wrong = []
         pairs = (("cconv", self.ours, self.reference_ours), ("onnxruntime", self.theirs, self.reference_theirs))
         for who, value, reference in pairs:
             if not _apart(value, reference) <= self.tolerance * self.scale:
                 wrong.append(who)
         if len(wrong) == 2:
-            return "neither of the two is what the reference says"
+            return "both differ from the reference"
         if wrong:
             return f"{wrong[0]} is wrong"
-        return "both are right for the inputs that they have, which differ: this node makes the difference larger"
+        return "both are right for their own inputs, which differ: this node amplifies the difference"
 
     def __str__(self) -> str:
         c = self.comparison
@@ -101,7 +109,7 @@ class Divergence:
         if c.worst is not None:
             lines.append(
                 f"  {element}: cconv {self.ours:.9g}, onnxruntime {self.theirs:.9g}; "
-                f"{c.relative_error:.2g} of the largest value apart"
+                f"difference {c.relative_error:.2g} of the largest value"
             )
             if self.reference_ours is not None and self.reference_theirs is not None:
                 both = self.reference_ours == self.reference_theirs
@@ -109,22 +117,26 @@ class Divergence:
                 lines.append(f"  float64 reference {self.reference_ours:.9g}{other}")
         lines.append(f"  {self.verdict}")
         if self.fused:
-            lines.append("  only where it runs as one with its neighbours: with its inputs asked for too, they agree")
+            lines.append("  only if the node is fused with the nodes before it: without fusion, the results agree")
         for r in self.inputs:
             shape = "x".join(map(str, r.shape)) or "scalar"
             odd = f", {r.not_finite} not finite" if r.not_finite else ""
-            lines.append(f"  input '{r.name}' {shape}: {r.low:.6g} to {r.high:.6g}{odd}, {r.apart:.2g} apart")
+            lines.append(f"  input '{r.name}' {shape}: {r.low:.6g} to {r.high:.6g}{odd}, difference {r.apart:.2g}")
         return "\n".join(lines)
 
 
 class Bisector:
-    """Looks into a model at given inputs.
+    """Search a model for the first node that differs between cconv and onnxruntime, for given inputs.
 
     Args:
-        model: as cconv has it.
+        model: the model as cconv loaded it.
+        feeds: input name -> array.
+        target: the execution provider of onnxruntime.
+        level: onnxruntime's level of graph optimization, a key of providers.LEVELS.
+        tolerance: largest accepted relative error.
 
     Raises:
-        ModelError: a model of more than 2 GiB.
+        ModelError: the model exceeds 2 GiB.
     """
 
     def __init__(self, model: Model, feeds: Mapping[str, np.ndarray], target: Target, level: str, tolerance: float):
@@ -139,7 +151,7 @@ class Bisector:
         self._maker = {name: k for k, node in enumerate(self._nodes) for name in node.outputs if name}
 
     def search(self, outputs: Sequence[str]) -> Divergence | None:
-        """From outputs of the model that differ to the first node that does; None if it is not to be found."""
+        """Find the first node that differs, searching back from model outputs that differ; None if none is found."""
         starts = sorted({self._maker[name] for name in outputs if name in self._maker})
         start = next((k for k in starts if self._differs(k)), None)
         if start is None:
@@ -148,29 +160,31 @@ class Bisector:
         return self._look_at(first_bad(start, parents, self._differs))
 
     def starts_at(self, divergence: Divergence) -> bool:
-        """Whether here, too, the two part at the node of `divergence`, and not before."""
+        """Whether the node of `divergence` is the first that differs in this run too."""
         k = next(k for k, node in enumerate(self._nodes) if node.name == divergence.node)
         parents = {self._maker[name] for name in self._nodes[k].inputs if name in self._maker}
         return bool(self._differs(k)) and not any(self._differs(p) for p in parents)
 
     def _differs(self, k: int) -> bool | None:
-        """Whether node k's output does; None where it cannot be told, as no session ends there."""
-        found = self._compared(list(filter(None, self._nodes[k].outputs)))
-        return None if found is None else any(not c.ok for c in found[0])
+        """Whether the outputs of node k differ; None if cconv or onnxruntime cannot run the graph that ends there."""
+        compared = self._compared(list(filter(None, self._nodes[k].outputs)))
+        return None if compared is None else any(not c.ok for c in compared[0])
 
     def _compared(
         self, names: Sequence[str]
     ) -> tuple[list[Comparison], dict[str, np.ndarray], dict[str, np.ndarray]] | None:
+        """Compare inner values: their comparisons, cconv's arrays and onnxruntime's arrays; None if one cannot run."""
         try:
             theirs = Running(self._ending_at(names), self._target, self._level).run(self._feeds)
             ours = self._ours(names)
         except (NotAvailable, Refused, CconvError):
             return None
         tolerance = self._tolerance
-        found = [compare(self._target.name, name, ours[name], theirs[name], tolerance) for name in names]
-        return found, ours, theirs
+        comparisons = [compare(self._target.name, name, ours[name], theirs[name], tolerance) for name in names]
+        return comparisons, ours, theirs
 
     def _ours(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Compute inner values in cconv, by a plan whose outputs are these values."""
         model = self._model
         plan = inference_plan(
             needed_for(model.nodes, names),
@@ -184,31 +198,32 @@ class Bisector:
         try:
             plan.run()
         except OutOfRange as error:
-            raise Refused("an index outside of its axis") from error
+            raise Refused("an index is outside of its axis") from error
         return {name: plan.outputs[name].copy() for name in names}
 
     def _ending_at(self, names: Sequence[str]) -> bytes:
-        """The model with these outputs, and without the nodes that they do not need."""
+        """Serialize a copy of the model whose outputs are `names`, without the nodes that these do not depend on."""
         proto = onnx.ModelProto()
         proto.CopyFrom(self._proto)
         needed = {name for node in needed_for(self._nodes, names) for name in node.outputs if name}
-        kept = [node for node in self._proto.graph.node if needed.intersection(node.output)]
+        nodes = [node for node in self._proto.graph.node if needed.intersection(node.output)]
         del proto.graph.node[:], proto.graph.output[:]
-        proto.graph.node.extend(kept)
+        proto.graph.node.extend(nodes)
         proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         try:
             return bytes(proto.SerializeToString())
-        except ValueError as error:  # how protobuf says that a message exceeds 2 GiB
-            raise Refused("more than 2 GiB") from error
+        except ValueError as error:  # protobuf raises ValueError if a message exceeds 2 GiB
+            raise Refused("the model exceeds 2 GiB") from error
 
     def _look_at(self, k: int) -> Divergence:
+        """Describe the difference at node k, the first that differs."""
         node = self._nodes[k]
-        found = self._compared(list(filter(None, node.outputs)))
-        assert found is not None
-        comparisons, ours, theirs = found
+        compared = self._compared(list(filter(None, node.outputs)))
+        assert compared is not None
+        comparisons, ours, theirs = compared
         worst = next(c for c in comparisons if not c.ok)
         inputs = list(dict.fromkeys(name for name in node.inputs if name in self._maker))
-        # The same with the inputs asked for, too; they are then as the output was computed from, on both sides.
+        # Run again with the node's inputs as outputs too. Each engine then computes the node from exactly these inputs.
         together = self._compared([*inputs, worst.output])
         fused = False
         if together is not None:
@@ -219,13 +234,13 @@ class Bisector:
             mine, other = together[1], together[2]
         else:
             mine, other = {}, {}
-        given = {tensor.name: tensor for tensor in self._proto.graph.initializer}
+        initializers = {tensor.name: tensor for tensor in self._proto.graph.initializer}
         weights = {**self._model.weights, **self._model.constants}
         for name in dict.fromkeys(filter(None, node.inputs)):
             if name in self._feeds:
                 mine[name] = other[name] = self._feeds[name]
-            elif name in given:
-                other[name] = onnx.numpy_helper.to_array(given[name])
+            elif name in initializers:
+                other[name] = onnx.numpy_helper.to_array(initializers[name])
                 mine[name] = np.array(weights.get(name, other[name]))
         return self._judged(node, worst, ours[worst.output], theirs[worst.output], mine, other, fused)
 
@@ -239,6 +254,14 @@ class Bisector:
         other: dict[str, np.ndarray],
         fused: bool,
     ) -> Divergence:
+        """Compute the float64 reference of the worst element, from cconv's inputs and from onnxruntime's.
+
+        Args:
+            worst: comparison of the output with the difference.
+            ours, theirs: the output in cconv and in onnxruntime.
+            mine, other: inputs of the node by name, as cconv and as onnxruntime computed them.
+            fused: see Divergence.
+        """
         names = [name for name in dict.fromkeys(filter(None, node.inputs)) if name in mine and name in other]
         result = Divergence(
             runs=[],
@@ -263,26 +286,26 @@ class Bisector:
         for side in (mine, other):
             arrays = {name: side[name] for name in names}
             place = at
-            if alone and arrays[node.inputs[0]].shape[:1] == ours.shape[:1]:  # one example is enough
+            if alone and arrays[node.inputs[0]].shape[:1] == ours.shape[:1]:  # evaluate one example only, to save time
                 arrays[node.inputs[0]] = arrays[node.inputs[0]][at[0] : at[0] + 1]
                 place = (0, *at[1:])
             outputs, why = in_float64(proto, self._opsets, arrays)
             if worst.output in outputs and len(place) == outputs[worst.output].ndim:
                 values.append(_number(outputs[worst.output][place]))
             else:
-                result.why_no_reference = why or "onnx's evaluator gives another shape"
+                result.why_no_reference = why or "the output of onnx's evaluator has another shape"
                 return result
         result.reference_ours, result.reference_theirs = values
         return result
 
 
 def first_bad(bad: int, parents: Sequence[Sequence[int]], differs: Callable[[int], bool | None]) -> int:
-    """The node from which a difference comes: it differs, none of its parents does.
+    """Find a node that differs although none of its parents does, searching back from a node that differs.
 
     Args:
-        bad: a node that differs.
-        parents: of each node, all of them before it.
-        differs: None where it cannot be told; then the node is passed over.
+        bad: index of a node that differs.
+        parents: for each node, the indices of the nodes that compute its inputs; all are smaller than its own index.
+        differs: whether a node differs; None if unknown. Such a node is skipped.
     """
     known: dict[int, bool | None] = {bad: True}
 
@@ -292,14 +315,14 @@ def first_bad(bad: int, parents: Sequence[Sequence[int]], differs: Callable[[int
         return known[k]
 
     def ancestors(k: int) -> set[int]:
-        found: set[int] = set()
-        left = list(parents[k])
-        while left:
-            node = left.pop()
-            if node not in found:
-                found.add(node)
-                left += parents[node]
-        return found
+        result: set[int] = set()
+        pending = list(parents[k])
+        while pending:
+            node = pending.pop()
+            if node not in result:
+                result.add(node)
+                pending += parents[node]
+        return result
 
     while True:
         candidates = sorted(ancestors(bad))

@@ -1,19 +1,20 @@
-"""certify: the gradients of a model, against differences of its own loss in float64.
+"""certify: compare the gradients of a model with finite differences of its loss in float64.
 
-What is compared, for each weight that is trained, at a few elements and along one random direction:
+For each trained weight, at a few elements and along one random direction, three numbers are compared:
 
-    float32      the gradient that Trainer.gradients gives: the kernels, schedule and fusions that train the model
+    float32      the gradient that Trainer.gradients returns: the same kernels, schedule and fusions as in training
     float64      the gradient of the same plan, compiled in float64
     difference   (loss(w + h) - loss(w - h)) / 2h of that plan's loss, in float64
 
-The second tells whether the rules are right, free of rounding; the first, what is left of that in float32. The error of
-a difference is O(h^2) + O(eps / h), so h is made smaller until it agrees, or until it becomes worse.
+The float64 gradient shows whether the gradient rules are right, free of float32 rounding. The float32 gradient shows
+how much rounding adds. The error of a finite difference is O(h^2) + O(eps / h), so h is reduced step by step until the
+difference agrees with the float64 gradient.
 
-Kinks. Where an element moves something over the edge of a ReLU or past a tie of a max-pooling, a loss has no
-derivative, and what training takes is a choice. One that is close by goes away with a smaller h; one that the point
-sits on does not. So an element that disagrees is looked at again with all trained weights moved a little, at random: a
-point that sits on no kink, but for a chance of zero. A wrong rule is wrong there as well. If gradient and difference
-agree there, twice, the element is said to sit on a kink and counts as neither right nor wrong.
+Kinks. At a kink, such as a ReLU at 0 or a tie in a max-pooling, the loss has no derivative, and the gradient used in
+training is a convention. A kink near the point drops out of the difference with a smaller h; a kink at the point itself
+does not. An element that disagrees is therefore compared again at two points, where all trained weights are moved
+slightly at random. Such a point lies on a kink with probability zero, but a wrong gradient rule is wrong there too. If
+gradient and difference agree at both points, the element is reported as "on a kink", neither right nor wrong.
 """
 
 from __future__ import annotations
@@ -41,20 +42,33 @@ from cconv.train.selection import Trainable
 from cconv.train.trainer import Trainer
 
 RULE_TOLERANCE = 1e-5
-"""For float64. Differences of a loss in float64 are good to 1e-9 of a gradient of its size; through BatchNorm over a
-small batch, whose third derivatives are large, to 1e-7. A wrong rule is wrong by 1e-2 and more."""
+"""Largest accepted relative error of the float64 gradient. A finite difference in float64 has a relative error of 1e-9;
+through BatchNorm over a small batch, which has large third derivatives, 1e-7. A wrong gradient rule gives 1e-2 or
+more."""
 
 TOLERANCE = 1e-3
-"""Default of `tolerance`, for float32: sums over a feature map round to 1e-6 of their terms, which BatchNorm and many
-layers make larger."""
+"""Default of `tolerance`, the largest accepted relative error of the float32 gradient. Sums over a feature map have a
+rounding error of 1e-6 relative to their terms; BatchNorm and many layers amplify this error."""
 
-STEPS = (1e-4, 1e-5, 1e-6, 1e-7)  # h, as a share of the weight's root mean square
-SMALL = 1e-3  # a gradient below this share of the model's largest is compared with that share: it is a sum of such ones
-MOVE = 1e-3  # how far weights are moved off a kink, likewise
+# Step sizes h of the finite differences, relative to the weight's root mean square.
+STEPS = (1e-4, 1e-5, 1e-6, 1e-7)
+# Errors are relative to at least this share of the model's largest gradient, each gradient measured by its root mean
+# square. A smaller gradient is a sum of terms that cancel, so it carries their rounding error.
+SMALL = 1e-3
+# How far weights are moved off a kink, relative to the weight's root mean square.
+MOVE = 1e-3
 
 
 class Entry(NamedTuple):
-    """One comparison: an element of a weight, or its random direction (element None)."""
+    """Comparison of one derivative of the loss, for an element of a weight or along a random direction.
+
+    Attributes:
+        element: index of the element; None for the random direction.
+        difference: finite difference of the float64 loss.
+        float64, float32: the derivative according to the float64 and the float32 gradient.
+        rule_error, error: relative errors of `float64` and `float32` with respect to `difference`.
+        kink: whether the loss has no derivative here, so that the errors do not count.
+    """
 
     element: tuple[int, ...] | None
     difference: float
@@ -67,14 +81,16 @@ class Entry(NamedTuple):
 
 @dataclass
 class Certified:
-    """One weight.
+    """The result of `certify` for one weight.
 
     Attributes:
-        weight, node, op_type: its name, and the first node that reads it.
-        entries: the comparisons; errors are relative to the larger of the two values and of the weight's gradient's
-            root mean square.
-        rounding: norm of the float32 gradient minus the float64 one, over the latter's; all elements count.
-        ok: whether all entries are within the tolerances, those that sit on a kink left out.
+        weight: name of the weight.
+        node, op_type: name and operator of the first node that reads the weight.
+        entries: the comparisons. Errors are relative to the largest of three values: gradient, finite difference, and
+            root mean square of the weight's gradient.
+        rounding: norm of (float32 gradient - float64 gradient) over all elements, divided by the norm of the float64
+            gradient.
+        ok: whether all entries that are not on a kink are within the tolerances.
     """
 
     weight: str
@@ -89,18 +105,19 @@ class Certified:
         return sum(entry.kink for entry in self.entries)
 
     def largest(self, name: str) -> float:
-        """The largest "error" or "rule_error" of entries that sit on no kink."""
+        """The largest "error" or "rule_error" (`name`) of the entries that are not on a kink."""
         return max((getattr(entry, name) for entry in self.entries if not entry.kink), default=0.0)
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """Outcome of `certify`.
+    """Result of `certify`; `str` formats a table.
 
     Attributes:
-        weights: one for each trained weight.
-        loss: in float64.
-        tolerance: for float32.
+        weights: one result for each trained weight.
+        loss: the loss in float64.
+        tolerance: largest accepted relative error of the float32 gradient.
+        settings: the options that were used, shown in the table.
     """
 
     weights: list[Certified]
@@ -110,25 +127,25 @@ class Certificate:
 
     @property
     def ok(self) -> bool:
-        """All weights are, and at least one entry sits on no kink."""
+        """Whether all weights are ok and at least one entry is not on a kink."""
         tried = any(not entry.kink for weight in self.weights for entry in weight.entries)
         return tried and all(weight.ok for weight in self.weights)
 
     @property
     def max_error(self) -> float:
-        """Largest relative error of a float32 gradient."""
+        """Largest relative error of a float32 gradient over all weights."""
         return max((weight.largest("error") for weight in self.weights), default=0.0)
 
     @property
     def max_rule_error(self) -> float:
-        """Largest relative error of a float64 gradient."""
+        """Largest relative error of a float64 gradient over all weights."""
         return max((weight.largest("rule_error") for weight in self.weights), default=0.0)
 
     def __str__(self) -> str:
         count = sum(len(weight.entries) for weight in self.weights)
         lines = [
-            f"gradients against differences of the loss in float64, {len(self.weights)} weights, {count} comparisons: "
-            f"{'ok' if self.ok else 'FAILED'}",
+            f"gradients against finite differences of the loss in float64, {len(self.weights)} weights, "
+            f"{count} comparisons: {'ok' if self.ok else 'FAILED'}",
             f"  tolerances: float64 {RULE_TOLERANCE:g}, float32 {self.tolerance:g}; loss {self.loss:.9g}; "
             + ", ".join(f"{name} {value}" for name, value in self.settings.items()),
         ]
@@ -153,9 +170,9 @@ class Certificate:
         for weight in self.weights:
             if not weight.ok:
                 worst = max((e for e in weight.entries if not e.kink), key=lambda e: (e.rule_error, e.error))
-                place = "a random direction" if worst.element is None else f"{list(worst.element)}"
+                place = "along a random direction" if worst.element is None else f"at {list(worst.element)}"
                 lines.append(
-                    f"  {weight.weight!r} at {place}: difference {worst.difference:.9g}, gradient "
+                    f"  {weight.weight!r} {place}: finite difference {worst.difference:.9g}, gradient "
                     f"{worst.float64:.9g} in float64, {worst.float32:.9g} in float32"
                 )
         return "\n".join(lines)
@@ -174,21 +191,22 @@ def certify(
     seed: int = 0,
     progress: bool = False,
 ) -> Certificate:
-    """Compare a model's gradients with differences of its loss in float64; the model stays as it is.
+    """Compare a model's gradients with finite differences of its loss in float64. The model is not changed.
 
-    The cost is about two forward passes in float64 for each comparison. A few examples are enough.
+    The cost is at least two forward passes in float64 for each comparison. A batch of a few examples is enough.
 
     Args:
-        model: a model, or the path of one.
-        x, y: one batch, as for Trainer.step.
+        model: a model, or the path of an ONNX file.
+        x, y: inputs and targets of one batch, as for Trainer.step.
         loss, trainable, batchnorm: as for Trainer.
-        samples: elements of each weight that are compared, beside one random direction.
-        tolerance: largest relative error that is ok in float32; in float64 it is 1e-5.
-        seed: of what is drawn: elements, directions, dropout.
-        progress: show a bar on stderr.
+        samples: number of elements of each weight that are compared, besides one random direction.
+        tolerance: largest accepted relative error of the float32 gradient. For the float64 gradient it is 1e-5.
+        seed: seed for the choice of elements and directions, and for dropout.
+        progress: show a progress bar on stderr.
 
     Raises:
-        ValueRangeError: an option out of its range.
+        ValueRangeError: an option is out of its range.
+        TrainingError: the loss is not finite.
         Others as Trainer and Trainer.gradients.
     """
     whole("certify", "samples", samples, least=1)
@@ -199,31 +217,32 @@ def certify(
     rng = np.random.default_rng(seed)
     names = judge.trained
     readers = {name: node for node in reversed(model.nodes) for name in node.inputs}
-    found = []
+    certified = []
     with bar(len(names), "certify", "weight", progress) as shown:
         for name in names:
             entries = _entries(judge, name, samples, tolerance, rng)
             good = all(entry.kink or _good(entry, tolerance) for entry in entries)
             node = readers[name]
-            found.append(Certified(name, node.name, node.op_type, entries, judge.rounding(name), good))
+            certified.append(Certified(name, node.name, node.op_type, entries, judge.rounding(name), good))
             shown.update()
     settings = {"batchnorm": batchnorm, "seed": seed}
-    return Certificate(found, judge.loss, tolerance, settings)
+    return Certificate(certified, judge.loss, tolerance, settings)
 
 
 class _Point:
-    """The gradients at one setting of the weights."""
+    """The float64 and float32 gradients at one value of the weights."""
 
     def __init__(self, weights: dict[str, np.ndarray], float64: Mapping[str, Any], float32: Mapping[str, Any]) -> None:
         self.weights, self.float64, self.float32 = weights, float64, float32
         self.largest = max((_rms(gradient) for gradient in float64.values()), default=0.0)
 
     def scale(self, name: str) -> float:
+        """The gradient magnitude that errors of this weight are relative to; see SMALL."""
         return max(_rms(self.float64[name]), SMALL * self.largest)
 
 
 class _Judge:
-    """The loss in float64 as a function of the weights, and the gradients of both builds."""
+    """The float64 loss as a function of the weights, and its gradients in float64 and in float32."""
 
     def __init__(
         self, model: Model, x: Any, y: Any, loss: Any, trainable: Trainable, batchnorm: Any, seed: int
@@ -237,7 +256,7 @@ class _Judge:
         self.here = self._at({name: array.copy() for name, array in self._weights.items()})
         self.loss = self.value()
         rng = np.random.default_rng([seed, 1])
-        # Weights that are not trained stay: among them are numbers that plans are made with (the bounds of a Clip).
+        # Only trained weights are moved. Other weights may be constants of the compiled plan, such as a Clip's bounds.
         self._moves = [
             {**self.here.weights, **{name: _moved(self.here.weights[name], rng) for name in self.trained}}
             for _ in range(2)
@@ -245,7 +264,7 @@ class _Judge:
         self._near: list[_Point] = []
 
     def _made(self) -> Plan:
-        """The plan of the trainer, in float64, on weights of its own; inputs and targets in place."""
+        """Compile the trainer's plan in float64, with its own copy of the weights, and set its inputs and targets."""
         trainer, model = self._trainer, self._model
         losses = trainer.losses
         batch = batch_of(self._x, self._y, model.input_specs, list(losses))
@@ -270,7 +289,7 @@ class _Judge:
         return plan
 
     def _at(self, weights: dict[str, np.ndarray]) -> _Point:
-        """Both gradients at these weights, which float32 holds."""
+        """The gradients in float64 and float32 at these weights, which must be exact in float32."""
         for name, array in weights.items():
             self._model.weights[name] = array.astype(np.float32)
             self._weights[name][...] = array
@@ -280,39 +299,49 @@ class _Judge:
         return _Point(weights, float64, float32)
 
     def value(self) -> float:
+        """The loss in float64 at the current weights; runs the forward pass only."""
         return self._run("backward")
 
     def _run(self, until: str) -> float:
+        """Run the float64 plan up to, but not including, the phase `until`; return the loss."""
         control = self._plan.control
         control["loss"], control["step"], control["seed"] = 0, 0, self._seed
         try:
             self._plan.run(until)
         except NotFinite as error:
-            raise TrainingError(explain("certify", "the loss is finite", "one that is not, in float64")) from error
+            raise TrainingError(explain("certify", "the loss is finite", "NaN or infinity in float64")) from error
         return float(control["loss"][0])
 
     def near(self) -> list[_Point]:
-        """Two points close by; the weights are moved back afterwards."""
+        """The gradients at two points near the original weights, computed once. The original weights are restored."""
         if not self._near:
             self._near = [self._at(move) for move in self._moves]
             self.go(self.here)
         return self._near
 
     def go(self, point: _Point) -> None:
+        """Set the float64 weights to those of `point`."""
         for name, array in point.weights.items():
             self._weights[name][...] = array
 
     def rounding(self, name: str) -> float:
+        """Norm of (float32 - float64 gradient) of one weight, relative to the norm of the float64 gradient."""
         exact, rounded = self.here.float64[name], self.here.float32[name]
         size = float(np.linalg.norm(exact))
         floor = SMALL * self.here.largest * np.sqrt(exact.size)
         return float(np.linalg.norm(rounded - exact)) / (max(size, floor) or 1.0)
 
     def slope(self, name: str, along: np.ndarray, wanted: float, scale: float) -> float:
-        """The loss's derivative along a direction of one weight, by central differences.
+        """Derivative of the float64 loss along a direction of one weight, by central differences.
 
-        `wanted` is what it is compared with: the first step at which the two agree ends it, else the one of the two
-        neighbouring steps whose values are closest.
+        Steps are tried from large to small. The result is the first difference that agrees with `wanted`. If none
+        agrees, the result is the difference that changed least with respect to the step before.
+
+        Args:
+            name: the weight.
+            along: direction, of the weight's shape.
+            wanted: the derivative according to the float64 gradient.
+            scale: gradient magnitude that the error is relative to at least.
         """
         weight = self._weights[name]
         saved = weight.copy()
@@ -347,12 +376,12 @@ def _entries(judge: _Judge, name: str, samples: int, tolerance: float, rng: np.r
     for element, along in directions:
         entry = _entry(judge, judge.here, name, element, along)
         if not _good(entry, tolerance):
-            again = []
+            agrees = []
             for point in judge.near():
                 judge.go(point)
-                again.append(_good(_entry(judge, point, name, element, along), tolerance))
+                agrees.append(_good(_entry(judge, point, name, element, along), tolerance))
             judge.go(judge.here)
-            entry = entry._replace(kink=all(again))
+            entry = entry._replace(kink=all(agrees))
         entries.append(entry)
     return entries
 
@@ -375,7 +404,7 @@ def _good(entry: Entry, tolerance: float) -> bool:
 
 
 def _moved(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The weight moved by MOVE of its root mean square, to numbers that float32 holds."""
+    """A copy of a weight with noise of MOVE times its root mean square added, rounded to float32."""
     width = MOVE * (_rms(array) or 1.0)
     return (array + width * rng.standard_normal(array.shape)).astype(np.float32).astype(np.float64)
 

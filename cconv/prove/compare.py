@@ -1,7 +1,8 @@
-"""Comparison of one output with another.
+"""Compare an output of cconv with the same output of onnxruntime.
 
-The relative error is the largest difference over the largest value of the whole output, not taken value by
-value: a logit that happens to be near zero carries the rounding of the large numbers it was summed from.
+The relative error of an output is its largest absolute difference divided by the largest absolute value of the whole
+output. It is not computed element by element, because a logit near zero carries the rounding error of the large numbers
+that were summed.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ class Comparison:
     """One output of the model, as cconv and as a provider of onnxruntime computed it.
 
     Attributes:
-        provider: the execution provider's name.
-        output: the output's name.
-        shape: its shape in onnxruntime.
-        max_error: largest absolute difference; infinite where only one of the two has NaN, or the shapes or
-            the kinds of value differ.
-        relative_error: that over the largest finite absolute value.
-        class_agreement: share of positions whose largest value along axis 1 is of the same class; None
-            where the output has no such axis.
-        ok: whether relative_error is within the tolerance; values that are not floating-point must be equal.
-        note: what there is to say beyond numbers.
-        worst: index of the element that is furthest apart; None where shapes or kinds differ, or it is empty.
+        provider: name of the execution provider.
+        output: name of the output.
+        shape: shape of the output in onnxruntime.
+        max_error: largest absolute difference; infinite if only one of the two has NaN at some position, or if shapes
+            or dtypes differ.
+        relative_error: `max_error` divided by the largest finite absolute value of the output.
+        class_agreement: share of positions at which the argmax along axis 1 is equal; None if the output is not
+            floating-point, is empty, or has fewer than two classes on axis 1.
+        ok: whether `relative_error` is within the tolerance. Values that are not floating-point must be equal.
+        note: remark for the report, such as a difference in shape or dtype; usually "".
+        worst: index of the element with the largest difference; None if shapes or dtypes differ or the output is empty.
     """
 
     provider: str
@@ -42,7 +43,12 @@ class Comparison:
 
 
 def compare(provider: str, output: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> Comparison:
-    """`ours` (cconv) against `theirs` (onnxruntime)."""
+    """Compare `ours`, an output of cconv, with `theirs`, the same output of onnxruntime.
+
+    Args:
+        provider, output: names for the result.
+        tolerance: largest accepted relative error.
+    """
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     note = ""
     if ours.shape != theirs.shape:
@@ -71,7 +77,7 @@ def compare(provider: str, output: str, ours: np.ndarray, theirs: np.ndarray, to
     scale = max(float(np.abs(v[np.isfinite(v)]).max(initial=0.0)) for v in (a, b))
     relative = 0.0 if error == 0 else error / scale if scale else math.inf
     if nan.any():
-        note = f"{int(nan.sum())} values are NaN in one of the two only"
+        note = f"{int(nan.sum())} values are NaN in only one of the two"
     agreement = None
     if floating and theirs.ndim >= 2 and theirs.shape[1] >= 2 and theirs.size:
         agreement = float(np.mean(a.argmax(axis=1) == b.argmax(axis=1)))
@@ -81,7 +87,7 @@ def compare(provider: str, output: str, ours: np.ndarray, theirs: np.ndarray, to
 
 
 def _largest(difference: np.ndarray) -> tuple[int, ...] | None:
-    """The index of the largest element."""
+    """The index of the largest element; None if the array is empty."""
     if not difference.size:
         return None
     return tuple(int(i) for i in np.unravel_index(int(np.argmax(difference)), difference.shape))

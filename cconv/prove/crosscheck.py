@@ -1,4 +1,4 @@
-"""check: every output of a model, computed by cconv and by onnxruntime."""
+"""check: compare every output of a model between cconv and onnxruntime."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from cconv.prove.report import Report, Run
 from cconv.versions import versions
 
 TOLERANCE = 1e-4
-"""Default of `tolerance`. Two correct float32 implementations of a network of fifty to a hundred layers add
-in different orders and end 1e-6 to 1e-5 apart; a wrong pad, a forgotten update or half precision make 1e-3
-and more."""
+"""Default of `tolerance`, a relative error. Two correct float32 implementations of a network of 50 to 100 layers add in
+different orders, and their outputs differ by 1e-6 to 1e-5. A wrong pad, a forgotten update or half precision gives 1e-3
+or more."""
 
 
-# Examples that are computed at a time: the memory of a run is that of so many.
+# Number of examples that cconv computes at a time, to limit the memory of a run.
 PART = 64
 
 
@@ -41,29 +41,29 @@ def check(
 ) -> Report:
     """Run a model in cconv and in onnxruntime on the same inputs and compare every output.
 
-    onnxruntime gets the graph that cconv runs, as `model.save` would write it without the edits that wait for that
-    (`model.at_save`); or, for a path, the file itself. Each execution provider runs the whole model by itself; one that
-    leaves nodes to the CPU is reported as refused.
+    For a path, onnxruntime reads the file itself. For a Model, it gets the graph that cconv runs, without the edits in
+    `model.at_save` that `model.save` would apply. Each execution provider must run the whole model: a provider that
+    would leave nodes to the CPU is reported as refused.
 
     Args:
-        model: a model, or the path of one.
-        inputs: array for the model's one input, or {input name: array}; None: random numbers, see random_inputs.
+        model: a model, or the path of an ONNX file.
+        inputs: array for the model's only input, or {input name: array}; None for random numbers, see random_inputs.
         providers: None for the CPU; "all" for every execution provider of this onnxruntime; or names, such
-            as ["cpu", "CUDAExecutionProvider"]. One that is not here is listed as such, never as passed. CUDA
-            runs twice: in float32, and with TF32, for which a relative error of 1e-2 is ok.
-        tolerance: largest difference that is ok, as a share of the output's largest absolute value.
-        optimization: onnxruntime's graph optimization: None for its default, "full"; "all" for each level; or
+            as ["cpu", "CUDAExecutionProvider"]. An unavailable provider is reported as not available, never as passed.
+            CUDA runs twice: in float32, and with TF32, which has a tolerance of 1e-2.
+        tolerance: largest accepted difference, relative to the output's largest absolute value.
+        optimization: onnxruntime's levels of graph optimization: None for its default, "full"; "all" for each level; or
             names among "off", "basic", "extended", "layout", "full".
-        batches: batch sizes to run: the first examples of the inputs, from the first again where there are too few.
-            None for the inputs as they are.
-        nodes: where outputs differ, find the first node that does, and say which of the two is wrong.
+        batches: batch sizes to run; None for the inputs as they are. A batch has the first examples of the inputs,
+            repeated from the first one if there are too few.
+        nodes: if outputs differ, find the first node that differs, and report which of the two is wrong.
 
     Raises:
-        ValueRangeError: a negative tolerance, a provider that onnxruntime does not know, an unknown level, batch sizes
-            for a model of a fixed one.
-        ModelError: a file that is not ONNX, a model of more than 2 GiB.
-        ValueRangeError, ShapeError, DTypeError: inputs that are not the model's.
-        UnsupportedOpError: operators that cconv does not have.
+        ValueRangeError: the tolerance is negative, a provider or a level is unknown, or `batches` is given for a model
+            with a fixed batch size.
+        ModelError: the file is not ONNX, or the model exceeds 2 GiB.
+        ValueRangeError, ShapeError, DTypeError: the inputs do not match the model's.
+        UnsupportedOpError: the model has operators that cconv does not support.
     """
     if not tolerance >= 0:
         raise ValueRangeError(explain("tolerance", "is at least 0", repr(tolerance)))
@@ -75,8 +75,8 @@ def check(
         model = load(source)
     if inputs is None:
         inputs = random_inputs(model, max(batches, default=2) if batches is not None else 2)
-    given = inputs if isinstance(inputs, Mapping) else {model.input_names[0]: inputs}
-    arrays = {name: np.asarray(value) for name, value in given.items()}
+    by_name = inputs if isinstance(inputs, Mapping) else {model.input_names[0]: inputs}
+    arrays = {name: np.asarray(value) for name, value in by_name.items()}
     feeds = [arrays] if batches is None else [at_batch(model, arrays, size) for size in batches]
     if not feeds:
         raise ValueRangeError(explain("batches", "names at least one size", "none"))
@@ -88,14 +88,14 @@ def check(
     runs: list[Run] = []
     divergences: list[Divergence] = []
     for target in wanted:
-        found: list[Divergence] = []
+        target_divergences: list[Divergence] = []
         for level in at_levels:
             done = _at_level(source, target, level, feeds, expected, tolerance)
             runs += done
             for run, values in zip(done, feeds):
                 if nodes and not run.ok and run.comparisons:
-                    _trace(model, run, values, target, found)
-        divergences += found
+                    _trace(model, run, values, target, target_divergences)
+        divergences += target_divergences
     packages = versions()
     return Report(
         runs=runs,
@@ -106,7 +106,7 @@ def check(
 
 
 def _ours(model: Model, inputs: Any) -> Any:
-    """What cconv computes; many examples in batches of PART, if they do not depend on each other."""
+    """Run the model in cconv; in batches of PART examples, if the examples do not depend on each other."""
     arrays = inputs.values() if isinstance(inputs, Mapping) else [inputs]
     if max((len(array) for array in map(np.asarray, arrays) if array.ndim), default=0) > PART:
         with contextlib.suppress(ValueRangeError):
@@ -122,7 +122,7 @@ def _at_level(
     expected: Sequence[Mapping[str, np.ndarray]],
     tolerance: float,
 ) -> list[Run]:
-    """One run for each batch, in one session."""
+    """Run and compare each batch on one provider at one level of optimization, all in one session."""
     limit = max(tolerance, target.tolerance)
     runs = []
     session: Running | None = None
@@ -143,7 +143,10 @@ def _at_level(
 
 
 def _trace(model: Model, run: Run, feeds: Mapping[str, np.ndarray], target: Target, found: list[Divergence]) -> None:
-    """Find where a run parts from cconv's; most part where another one did, which is quickly seen."""
+    """Find the first node at which a run differs from cconv's, and add it to `found`.
+
+    Most runs differ first at a node that is already in `found`. This is tested before the slower search.
+    """
     bisector = Bisector(model, feeds, target, run.optimization, run.tolerance)
     same = next((divergence for divergence in found if bisector.starts_at(divergence)), None)
     if same is None:
@@ -156,21 +159,21 @@ def _trace(model: Model, run: Run, feeds: Mapping[str, np.ndarray], target: Targ
 
 
 def _onnxruntime() -> str:
-    """Its version. The package may have another name, such as onnxruntime-openvino."""
+    """The version of onnxruntime, read from the module: its package may have another name (onnxruntime-openvino)."""
     return str(runtime.onnxruntime().__version__)
 
 
 def _serialized(model: Model) -> bytes:
-    """The graph as it is run."""
+    """Serialize the graph as cconv runs it, without the edits that `Model.save` applies."""
     proto = model.proto(finished=False)
     try:
         return proto.SerializeToString()
-    except ValueError as error:  # how protobuf says that a message exceeds 2 GiB
+    except ValueError as error:  # protobuf raises ValueError if a message exceeds 2 GiB
         raise ModelError(
             explain(
                 "check",
                 "a model with its weights takes at most 2 GiB",
                 "a larger one",
-                "Save it, which puts the weights in a file of their own, and check the file by its path.",
+                "Save the model, which writes the weights to a separate file, and check it by its path.",
             )
         ) from error

@@ -1,4 +1,4 @@
-"""Inputs to check a model on when none are given."""
+"""Random inputs for a check, and batches of a given size."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from cconv.model import Model
 def random_inputs(
     model: Model, batch: int = 2, seed: int = 0, input_shapes: Mapping[str, Sequence[int]] | None = None
 ) -> dict[str, np.ndarray]:
-    """Standard normal numbers in the shapes that the model declares; an open first axis has `batch` examples.
+    """Draw standard normal numbers for all inputs, in the shapes that the model declares.
 
     Args:
-        input_shapes: by input name, for inputs that leave more open than their first axis.
+        batch: number of examples, if the first axis of an input is open.
+        seed: seed of the random numbers.
+        input_shapes: input name -> shape, for inputs with open sizes beside the first axis.
 
     Raises:
-        ShapeError: an input leaves open more than its first axis.
-        DTypeError: an input that is not floating-point, whose meaning nobody can guess.
-        ValueRangeError: a batch of less than one example.
+        ShapeError: an input has open sizes beside the first axis and is not in `input_shapes`.
+        DTypeError: an input is not floating-point; meaningful values for it cannot be guessed.
+        ValueRangeError: `batch` is less than 1.
     """
     if batch < 1:
         raise ValueRangeError(explain("batch", "is at least 1", str(batch)))
@@ -33,9 +35,9 @@ def random_inputs(
             raise DTypeError(
                 explain(
                     f"input {name!r}",
-                    "random numbers stand for floating-point values only",
+                    "random inputs are drawn for floating-point inputs only",
                     str(spec.dtype),
-                    "Give inputs.",
+                    "Give the inputs.",
                 )
             )
         inputs[name] = rng.standard_normal(spec.shape).astype(spec.dtype)
@@ -43,10 +45,12 @@ def random_inputs(
 
 
 def at_batch(model: Model, inputs: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
-    """The first `size` examples of each input that leaves its first axis open; from the first again if there are fewer.
+    """Take the first `size` examples of each input with an open first axis; other inputs are returned unchanged.
+
+    If there are fewer than `size` examples, they are repeated from the first one.
 
     Raises:
-        ValueRangeError: less than one example; a model whose inputs all have a fixed first axis.
+        ValueRangeError: `size` is less than 1, or all inputs have a fixed first axis.
     """
     if size < 1:
         raise ValueRangeError(explain("batches", "are at least 1", str(size)))

@@ -1,10 +1,12 @@
-"""Judge: what a single node gives in float64, by onnx's reference evaluator.
+"""Judge: compute a single node in float64 with onnx's reference evaluator, to decide which of two results is wrong.
 
-It is asked when cconv and onnxruntime disagree, so it must share nothing with either. cconv's own float64 build
-does not qualify: it is compiled from the kernels that are under suspicion, and lowered by the same rules. onnx's
-evaluator is plain NumPy, and NumPy computes in the dtype that it is given. It is not trusted with padding (onnx
-1.23): its auto_pad counts from the wrong axis, and its MaxPool mixes up begins and ends where these differ. So an
-auto_pad is written out as pads, and a MaxPool's input is padded, before it sees the node.
+The judge is needed if cconv and onnxruntime disagree, so it must share no code with either. cconv's own float64 build
+is unsuitable: it is compiled from the same kernels and uses the same lowering as the float32 build under test. onnx's
+evaluator is plain NumPy, which computes in the dtype of its inputs.
+
+The evaluator of onnx 1.23 has two errors in padding: auto_pad counts from the wrong axis, and MaxPool swaps begins and
+ends. Before the evaluator runs a node, auto_pad is therefore replaced by explicit pads, and a MaxPool's input is padded
+here.
 """
 
 from __future__ import annotations
@@ -21,10 +23,15 @@ from onnx.reference import ReferenceEvaluator
 def in_float64(
     node: onnx.NodeProto, opsets: Mapping[str, int], values: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], str]:
-    """The node's outputs by name; or none, and why not.
+    """Compute a node in float64 with onnx's reference evaluator.
 
     Args:
-        values: of all its inputs, those that its subgraphs take from outside included.
+        node: the node.
+        opsets: domain -> version, as the model imports them.
+        values: input name -> array; includes the outer values that the node's subgraphs read.
+
+    Returns:
+        Output name -> array, and "". If the evaluator fails: an empty dict, and the first line of its error message.
     """
     feeds: Mapping[str, np.ndarray] = {
         name: value.astype(np.float64) if value.dtype.kind == "f" else value for name, value in values.items()
@@ -44,16 +51,23 @@ def in_float64(
         with np.errstate(all="ignore"):
             model = helper.make_model(graph, opset_imports=imports)
             results = ReferenceEvaluator(model).run(None, dict(feeds))
-    except Exception as error:  # whatever NumPy and onnx happen to raise
+    except Exception as error:  # NumPy and onnx may raise any type of exception
         return {}, (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
     return {name: np.asarray(value) for name, value in zip(names, results)}, ""
 
 
 def with_pads(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> onnx.NodeProto:
-    """The node with `pads` in place of auto_pad, by ONNX's formulas; itself where it has none.
+    """Replace the attribute auto_pad of a node by explicit `pads`, by ONNX's formulas.
 
-    SAME: as many outputs as input / stride, rounded up (transposed: input * stride); the padding that this takes is
-    halved, and an odd one goes to the end (UPPER) or the beginning (LOWER).
+    SAME_UPPER and SAME_LOWER: the output size is input / stride, rounded up (ConvTranspose: input * stride). The total
+    padding that this needs is halved. If the total is odd, the extra element goes to the end (UPPER) or to the
+    beginning (LOWER).
+
+    Args:
+        shapes: input name -> shape.
+
+    Returns:
+        A changed copy; the node itself if it does not use auto_pad.
     """
     attributes: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     mode = attributes.get("auto_pad", b"NOTSET")
@@ -81,9 +95,10 @@ def with_pads(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> onnx
 
 
 def _padded(node: onnx.NodeProto, feeds: Mapping[str, np.ndarray]) -> tuple[onnx.NodeProto, Mapping[str, np.ndarray]]:
-    """A MaxPool without pads, and its input with as much of what is never the largest around it.
+    """Replace the pads of a MaxPool by padding its input with the lowest value of the dtype.
 
-    Not where it rounds its size up, which takes more padding than it names, or gives positions.
+    The node and its inputs are returned unchanged if ceil_mode is set, which needs more padding than `pads`, or if the
+    node also returns the indices of the maxima.
     """
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     pads = attributes.get("pads")
@@ -98,7 +113,7 @@ def _padded(node: onnx.NodeProto, feeds: Mapping[str, np.ndarray]) -> tuple[onnx
 
 
 def _without(node: onnx.NodeProto, names: Sequence[str], **fields: Any) -> onnx.NodeProto:
-    """A copy of the node without the attributes `names`, and with others."""
+    """Copy a node without the attributes `names`, and with the attributes `fields` added."""
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     del copy.attribute[:]

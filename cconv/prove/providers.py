@@ -1,8 +1,8 @@
-"""onnxruntime's execution providers: which there are, and a session that runs on one of them or not at all.
+"""Execution providers of onnxruntime: select them by name, and run a model on exactly one of them.
 
-onnxruntime falls back in three silent ways: a provider that cannot start is left out of the session, a node
-that it cannot run goes to the CPU, and a run that fails is repeated on the CPU. A check must not be taken in
-by any of them, at any level of optimization, so each is switched off or looked for in every session made here.
+onnxruntime falls back silently in three ways: it leaves out a provider that cannot start, gives nodes that the provider
+cannot run to the CPU, and repeats a failed run on the CPU. With a fallback, a check would compare the wrong provider.
+Every session made here therefore disables or detects all three, at each level of optimization.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 SUFFIX = "ExecutionProvider"
 
-# Providers that "all" leaves out: Azure calls a service on the network and runs no node of its own.
+# Providers that "all" leaves out. Azure calls a service on the network and runs no nodes itself.
 NOT_LOCAL = ("AzureExecutionProvider",)
 
-# OpenVINO picks a device by itself, and on some processors computes in bfloat16 unless it is told not to.
+# Provider -> default options. OpenVINO would otherwise choose a device itself, and compute in bfloat16 on some
+# processors.
 OPTIONS: dict[str, dict[str, str]] = {"OpenVINOExecutionProvider": {"device_type": "CPU", "precision": "FP32"}}
 
-# TF32 rounds the factors of every product to 10 bits, by at most 2^-11 = 5e-4 each. Over tens of layers that makes
-# some 1e-3 of the largest value; a wrong pad or a forgotten bias make 1e-2 and more.
+# Relative tolerance for TF32, which rounds the factors of every product to 10 bits, a relative error of at most
+# 2^-11 = 5e-4 each. Over tens of layers this adds up to about 1e-3 of the largest value. A wrong pad or a forgotten
+# bias gives 1e-2 or more.
 TF32_TOLERANCE = 1e-2
 
-# onnxruntime's levels of graph optimization by the names that they have here, least first.
+# Names for onnxruntime's levels of graph optimization, from the lowest to the highest.
 LEVELS = {
     "off": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
@@ -44,22 +46,22 @@ Provider = tuple[str, dict[str, str]]
 
 
 class NotAvailable(CconvError):
-    """A provider that cannot be tried here."""
+    """The provider is not part of this onnxruntime, or does not start on this machine."""
 
 
 class Refused(CconvError):
-    """A provider that is here and does not run the model, or not all of it."""
+    """The provider is available, but does not run the model or does not run all of its nodes."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A provider as it is to be run.
+    """An execution provider with its options.
 
     Attributes:
-        name: onnxruntime's.
-        options: onnxruntime's, for this provider.
-        label: what the report calls it.
-        tolerance: relative error below which nothing is said about it; the check's own where that is larger.
+        name: name of the provider in onnxruntime.
+        options: provider options of onnxruntime.
+        label: name in the report.
+        tolerance: accepted relative error of this provider; the check uses its own tolerance if that is larger.
     """
 
     name: str
@@ -69,14 +71,15 @@ class Target:
 
 
 def requested(providers: str | Sequence[str | Provider] | None) -> list[Target]:
-    """The providers asked for. CUDA comes twice unless options are given: in float32, and with TF32.
+    """Select execution providers by name. CUDA without options gives two targets: float32 and TF32.
 
     Args:
-        providers: None for the CPU; "all" for every one that runs on this machine, as far as this build of
-            onnxruntime knows; names in full or without "ExecutionProvider", in any case; (name, options).
+        providers: None for the CPU; "all" for every provider of this build of onnxruntime that runs on this machine;
+            or a list of names or of (name, options). "ExecutionProvider" may be left out of a name, and upper and lower
+            case are the same.
 
     Raises:
-        ValueRangeError: a name that onnxruntime does not know, or none at all.
+        ValueRangeError: a name is unknown to onnxruntime, or no provider is named.
     """
     onnxruntime = runtime.onnxruntime()
     if providers is None:
@@ -87,8 +90,8 @@ def requested(providers: str | Sequence[str | Provider] | None) -> list[Target]:
     known = list(dict.fromkeys([*available, *onnxruntime.get_all_providers()]))
     by_short_name = {name.removesuffix(SUFFIX).lower(): name for name in known}
     result = []
-    for wish in providers:
-        name, options = (wish, None) if isinstance(wish, str) else wish
+    for provider in providers:
+        name, options = (provider, None) if isinstance(provider, str) else provider
         full = by_short_name.get(name.removesuffix(SUFFIX).lower())
         if full is None:
             raise ValueRangeError(explain("providers", f"are 'all' or some of {', '.join(by_short_name)}", repr(name)))
@@ -103,23 +106,26 @@ def requested(providers: str | Sequence[str | Provider] | None) -> list[Target]:
 
 def _target(name: str, options: Mapping[str, str]) -> Target:
     label = name.removesuffix(SUFFIX)
-    if name == CUDA and str(options.get("use_tf32", "1")) != "0":  # onnxruntime's own default is to use it
+    if name == CUDA and str(options.get("use_tf32", "1")) != "0":  # onnxruntime uses TF32 by default
         return Target(name, options, f"{label} (TF32)", TF32_TOLERANCE)
     device = options.get("device_type")
     return Target(name, options, f"{label} ({device})" if device else label)
 
 
 def levels(optimization: str | Sequence[str] | None) -> list[str]:
-    """The levels of optimization asked for: None for onnxruntime's default, "all", a name or several.
+    """Select levels of graph optimization by name.
+
+    Args:
+        optimization: None for onnxruntime's default, "full"; "all" for each level; or one or several names of LEVELS.
 
     Raises:
-        ValueRangeError: a name that is not in LEVELS, or none at all.
+        ValueRangeError: a name is not in LEVELS, or no level is named.
     """
     onnxruntime = runtime.onnxruntime()
     if optimization is None:
         return ["full"]
     if isinstance(optimization, str):
-        # Releases before 1.22 have no level "layout".
+        # onnxruntime before 1.22 does not have the level "layout".
         have = [name for name, level in LEVELS.items() if hasattr(onnxruntime.GraphOptimizationLevel, level)]
         optimization = have if optimization == "all" else [optimization]
     if not optimization or (unknown := [name for name in optimization if name not in LEVELS]):
@@ -129,25 +135,26 @@ def levels(optimization: str | Sequence[str] | None) -> list[str]:
 
 
 class Running:
-    """A session that runs a model on one provider, all of it.
+    """An onnxruntime session that runs all nodes of a model on one provider.
 
     Args:
         model: a serialized model, or the path of a file.
-        level: of LEVELS.
+        target: the provider.
+        level: level of graph optimization, a key of LEVELS.
 
     Raises:
         NotAvailable: the provider is not in this build of onnxruntime, or does not start on this machine.
-        Refused: it does not take the model, or would leave nodes to the CPU.
+        Refused: the provider does not accept the model, or would leave nodes to the CPU.
     """
 
     def __init__(self, model: bytes | str, target: Target, level: str = "full") -> None:
         onnxruntime = runtime.onnxruntime()
         self._target = target
         if target.name not in onnxruntime.get_available_providers():
-            raise NotAvailable(f"this build of onnxruntime ({onnxruntime.__version__}) does not have it")
+            raise NotAvailable(f"this build of onnxruntime ({onnxruntime.__version__}) does not include this provider")
         try:
             self._session = _session(model, target, level, strict=target.name != CPU)
-        except Exception as error:  # onnxruntime's errors share no base class of their own
+        except Exception as error:  # onnxruntime's exceptions have no common base class
             if not _starts(model, target, level):
                 raise _not_here() from error
             raise Refused(_first_line(error)) from error
@@ -155,10 +162,10 @@ class Running:
             raise _not_here()
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The model's outputs by name.
+        """Run the model. Return output name -> array.
 
         Raises:
-            Refused: it fails while it runs.
+            Refused: the run fails, or another provider ran the model.
         """
         try:
             values = self._session.run(None, dict(feeds))
@@ -166,16 +173,19 @@ class Running:
             raise Refused(_first_line(error)) from error
         ran_on = self._session.get_providers()[0]
         if ran_on != self._target.name:
-            raise Refused(f"it ran on {ran_on} instead")
+            raise Refused(f"the model ran on {ran_on} instead")
         return {output.name: value for output, value in zip(self._session.get_outputs(), values)}
 
 
 def _not_here() -> NotAvailable:
-    return NotAvailable("onnxruntime has it, but it does not start on this machine")
+    return NotAvailable("onnxruntime includes this provider, but it does not start on this machine")
 
 
 def _starts(model: bytes | str, target: Target, level: str) -> bool:
-    """Whether a provider is part of a session in which the CPU may help; True where there is no such session."""
+    """Whether a provider starts: whether it is part of a session that may leave nodes to the CPU.
+
+    True if even this session fails, because the failure then comes from the model.
+    """
     try:
         return target.name in _session(model, target, level, strict=False).get_providers()
     except Exception:
@@ -183,10 +193,10 @@ def _starts(model: bytes | str, target: Target, level: str) -> bool:
 
 
 def _session(model: bytes | str, target: Target, level: str, strict: bool) -> Any:
-    """A session on one provider; strict: no node may be left to the CPU."""
+    """Make a session on one provider. If `strict`, onnxruntime raises instead of leaving nodes to the CPU."""
     onnxruntime = runtime.onnxruntime()
     settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 4  # what matters comes as an exception
+    settings.log_severity_level = 4  # fatal messages only: failures raise an exception anyway
     settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[level])
     if strict:
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

@@ -1,4 +1,4 @@
-"""Report: what a check found, as values and as a table that a person reads at a glance."""
+"""Report: the result of a check, as values and as a printed table."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ HEADER = ("provider", "optimization", "batch", "output", "shape", "largest error
 
 @dataclass
 class Run:
-    """The model on one provider, at one level of optimization, with one batch.
+    """A run of the model on one provider, at one level of optimization, with one batch.
 
     Attributes:
-        provider: onnxruntime's name of it.
-        label: what the table calls it: without "ExecutionProvider", with the device or TF32 where that matters.
-        optimization: of providers.LEVELS.
-        batch: length of the inputs' first axis.
-        tolerance: largest relative error that is ok.
-        comparisons: one for each output, if it ran.
-        not_available: why it could not be tried here. Says nothing about the model.
-        refused: why it did not run the model, although it is here.
-        untraced: outputs differ, and no node was found that does.
+        provider: name of the provider in onnxruntime.
+        label: name of the provider in the table: without "ExecutionProvider", with the device or TF32 if it matters.
+        optimization: level of graph optimization, a key of providers.LEVELS.
+        batch: size of the inputs' first axis.
+        tolerance: largest accepted relative error.
+        comparisons: one for each output; empty if the model did not run.
+        not_available: why the provider could not be tried on this machine; "" if it could. Not an error of the model.
+        refused: why the provider did not run the model although it is available; "" if it ran.
+        untraced: whether outputs differ, but the search found no node that differs.
     """
 
     provider: str
@@ -51,13 +51,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Report:
-    """Outcome of a check.
+    """Result of a check; `str` formats a table.
 
     Attributes:
-        runs: one for each provider, level of optimization and batch, those that came to nothing included.
-        tolerance: largest relative error that is ok; a run may have one of its own.
-        versions: of cconv, onnxruntime and onnx.
-        divergences: where runs that failed part from cconv's, if that was asked for.
+        runs: one for each provider, level of optimization and batch, including runs that did not start.
+        tolerance: largest accepted relative error; a run may have a larger one.
+        versions: versions of cconv, onnxruntime and onnx.
+        divergences: the first nodes at which failed runs differ from cconv's, if `check` was called with nodes=True.
     """
 
     runs: Sequence[Run]
@@ -67,32 +67,32 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Some provider ran, every one that is here took the model, all outputs are within the tolerance."""
+        """Whether some provider ran, no available provider refused, and all outputs are within the tolerance."""
         return bool(self.comparisons) and not self.refused and all(c.ok for c in self.comparisons)
 
     @property
     def comparisons(self) -> list[Comparison]:
-        """One for each output of each run that came to an end."""
+        """One comparison for each output of each completed run."""
         return [comparison for run in self.runs for comparison in run.comparisons]
 
     @property
     def samples(self) -> int:
-        """Length of the inputs' first axis, the largest of all runs."""
+        """The largest batch size of all runs."""
         return max((run.batch for run in self.runs), default=0)
 
     @property
     def not_available(self) -> dict[str, str]:
-        """Provider -> why it could not be tried here. Says nothing about the model."""
+        """Provider -> why it could not be tried on this machine. Says nothing about the model."""
         return {run.provider: run.not_available for run in reversed(self.runs) if run.not_available}
 
     @property
     def refused(self) -> dict[str, str]:
-        """Provider that is here -> why it did not run the model, or not in every way that was asked for."""
+        """Available provider -> why it did not run the model at some level of optimization or batch size."""
         return {run.provider: run.refused for run in reversed(self.runs) if run.refused}
 
     @property
     def providers(self) -> list[str]:
-        """The providers that ran."""
+        """Names of the providers that ran the model at least once."""
         return list(dict.fromkeys(c.provider for c in self.comparisons))
 
     @property
@@ -102,12 +102,12 @@ class Report:
 
     @property
     def max_relative_error(self) -> float:
-        """Largest difference over the largest value of its output; NaN if nothing ran."""
+        """Largest relative error over all outputs and runs; NaN if nothing ran."""
         return max((c.relative_error for c in self.comparisons), default=math.nan)
 
     @property
     def class_agreement(self) -> float | None:
-        """Smallest share of equal predicted classes over all outputs that have classes."""
+        """Smallest share of equal predicted classes over all outputs; None if no output has classes."""
         shares = [c.class_agreement for c in self.comparisons if c.class_agreement is not None]
         return min(shares, default=None)
 
@@ -130,11 +130,11 @@ class Report:
             lines += ["", str(divergence)]
         for run in self.runs:
             if run.untraced:
-                lines += ["", f"no single node was found that differs, {run.title}"]
+                lines += ["", f"{run.title}: outputs differ, but no node was found that causes the difference"]
         return "\n".join(lines)
 
     def _unfinished(self) -> list[str]:
-        """A line for each reason that runs of a provider came to nothing."""
+        """One line per provider and reason for the runs that did not complete."""
         reasons: dict[tuple[str, str], list[Run]] = {}
         for run in self.runs:
             if run.refused or run.not_available:
@@ -150,7 +150,7 @@ class Report:
 
 
 def _row(run: Run) -> tuple[str, ...]:
-    """A run's outputs in one line, of which the worst is shown."""
+    """The table row of a run: it shows the output with the largest error."""
     c = max(run.comparisons, key=lambda c: (not c.ok, c.relative_error))
     shares = [c.class_agreement for c in run.comparisons if c.class_agreement is not None]
     more = len(run.comparisons) - 1
@@ -158,7 +158,7 @@ def _row(run: Run) -> tuple[str, ...]:
         run.label,
         run.optimization,
         str(run.batch),
-        f"{c.output}, {more} better" if more else c.output,
+        f"{c.output}, worst of {more + 1}" if more else c.output,
         "x".join(map(str, c.shape)) or "scalar",
         f"{c.max_error:.2g}",
         f"{c.relative_error:.2g}",
@@ -168,5 +168,5 @@ def _row(run: Run) -> tuple[str, ...]:
 
 
 def _percent(share: float) -> str:
-    """A share with two decimals, rounded down: 100 % means all."""
+    """Format a share as a percentage with two decimals, rounded down so that 100 % means all."""
     return f"{math.floor(share * 1e4) / 100:.2f} %"

@@ -158,7 +158,7 @@ def test_a_weight_that_the_network_shares_stays_shared():
 def test_a_reshape_to_a_constant_shape():
     proto, x = exported.vgg(batch=1, softmax=False), images(6)
     model, rows = repaired(proto)
-    assert rows["batch size"].what == "batch size 1 freed: inputs 'x', 1 Reshape"
+    assert rows["batch size"].what == "batch size 1 made variable: inputs 'x', 1 Reshape"
     assert close(run_file(model.proto(), x), one_by_one(proto, x))
     assert [d.dim_param for d in model.proto().graph.output[0].type.tensor_type.shape.dim] == ["batch", ""]
     assert np.isfinite(step(model, x, Y[:6]))
@@ -277,7 +277,7 @@ def test_a_reshape_is_baked_although_the_input_is_open():
     for info in (*proto.graph.input, *proto.graph.output):
         info.type.tensor_type.shape.dim[0].dim_param = "N"
     model, rows = repaired(proto)
-    assert rows["batch size"].what == "batch size 1 freed: 1 Reshape"
+    assert rows["batch size"].what == "batch size 1 made variable: 1 Reshape"
     assert model.input_specs["x"].dims[0] == "N"
     assert model.run(images(3)).shape == (3, exported.CLASSES)
 
@@ -592,7 +592,7 @@ def test_dropout_is_put_before_the_classifier(opset):
 
 def test_dropout_where_it_has_no_place():
     _, rows = repaired(finetune.repair(cconv.load(exported.residual()), dropout=0.3).proto(), dropout=0.3)
-    assert not rows["dropout"].kept and "there is one" in rows["dropout"].what
+    assert not rows["dropout"].kept and "there is already a Dropout" in rows["dropout"].what
     proto = case_of([node("Relu", ["x"], ["y"], "relu")], ("N", 3), {"w": floats(2)})
     assert "no classifier" in repaired(proto, dropout=0.3)[1]["dropout"].what
 

@@ -111,7 +111,7 @@ def test_an_error_in_what_is_fused_is_found_where_it_shows(mobilenet, x, monkeyp
     assert found.op_type == "BatchNormalization"
     assert found.verdict == "cconv is wrong"
     assert found.fused
-    assert "only where it runs as one with its neighbours" in str(found)
+    assert "only if the node is fused with the nodes before it" in str(found)
 
 
 def test_nothing_is_searched_for_where_nothing_differs(mobilenet, x):
@@ -259,7 +259,7 @@ def test_weights_that_differ_are_seen_at_the_node_that_reads_them(monkeypatch):
     monkeypatch.setattr(net, "proto", lambda **options: exported)
     (found,) = check(net, rng.standard_normal((2, 3, 6, 6)).astype(np.float32), nodes=True).divergences
     assert found.node == "conv"
-    assert found.verdict.startswith("both are right for the inputs that they have")
+    assert found.verdict.startswith("both are right for their own inputs")
     apart = {given.name: given.apart for given in found.inputs}
     assert apart["r"] == 0 and apart["w"] == pytest.approx(0.1 / np.abs(net.weights["w"]).max(), rel=1e-3)
 

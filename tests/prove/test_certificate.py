@@ -103,7 +103,7 @@ def test_a_wrong_rule_is_seen_in_all_weights_behind_it(net, batch, monkeypatch):
     assert report.max_rule_error == pytest.approx(WRONG, rel=0.05)
     text = str(report)
     assert "FAILED" in text
-    assert "at a random direction: difference" in text or "at [" in text
+    assert "along a random direction: finite difference" in text or "at [" in text
 
 
 def test_an_error_of_float32_alone_is_seen_in_its_column(net, batch, monkeypatch):
@@ -184,7 +184,7 @@ def test_the_command(net, batch, tmp_path, capsys, monkeypatch):
     for arguments in ([], given, ["--loss", "mse", "--batchnorm", "frozen", "--samples", "1"]):
         assert cli.main(["certify", str(path), "--no-progress", *arguments]) == 0
         out, err = capsys.readouterr()
-        assert "gradients against differences of the loss in float64" in out and not err
+        assert "gradients against finite differences of the loss in float64" in out and not err
     spoil(monkeypatch, net, net.nodes[-2].name, [np.float32])
     assert cli.main(["certify", str(path), "--no-progress"]) == 1
     assert "FAILED" in capsys.readouterr().out

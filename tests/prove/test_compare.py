@@ -46,7 +46,7 @@ def test_a_value_that_only_one_has(side, bad):
     found = compared(*arrays, tolerance=1e9)
     assert not found.ok
     assert found.max_error == math.inf
-    assert ("NaN in one" in found.note) is math.isnan(bad)
+    assert ("NaN in only one" in found.note) is math.isnan(bad)
 
 
 def test_the_same_nan_and_infinity_in_both_are_equal():
