@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cconv.concerns import constants
 from cconv.concerns.batch import free
 from cconv.concerns.case import Case, is_floating
 from cconv.concerns.concern import Concern, Options
-from cconv.concerns.constants import constant_weights
 from cconv.concerns.edit import sized
 from cconv.concerns.finding import ERROR, INFO, Finding
 from cconv.errors import CconvError, TrainingWarning
+from cconv.model import Model
 from cconv.train.trainer import Trainer
 
 
@@ -46,18 +46,20 @@ def find(case: Case) -> Iterator[Finding]:
         return
     if case.specs() is None:
         return
-    other = _freed(case)
+    other = None
+    if case.fixed_batch not in (None, case.batch):
+        other = _cost_after(lambda model: free(model, case.given), case)
     try:
         cost = _cost(case)
     except (CconvError, MemoryError) as error:
         fix, automatic = "", True
         if other is not None:
             fix = f"Make the batch size variable: training works with {case.batch} examples per step. *"
-        elif _works_with_initializers(case):
+        elif _cost_after(lambda model: constants.repair(model, Options(case)), case) is not None:
             fix = "Make the weights in Constant nodes initializers (the warning below): then training works. *"
         else:
             automatic = False
-            if case.carrying.isdisjoint(case.model.parameters) and not constant_weights(case.model):
+            if case.carrying.isdisjoint(case.model.parameters) and not constants.constant_weights(case.model):
                 fix = "Train an output that depends on weights through operators with a gradient (docs/operators.md)."
         yield Finding(ERROR, "", f"A training step cannot be planned. {error}".rstrip(), fix, automatic=automatic)
         return
@@ -95,32 +97,18 @@ def _cost(case: Case) -> Cost:
     )
 
 
-def _freed(case: Case) -> Cost | None:
-    """Memory of a training step at `case.batch`, after the model's fixed batch size is made variable.
+def _cost_after(repair: Callable[[Model], object], case: Case) -> Cost | None:
+    """Memory of a training step after a repair of a copy of the model.
 
-    None if the batch size is not fixed or equals `case.batch`, or if this model cannot be trained either.
+    None if the repair finds nothing to do or fails, or if the repaired model cannot be trained either.
     """
-    if case.fixed_batch in (None, case.batch):
-        return None
     model = case.model.copy()
     try:
-        if free(model, case.given) is None:
+        if repair(model) is None:
             return None
         return _cost(Case(model, case.batch, case.given))
     except (CconvError, MemoryError):
         return None
-
-
-def _works_with_initializers(case: Case) -> bool:
-    """Whether a training step can be laid out once the weights in Constant nodes are initializers."""
-    model = case.model.copy()
-    try:
-        if constants.repair(model, Options(case)) is None:
-            return False
-        _cost(Case(model, case.batch, case.given))
-    except (CconvError, MemoryError):
-        return False
-    return True
 
 
 CONCERNS = [Concern("training step", find)]
