@@ -13,6 +13,7 @@ from cconv.train.trainer import Trainer
 from networks import examples, perceptron
 from train.cases import CASES, cases_of
 from train.cases.case import CallbackCase, LossCase, MetricCase, OptimizerCase, ScheduleCase
+from train.torch_updates import assert_updates_equal_torch
 
 KINDS = list(registry.PACKAGES)
 
@@ -56,7 +57,7 @@ def computed(loss, x, y, dtype, threads=1):
 
 def drawn(case, dtype):
     rng = np.random.default_rng(0)
-    x = (case.least + 4 * rng.random(case.shape)).astype(dtype)
+    x = (4 * rng.random(case.shape) - 2).astype(dtype)
     y = case.target(rng, case.shape)
     return x, y.astype(dtype) if y.dtype.kind == "f" else y
 
@@ -64,7 +65,7 @@ def drawn(case, dtype):
 @of(LossCase)
 def test_a_loss_and_its_gradient_follow_the_formula(case):
     x, y = drawn(case, np.float64)
-    loss, gradient = computed(case.loss, x, y, np.float64)
+    loss, gradient = computed(case.entry, x, y, np.float64)
     assert loss == pytest.approx(case.reference(x, y), rel=1e-12)
     rng = np.random.default_rng(1)
     for _ in range(3):
@@ -78,8 +79,8 @@ def test_a_loss_and_its_gradient_follow_the_formula(case):
 @of(LossCase)
 def test_a_loss_in_float32_has_the_same_bits_on_any_number_of_threads(case):
     x, y = drawn(case, np.float32)
-    exact, gradient = computed(case.loss, x.astype(np.float64), y, np.float64)
-    results = [computed(case.loss, x, y, np.float32, threads) for threads in (1, 2, 3)]
+    exact, gradient = computed(case.entry, x.astype(np.float64), y, np.float64)
+    results = [computed(case.entry, x, y, np.float32, threads) for threads in (1, 2, 3)]
     # A few roundings of float32 for each element; relative to the largest entry of the gradient.
     assert results[0][0] == pytest.approx(exact, rel=2e-6)
     assert np.max(np.abs(results[0][1] - gradient)) <= 2e-6 * np.max(np.abs(gradient))
@@ -90,7 +91,7 @@ def test_a_loss_in_float32_has_the_same_bits_on_any_number_of_threads(case):
 def test_a_loss_equals_pytorch(case):
     torch = pytest.importorskip("torch")
     x, y = drawn(case, np.float64)
-    loss, gradient = computed(case.loss, x, y, np.float64)
+    loss, gradient = computed(case.entry, x, y, np.float64)
     output = torch.tensor(x, requires_grad=True)
     expected = case.torch(torch, output, torch.tensor(y))
     expected.backward()
@@ -105,7 +106,7 @@ def test_a_loss_equals_pytorch(case):
 def test_ten_updates_follow_the_formula(case):
     """Each from the trainer's own gradients, so that errors do not add up; to a few roundings of float32."""
     model = perceptron()
-    trainer = Trainer(model, optimizer=case.optimizer)
+    trainer = Trainer(model, optimizer=case.entry)
     exact = {name: array.astype(np.float64) for name, array in model.weights.items()}
     states = {name: {} for name in exact}
     for i in range(10):
@@ -121,31 +122,19 @@ def test_ten_updates_follow_the_formula(case):
 
 @of(OptimizerCase, lambda case: case.torch)
 def test_ten_updates_equal_pytorch(case):
-    torch = pytest.importorskip("torch")
     kind, options = case.torch
-    model = perceptron()
-    trainer = Trainer(model, optimizer=case.optimizer)
-    theirs = {name: torch.tensor(array.copy(), requires_grad=True) for name, array in model.weights.items()}
-    reference = getattr(torch.optim, kind)(list(theirs.values()), **options)
-    for i in range(10):
-        x, y = (array[3 * i : 3 * i + 7] for array in examples())
-        _, gradients = trainer.gradients(x, y)
-        for name, gradient in gradients.items():
-            theirs[name].grad = torch.tensor(gradient)
-        reference.step()
-        trainer.step(x, y)
-    for name, array in model.weights.items():
-        expected = theirs[name].detach().numpy()
-        assert np.max(np.abs(array - expected)) <= 1e-5 * np.max(np.abs(expected)), name
+    assert_updates_equal_torch(
+        case.entry, lambda optim, weights: getattr(optim, kind)(list(weights.values()), **options), steps=10
+    )
 
 
 @of(OptimizerCase)
 def test_an_optimizer_goes_on_from_a_checkpoint_to_the_same_bits(case, tmp_path):
     x, y = examples()
-    whole = Trainer(perceptron(), optimizer=case.optimizer)
+    whole = Trainer(perceptron(), optimizer=case.entry)
     for _ in range(6):
         whole.step(x, y)
-    first = Trainer(perceptron(), optimizer=case.optimizer)
+    first = Trainer(perceptron(), optimizer=case.entry)
     for _ in range(3):
         first.step(x, y)
     first.save(tmp_path / "run.ckpt")
@@ -161,14 +150,14 @@ def test_an_optimizer_goes_on_from_a_checkpoint_to_the_same_bits(case, tmp_path)
 
 @of(ScheduleCase)
 def test_a_schedule_follows_its_formula(case):
-    assert isinstance(case.schedule, registry.schedules.Schedule)
+    assert isinstance(case.entry, registry.schedules.Schedule)
     for (step, total), rate in case.rates.items():
-        assert case.schedule.rate(step, total) == pytest.approx(rate, rel=1e-12)
+        assert case.entry.rate(step, total) == pytest.approx(rate, rel=1e-12)
 
 
 @of(MetricCase)
 def test_a_metric_over_batches(case):
-    accumulator = case.metric.accumulator()
+    accumulator = case.entry.accumulator()
     for output, target in case.batches:
         accumulator.add(output, target)
     value = accumulator.value()
@@ -177,7 +166,7 @@ def test_a_metric_over_batches(case):
 
 @of(MetricCase)
 def test_a_metric_is_the_same_example_by_example(case):
-    accumulator = case.metric.accumulator()
+    accumulator = case.entry.accumulator()
     for output, target in case.batches:
         for i in range(len(output)):
             accumulator.add(output[i : i + 1], target[i : i + 1])

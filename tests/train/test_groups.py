@@ -7,6 +7,7 @@ from cconv.errors import TrainingError, ValueRangeError
 from cconv.optim import SGD, AdamW, Cosine, StepDecay
 from cconv.train.trainer import Trainer
 from networks import examples, perceptron
+from train.torch_updates import assert_updates_equal_torch
 
 CASES = {
     "rates": (
@@ -42,23 +43,13 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_groups_equal_pytorch(case):
-    torch = pytest.importorskip("torch")
     optimizer, kind, common, options = CASES[case]
-    model = perceptron()
-    trainer = Trainer(model, optimizer=optimizer)
-    theirs = {name: torch.tensor(array.copy(), requires_grad=True) for name, array in model.weights.items()}
-    groups = [{"params": [theirs[name]], **changes} for name, changes in options.items()]
-    reference = getattr(torch.optim, kind)(groups, **common)
-    for i in range(8):
-        x, y = (array[3 * i : 3 * i + 7] for array in examples())
-        _, gradients = trainer.gradients(x, y)
-        for name, gradient in gradients.items():
-            theirs[name].grad = torch.tensor(gradient)
-        reference.step()
-        trainer.step(x, y)
-    for name, array in model.weights.items():
-        expected = theirs[name].detach().numpy()
-        assert np.max(np.abs(array - expected)) <= 1e-5 * np.max(np.abs(expected)), name
+
+    def make(optim, weights):
+        groups = [{"params": [weights[name]], **changes} for name, changes in options.items()]
+        return getattr(optim, kind)(groups, **common)
+
+    assert_updates_equal_torch(optimizer, make, steps=8)
 
 
 def test_a_group_has_a_schedule_of_its_own():

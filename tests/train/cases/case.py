@@ -15,83 +15,67 @@ from cconv.train.history import History
 class LossCase:
     """
     Attributes:
-        loss: the loss, with the options that are tried.
+        entry: the loss, with the options that are tried.
         shape: of the output.
         target: makes a target from (generator, shape).
         reference: the loss of (output, target) in float64; its gradient is found by differences.
         torch: the same in PyTorch, from (torch, output, target) as tensors; None if PyTorch does not have it.
-        least: outputs are drawn from least..least + 4.
     """
 
-    loss: Any
+    entry: Any
     shape: tuple[int, ...]
     target: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
     reference: Callable[[np.ndarray, np.ndarray], float]
     torch: Callable[[Any, Any, Any], Any] | None = None
-    least: float = -2.0
 
     kind = "loss"
-
-    @property
-    def entry(self) -> Any:
-        return self.loss
 
 
 @dataclass(frozen=True)
 class OptimizerCase:
     """
     Attributes:
-        optimizer: with the options that are tried.
+        entry: the optimizer, with the options that are tried.
         reference: one update in float64: (weight, gradient, state, t) -> weight, where t is the number of the update,
             from 1, and `state` a dict of this weight's own to write to.
         torch: name in torch.optim and options; None if PyTorch does not have it.
     """
 
-    optimizer: Any
+    entry: Any
     reference: Callable[[np.ndarray, np.ndarray, dict[str, Any], int], np.ndarray]
     torch: tuple[str, Mapping[str, Any]] | None = None
 
     kind = "optimizer"
-
-    @property
-    def entry(self) -> Any:
-        return self.optimizer
 
 
 @dataclass(frozen=True)
 class ScheduleCase:
     """
     Attributes:
+        entry: the schedule.
         rates: (update, updates in all) -> learning rate.
     """
 
-    schedule: Any
+    entry: Any
     rates: Mapping[tuple[int, int | None], float]
 
     kind = "schedule"
-
-    @property
-    def entry(self) -> Any:
-        return self.schedule
 
 
 @dataclass(frozen=True)
 class MetricCase:
     """
     Attributes:
+        entry: the metric.
         batches: pairs (output, target).
         value: over all of them.
     """
 
-    metric: Any
+    entry: Any
     batches: Sequence[tuple[np.ndarray, np.ndarray]]
     value: float | None
 
     kind = "metric"
-
-    @property
-    def entry(self) -> Any:
-        return self.metric
 
 
 @dataclass(frozen=True)
