@@ -17,6 +17,7 @@ Environment variables:
     CCONV_OPENMP=0     build without OpenMP: one thread only, with bit-identical results.
 """
 
+import functools
 import json
 import os
 import platform
@@ -117,6 +118,7 @@ def find(name: str) -> Path | None:
     return next(KERNELS.glob(f"*/{name}"), None)
 
 
+@functools.cache  # each loops file is asked for once a build, and most files share headers
 def used_by(source: Path) -> set[Path]:
     """Headers and `.pxd` files that a module uses, directly or through others. If one changes, it is compiled again."""
     text = source.read_text()

@@ -137,11 +137,6 @@ cdef class SoftmaxCrossEntropy(Step):
         self.chunks = ceil_div(rows, s.per_chunk)
 
 
-def elementwise_losses(Build build):
-    """Names of the losses of elementwise_loss.h."""
-    return list(build.table("loss", "ELEMENTWISE_LOSSES"))
-
-
 cdef class ElementwiseLoss(Step):
     """Partial sums of a loss that compares each output element with a target element; its gradient.
 
