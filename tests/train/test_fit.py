@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cconv.data import Arrays
-from cconv.errors import ShapeError, TrainingError, ValueRangeError
-from cconv.train.callbacks import Callback, EarlyStopping
+from cconv.errors import OutputError, ShapeError, TrainingError, ValueRangeError
+from cconv.train.callbacks import Callback, CSVLog, EarlyStopping
 from cconv.train.history import History
 from cconv.train.losses import CrossEntropy
 from cconv.train.optim import SGD, Adam, Cosine
@@ -234,6 +234,13 @@ def test_a_second_fit_says_that_the_rate_of_a_cosine_rises(capsys):
     fixed.fit(examples(), 2)
     fixed.fit(examples(), 2)
     assert "learning rate" not in capsys.readouterr().err
+
+
+def test_a_csv_file_that_cannot_be_written_is_found_before_the_first_step(tmp_path):
+    trainer = Trainer(perceptron())
+    with pytest.raises(OutputError, match="its folder must exist"):
+        trainer.fit(examples(), 1, callbacks=[CSVLog(tmp_path / "absent" / "run.csv")], progress=False)
+    assert trainer.steps == 0
 
 
 def test_history_as_a_table():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import os
+from pathlib import Path
 from typing import ClassVar
 
-from cconv.files import atomic_write
+from cconv.files import atomic_write, check_target
 from cconv.train.callbacks.callback import Callback, Training
 from cconv.train.history import Row
 
@@ -22,13 +23,16 @@ class CSVLog(Callback):
         path: the file; an earlier one is replaced.
 
     Raises:
-        OutputError: while training, if the file cannot be written. The earlier file is as it was.
+        OutputError: when `fit` begins or after an epoch, if the file cannot be written. The earlier file is as it was.
     """
 
     name: ClassVar[str] = "csv"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
+
+    def on_fit_begin(self, trainer: Training) -> None:
+        check_target(Path(os.path.realpath(self.path)))  # before an epoch has been trained for nothing
 
     def on_epoch_end(self, trainer: Training, row: Row) -> None:
         text = io.StringIO()
