@@ -54,7 +54,7 @@ def emit_loss(lower: Lowering, loss: Loss, output: Tensor, target: Tensor, gradi
         pair = np.array([weight, 1 / weight if weight else 0], np.float64)
         denominator = lower.external(pair, "denominator of the loss")
     sums, result = loss.emit(lower, output, target, denominator, gradient)
-    # Multiplying by a rounded reciprocal and dividing differ in the last bit: each case keeps the bits it has always had.
+    # Multiplying by a rounded reciprocal and dividing differ in the last bit. Each loss keeps the bits it always had.
     add = AddMean(sums.size, by_reciprocal=isinstance(weight, Tensor))
     lower.emit(add, reads=[sums, denominator], updates=[lower.control])
     return result
